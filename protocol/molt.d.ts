@@ -1,0 +1,1148 @@
+// Generated from molt.proto by `npm run proto`. Do not edit.
+import type { Codec, DecodeOptions } from 'protons-runtime';
+import type { Uint8ArrayList } from 'uint8arraylist';
+export interface Signed {
+    payload: Uint8Array<ArrayBuffer>;
+    signature: Uint8Array<ArrayBuffer>;
+}
+export declare namespace Signed {
+    const codec: () => Codec<Signed>;
+    interface SignedPayloadFieldEvent {
+        field: '$.payload';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface SignedSignatureFieldEvent {
+        field: '$.signature';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    function encode(obj: Partial<Signed>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Signed>): Signed;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Signed>): Generator<SignedPayloadFieldEvent | SignedSignatureFieldEvent>;
+}
+export interface Payload {
+    version: number;
+    kind: number;
+    network: Uint8Array<ArrayBuffer>;
+    signer: Uint8Array<ArrayBuffer>;
+    sequence: bigint;
+    issuedMs: bigint;
+    expiresMs: bigint;
+    body: Uint8Array<ArrayBuffer>;
+}
+export declare namespace Payload {
+    const codec: () => Codec<Payload>;
+    interface PayloadVersionFieldEvent {
+        field: '$.version';
+        value: number;
+    }
+    interface PayloadKindFieldEvent {
+        field: '$.kind';
+        value: number;
+    }
+    interface PayloadNetworkFieldEvent {
+        field: '$.network';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface PayloadSignerFieldEvent {
+        field: '$.signer';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface PayloadSequenceFieldEvent {
+        field: '$.sequence';
+        value: bigint;
+    }
+    interface PayloadIssuedMsFieldEvent {
+        field: '$.issuedMs';
+        value: bigint;
+    }
+    interface PayloadExpiresMsFieldEvent {
+        field: '$.expiresMs';
+        value: bigint;
+    }
+    interface PayloadBodyFieldEvent {
+        field: '$.body';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    function encode(obj: Partial<Payload>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Payload>): Payload;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Payload>): Generator<PayloadVersionFieldEvent | PayloadKindFieldEvent | PayloadNetworkFieldEvent | PayloadSignerFieldEvent | PayloadSequenceFieldEvent | PayloadIssuedMsFieldEvent | PayloadExpiresMsFieldEvent | PayloadBodyFieldEvent>;
+}
+export interface Resources {
+    cpuMillis: number;
+    memoryBytes: bigint;
+    diskBytes: bigint;
+    gpus: Gpus[];
+}
+export declare namespace Resources {
+    const codec: () => Codec<Resources>;
+    interface ResourcesCpuMillisFieldEvent {
+        field: '$.cpuMillis';
+        value: number;
+    }
+    interface ResourcesMemoryBytesFieldEvent {
+        field: '$.memoryBytes';
+        value: bigint;
+    }
+    interface ResourcesDiskBytesFieldEvent {
+        field: '$.diskBytes';
+        value: bigint;
+    }
+    interface ResourcesGpusCountFieldEvent {
+        field: '$.gpus[].count';
+        value: number;
+        index: number;
+    }
+    interface ResourcesGpusVramBytesFieldEvent {
+        field: '$.gpus[].vramBytes';
+        value: bigint;
+        index: number;
+    }
+    interface ResourcesGpusModelFieldEvent {
+        field: '$.gpus[].model';
+        value: string;
+        index: number;
+    }
+    function encode(obj: Partial<Resources>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Resources>): Resources;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Resources>): Generator<ResourcesCpuMillisFieldEvent | ResourcesMemoryBytesFieldEvent | ResourcesDiskBytesFieldEvent | ResourcesGpusCountFieldEvent | ResourcesGpusVramBytesFieldEvent | ResourcesGpusModelFieldEvent>;
+}
+export interface Gpus {
+    count: number;
+    vramBytes: bigint;
+    model: string;
+}
+export declare namespace Gpus {
+    const codec: () => Codec<Gpus>;
+    interface GpusCountFieldEvent {
+        field: '$.count';
+        value: number;
+    }
+    interface GpusVramBytesFieldEvent {
+        field: '$.vramBytes';
+        value: bigint;
+    }
+    interface GpusModelFieldEvent {
+        field: '$.model';
+        value: string;
+    }
+    function encode(obj: Partial<Gpus>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Gpus>): Gpus;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Gpus>): Generator<GpusCountFieldEvent | GpusVramBytesFieldEvent | GpusModelFieldEvent>;
+}
+export interface Offer {
+    provider: Uint8Array<ArrayBuffer>;
+    free?: Resources;
+    runtimes: number[];
+    prices?: Prices;
+    speed: number;
+    speedMeasuredMs: bigint;
+    region: string;
+    durationSecondsMax: number;
+    warm: Uint8Array<ArrayBuffer>[];
+    addresses: Uint8Array<ArrayBuffer>[];
+    revoked: boolean;
+}
+export declare namespace Offer {
+    const codec: () => Codec<Offer>;
+    interface OfferProviderFieldEvent {
+        field: '$.provider';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface OfferFreeCpuMillisFieldEvent {
+        field: '$.free.cpuMillis';
+        value: number;
+    }
+    interface OfferFreeMemoryBytesFieldEvent {
+        field: '$.free.memoryBytes';
+        value: bigint;
+    }
+    interface OfferFreeDiskBytesFieldEvent {
+        field: '$.free.diskBytes';
+        value: bigint;
+    }
+    interface OfferFreeGpusCountFieldEvent {
+        field: '$.free.gpus[].count';
+        value: number;
+        index: number;
+    }
+    interface OfferFreeGpusVramBytesFieldEvent {
+        field: '$.free.gpus[].vramBytes';
+        value: bigint;
+        index: number;
+    }
+    interface OfferFreeGpusModelFieldEvent {
+        field: '$.free.gpus[].model';
+        value: string;
+        index: number;
+    }
+    interface OfferRuntimesFieldEvent {
+        field: '$.runtimes[]';
+        index: number;
+        value: number;
+    }
+    interface OfferPricesBaseFieldEvent {
+        field: '$.prices.base';
+        value: bigint;
+    }
+    interface OfferPricesCpuFieldEvent {
+        field: '$.prices.cpu';
+        value: bigint;
+    }
+    interface OfferPricesMemoryFieldEvent {
+        field: '$.prices.memory';
+        value: bigint;
+    }
+    interface OfferPricesGpuFieldEvent {
+        field: '$.prices.gpu';
+        value: bigint;
+    }
+    interface OfferSpeedFieldEvent {
+        field: '$.speed';
+        value: number;
+    }
+    interface OfferSpeedMeasuredMsFieldEvent {
+        field: '$.speedMeasuredMs';
+        value: bigint;
+    }
+    interface OfferRegionFieldEvent {
+        field: '$.region';
+        value: string;
+    }
+    interface OfferDurationSecondsMaxFieldEvent {
+        field: '$.durationSecondsMax';
+        value: number;
+    }
+    interface OfferWarmFieldEvent {
+        field: '$.warm[]';
+        index: number;
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface OfferAddressesFieldEvent {
+        field: '$.addresses[]';
+        index: number;
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface OfferRevokedFieldEvent {
+        field: '$.revoked';
+        value: boolean;
+    }
+    function encode(obj: Partial<Offer>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Offer>): Offer;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Offer>): Generator<OfferProviderFieldEvent | OfferFreeCpuMillisFieldEvent | OfferFreeMemoryBytesFieldEvent | OfferFreeDiskBytesFieldEvent | OfferFreeGpusCountFieldEvent | OfferFreeGpusVramBytesFieldEvent | OfferFreeGpusModelFieldEvent | OfferRuntimesFieldEvent | OfferPricesBaseFieldEvent | OfferPricesCpuFieldEvent | OfferPricesMemoryFieldEvent | OfferPricesGpuFieldEvent | OfferSpeedFieldEvent | OfferSpeedMeasuredMsFieldEvent | OfferRegionFieldEvent | OfferDurationSecondsMaxFieldEvent | OfferWarmFieldEvent | OfferAddressesFieldEvent | OfferRevokedFieldEvent>;
+}
+export interface Prices {
+    base: bigint;
+    cpu: bigint;
+    memory: bigint;
+    gpu: bigint;
+}
+export declare namespace Prices {
+    const codec: () => Codec<Prices>;
+    interface PricesBaseFieldEvent {
+        field: '$.base';
+        value: bigint;
+    }
+    interface PricesCpuFieldEvent {
+        field: '$.cpu';
+        value: bigint;
+    }
+    interface PricesMemoryFieldEvent {
+        field: '$.memory';
+        value: bigint;
+    }
+    interface PricesGpuFieldEvent {
+        field: '$.gpu';
+        value: bigint;
+    }
+    function encode(obj: Partial<Prices>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Prices>): Prices;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Prices>): Generator<PricesBaseFieldEvent | PricesCpuFieldEvent | PricesMemoryFieldEvent | PricesGpuFieldEvent>;
+}
+export interface Bid {
+    need?: Resources;
+    runtime: number;
+    durationSecondsMax: number;
+    pricePerSecondMax: bigint;
+    stakeMin: bigint;
+    reserveMin: bigint;
+    region: string;
+    distanceMax: bigint;
+    quotesWanted: number;
+    warm: Uint8Array<ArrayBuffer>;
+    addresses: Uint8Array<ArrayBuffer>[];
+}
+export declare namespace Bid {
+    const codec: () => Codec<Bid>;
+    interface BidNeedCpuMillisFieldEvent {
+        field: '$.need.cpuMillis';
+        value: number;
+    }
+    interface BidNeedMemoryBytesFieldEvent {
+        field: '$.need.memoryBytes';
+        value: bigint;
+    }
+    interface BidNeedDiskBytesFieldEvent {
+        field: '$.need.diskBytes';
+        value: bigint;
+    }
+    interface BidNeedGpusCountFieldEvent {
+        field: '$.need.gpus[].count';
+        value: number;
+        index: number;
+    }
+    interface BidNeedGpusVramBytesFieldEvent {
+        field: '$.need.gpus[].vramBytes';
+        value: bigint;
+        index: number;
+    }
+    interface BidNeedGpusModelFieldEvent {
+        field: '$.need.gpus[].model';
+        value: string;
+        index: number;
+    }
+    interface BidRuntimeFieldEvent {
+        field: '$.runtime';
+        value: number;
+    }
+    interface BidDurationSecondsMaxFieldEvent {
+        field: '$.durationSecondsMax';
+        value: number;
+    }
+    interface BidPricePerSecondMaxFieldEvent {
+        field: '$.pricePerSecondMax';
+        value: bigint;
+    }
+    interface BidStakeMinFieldEvent {
+        field: '$.stakeMin';
+        value: bigint;
+    }
+    interface BidReserveMinFieldEvent {
+        field: '$.reserveMin';
+        value: bigint;
+    }
+    interface BidRegionFieldEvent {
+        field: '$.region';
+        value: string;
+    }
+    interface BidDistanceMaxFieldEvent {
+        field: '$.distanceMax';
+        value: bigint;
+    }
+    interface BidQuotesWantedFieldEvent {
+        field: '$.quotesWanted';
+        value: number;
+    }
+    interface BidWarmFieldEvent {
+        field: '$.warm';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface BidAddressesFieldEvent {
+        field: '$.addresses[]';
+        index: number;
+        value: Uint8Array<ArrayBuffer>;
+    }
+    function encode(obj: Partial<Bid>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Bid>): Bid;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Bid>): Generator<BidNeedCpuMillisFieldEvent | BidNeedMemoryBytesFieldEvent | BidNeedDiskBytesFieldEvent | BidNeedGpusCountFieldEvent | BidNeedGpusVramBytesFieldEvent | BidNeedGpusModelFieldEvent | BidRuntimeFieldEvent | BidDurationSecondsMaxFieldEvent | BidPricePerSecondMaxFieldEvent | BidStakeMinFieldEvent | BidReserveMinFieldEvent | BidRegionFieldEvent | BidDistanceMaxFieldEvent | BidQuotesWantedFieldEvent | BidWarmFieldEvent | BidAddressesFieldEvent>;
+}
+export interface Quote {
+    bid: Uint8Array<ArrayBuffer>;
+    provider: Uint8Array<ArrayBuffer>;
+    pricePerSecond: bigint;
+    amount: bigint;
+    reserve: bigint;
+    openBeforeMs: bigint;
+    finishByMs: bigint;
+    graceMs: bigint;
+    windowMs: bigint;
+    speed: number;
+    warm: boolean;
+}
+export declare namespace Quote {
+    const codec: () => Codec<Quote>;
+    interface QuoteBidFieldEvent {
+        field: '$.bid';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface QuoteProviderFieldEvent {
+        field: '$.provider';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface QuotePricePerSecondFieldEvent {
+        field: '$.pricePerSecond';
+        value: bigint;
+    }
+    interface QuoteAmountFieldEvent {
+        field: '$.amount';
+        value: bigint;
+    }
+    interface QuoteReserveFieldEvent {
+        field: '$.reserve';
+        value: bigint;
+    }
+    interface QuoteOpenBeforeMsFieldEvent {
+        field: '$.openBeforeMs';
+        value: bigint;
+    }
+    interface QuoteFinishByMsFieldEvent {
+        field: '$.finishByMs';
+        value: bigint;
+    }
+    interface QuoteGraceMsFieldEvent {
+        field: '$.graceMs';
+        value: bigint;
+    }
+    interface QuoteWindowMsFieldEvent {
+        field: '$.windowMs';
+        value: bigint;
+    }
+    interface QuoteSpeedFieldEvent {
+        field: '$.speed';
+        value: number;
+    }
+    interface QuoteWarmFieldEvent {
+        field: '$.warm';
+        value: boolean;
+    }
+    function encode(obj: Partial<Quote>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Quote>): Quote;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Quote>): Generator<QuoteBidFieldEvent | QuoteProviderFieldEvent | QuotePricePerSecondFieldEvent | QuoteAmountFieldEvent | QuoteReserveFieldEvent | QuoteOpenBeforeMsFieldEvent | QuoteFinishByMsFieldEvent | QuoteGraceMsFieldEvent | QuoteWindowMsFieldEvent | QuoteSpeedFieldEvent | QuoteWarmFieldEvent>;
+}
+export interface BidAnswer {
+    quote?: Uint8Array<ArrayBuffer>;
+    declined?: Refusal;
+    bid: Uint8Array<ArrayBuffer>;
+}
+export declare namespace BidAnswer {
+    const codec: () => Codec<BidAnswer>;
+    interface BidAnswerQuoteFieldEvent {
+        field: '$.quote';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface BidAnswerDeclinedCodeFieldEvent {
+        field: '$.declined.code';
+        value: string;
+    }
+    interface BidAnswerDeclinedReasonFieldEvent {
+        field: '$.declined.reason';
+        value: string;
+    }
+    interface BidAnswerBidFieldEvent {
+        field: '$.bid';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    function encode(obj: Partial<BidAnswer>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BidAnswer>): BidAnswer;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BidAnswer>): Generator<BidAnswerQuoteFieldEvent | BidAnswerDeclinedCodeFieldEvent | BidAnswerDeclinedReasonFieldEvent | BidAnswerBidFieldEvent>;
+}
+export interface Refusal {
+    code: string;
+    reason: string;
+}
+export declare namespace Refusal {
+    const codec: () => Codec<Refusal>;
+    interface RefusalCodeFieldEvent {
+        field: '$.code';
+        value: string;
+    }
+    interface RefusalReasonFieldEvent {
+        field: '$.reason';
+        value: string;
+    }
+    function encode(obj: Partial<Refusal>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Refusal>): Refusal;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Refusal>): Generator<RefusalCodeFieldEvent | RefusalReasonFieldEvent>;
+}
+export interface LeaseRequest {
+    accept?: Accept;
+    submit?: Submit;
+    attach?: Attach;
+    settle?: SettleRequest;
+    cancel?: CancelRequest;
+}
+export declare namespace LeaseRequest {
+    const codec: () => Codec<LeaseRequest>;
+    interface LeaseRequestAcceptQuoteFieldEvent {
+        field: '$.accept.quote';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface LeaseRequestAcceptSpecDigestFieldEvent {
+        field: '$.accept.specDigest';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface LeaseRequestAcceptBudgetFieldEvent {
+        field: '$.accept.budget';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface LeaseRequestAcceptBlockhashFieldEvent {
+        field: '$.accept.blockhash';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface LeaseRequestSubmitLeaseFieldEvent {
+        field: '$.submit.lease';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface LeaseRequestSubmitSpecFieldEvent {
+        field: '$.submit.spec';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface LeaseRequestSubmitTransactionFieldEvent {
+        field: '$.submit.transaction';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface LeaseRequestSubmitSecretsNameFieldEvent {
+        field: '$.submit.secrets[].name';
+        value: string;
+        index: number;
+    }
+    interface LeaseRequestSubmitSecretsValueFieldEvent {
+        field: '$.submit.secrets[].value';
+        value: Uint8Array<ArrayBuffer>;
+        index: number;
+    }
+    interface LeaseRequestAttachLeaseFieldEvent {
+        field: '$.attach.lease';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface LeaseRequestAttachFromSequenceFieldEvent {
+        field: '$.attach.fromSequence';
+        value: bigint;
+    }
+    interface LeaseRequestSettleLeaseFieldEvent {
+        field: '$.settle.lease';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface LeaseRequestSettleAmountFieldEvent {
+        field: '$.settle.amount';
+        value: bigint;
+    }
+    interface LeaseRequestSettleBlockhashFieldEvent {
+        field: '$.settle.blockhash';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface LeaseRequestSettleDelegateSignatureFieldEvent {
+        field: '$.settle.delegateSignature';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface LeaseRequestCancelLeaseFieldEvent {
+        field: '$.cancel.lease';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    function encode(obj: Partial<LeaseRequest>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LeaseRequest>): LeaseRequest;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LeaseRequest>): Generator<LeaseRequestAcceptQuoteFieldEvent | LeaseRequestAcceptSpecDigestFieldEvent | LeaseRequestAcceptBudgetFieldEvent | LeaseRequestAcceptBlockhashFieldEvent | LeaseRequestSubmitLeaseFieldEvent | LeaseRequestSubmitSpecFieldEvent | LeaseRequestSubmitTransactionFieldEvent | LeaseRequestSubmitSecretsNameFieldEvent | LeaseRequestSubmitSecretsValueFieldEvent | LeaseRequestAttachLeaseFieldEvent | LeaseRequestAttachFromSequenceFieldEvent | LeaseRequestSettleLeaseFieldEvent | LeaseRequestSettleAmountFieldEvent | LeaseRequestSettleBlockhashFieldEvent | LeaseRequestSettleDelegateSignatureFieldEvent | LeaseRequestCancelLeaseFieldEvent>;
+}
+export interface Accept {
+    quote: Uint8Array<ArrayBuffer>;
+    specDigest: Uint8Array<ArrayBuffer>;
+    budget: Uint8Array<ArrayBuffer>;
+    blockhash: Uint8Array<ArrayBuffer>;
+}
+export declare namespace Accept {
+    const codec: () => Codec<Accept>;
+    interface AcceptQuoteFieldEvent {
+        field: '$.quote';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface AcceptSpecDigestFieldEvent {
+        field: '$.specDigest';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface AcceptBudgetFieldEvent {
+        field: '$.budget';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface AcceptBlockhashFieldEvent {
+        field: '$.blockhash';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    function encode(obj: Partial<Accept>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Accept>): Accept;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Accept>): Generator<AcceptQuoteFieldEvent | AcceptSpecDigestFieldEvent | AcceptBudgetFieldEvent | AcceptBlockhashFieldEvent>;
+}
+export interface Submit {
+    lease: Uint8Array<ArrayBuffer>;
+    spec: Uint8Array<ArrayBuffer>;
+    transaction: Uint8Array<ArrayBuffer>;
+    secrets: Secret[];
+}
+export declare namespace Submit {
+    const codec: () => Codec<Submit>;
+    interface SubmitLeaseFieldEvent {
+        field: '$.lease';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface SubmitSpecFieldEvent {
+        field: '$.spec';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface SubmitTransactionFieldEvent {
+        field: '$.transaction';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface SubmitSecretsNameFieldEvent {
+        field: '$.secrets[].name';
+        value: string;
+        index: number;
+    }
+    interface SubmitSecretsValueFieldEvent {
+        field: '$.secrets[].value';
+        value: Uint8Array<ArrayBuffer>;
+        index: number;
+    }
+    function encode(obj: Partial<Submit>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Submit>): Submit;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Submit>): Generator<SubmitLeaseFieldEvent | SubmitSpecFieldEvent | SubmitTransactionFieldEvent | SubmitSecretsNameFieldEvent | SubmitSecretsValueFieldEvent>;
+}
+export interface Secret {
+    name: string;
+    value: Uint8Array<ArrayBuffer>;
+}
+export declare namespace Secret {
+    const codec: () => Codec<Secret>;
+    interface SecretNameFieldEvent {
+        field: '$.name';
+        value: string;
+    }
+    interface SecretValueFieldEvent {
+        field: '$.value';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    function encode(obj: Partial<Secret>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Secret>): Secret;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Secret>): Generator<SecretNameFieldEvent | SecretValueFieldEvent>;
+}
+export interface Attach {
+    lease: Uint8Array<ArrayBuffer>;
+    fromSequence: bigint;
+}
+export declare namespace Attach {
+    const codec: () => Codec<Attach>;
+    interface AttachLeaseFieldEvent {
+        field: '$.lease';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface AttachFromSequenceFieldEvent {
+        field: '$.fromSequence';
+        value: bigint;
+    }
+    function encode(obj: Partial<Attach>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Attach>): Attach;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Attach>): Generator<AttachLeaseFieldEvent | AttachFromSequenceFieldEvent>;
+}
+export interface SettleRequest {
+    lease: Uint8Array<ArrayBuffer>;
+    amount: bigint;
+    blockhash: Uint8Array<ArrayBuffer>;
+    delegateSignature: Uint8Array<ArrayBuffer>;
+}
+export declare namespace SettleRequest {
+    const codec: () => Codec<SettleRequest>;
+    interface SettleRequestLeaseFieldEvent {
+        field: '$.lease';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface SettleRequestAmountFieldEvent {
+        field: '$.amount';
+        value: bigint;
+    }
+    interface SettleRequestBlockhashFieldEvent {
+        field: '$.blockhash';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface SettleRequestDelegateSignatureFieldEvent {
+        field: '$.delegateSignature';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    function encode(obj: Partial<SettleRequest>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SettleRequest>): SettleRequest;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SettleRequest>): Generator<SettleRequestLeaseFieldEvent | SettleRequestAmountFieldEvent | SettleRequestBlockhashFieldEvent | SettleRequestDelegateSignatureFieldEvent>;
+}
+export interface CancelRequest {
+    lease: Uint8Array<ArrayBuffer>;
+}
+export declare namespace CancelRequest {
+    const codec: () => Codec<CancelRequest>;
+    interface CancelRequestLeaseFieldEvent {
+        field: '$.lease';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    function encode(obj: Partial<CancelRequest>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<CancelRequest>): CancelRequest;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<CancelRequest>): Generator<CancelRequestLeaseFieldEvent>;
+}
+export interface LeaseResponse {
+    accepted?: Accepted;
+    refused?: Refusal;
+    event?: JobEvent;
+    settleSigned?: SettleSigned;
+    heartbeat?: Heartbeat;
+}
+export declare namespace LeaseResponse {
+    const codec: () => Codec<LeaseResponse>;
+    interface LeaseResponseAcceptedLeaseFieldEvent {
+        field: '$.accepted.lease';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface LeaseResponseAcceptedOperatorSignatureFieldEvent {
+        field: '$.accepted.operatorSignature';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface LeaseResponseRefusedCodeFieldEvent {
+        field: '$.refused.code';
+        value: string;
+    }
+    interface LeaseResponseRefusedReasonFieldEvent {
+        field: '$.refused.reason';
+        value: string;
+    }
+    interface LeaseResponseEventSequenceFieldEvent {
+        field: '$.event.sequence';
+        value: bigint;
+    }
+    interface LeaseResponseEventAtMsFieldEvent {
+        field: '$.event.atMs';
+        value: bigint;
+    }
+    interface LeaseResponseEventAttemptFieldEvent {
+        field: '$.event.attempt';
+        value: number;
+    }
+    interface LeaseResponseEventPhasePhaseFieldEvent {
+        field: '$.event.phase.phase';
+        value: string;
+    }
+    interface LeaseResponseEventPhaseDetailFieldEvent {
+        field: '$.event.phase.detail';
+        value: string;
+    }
+    interface LeaseResponseEventPhaseBytesDoneFieldEvent {
+        field: '$.event.phase.bytesDone';
+        value: bigint;
+    }
+    interface LeaseResponseEventPhaseBytesTotalFieldEvent {
+        field: '$.event.phase.bytesTotal';
+        value: bigint;
+    }
+    interface LeaseResponseEventLogStreamFieldEvent {
+        field: '$.event.log.stream';
+        value: number;
+    }
+    interface LeaseResponseEventLogBytesFieldEvent {
+        field: '$.event.log.bytes';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface LeaseResponseEventLogOffsetFieldEvent {
+        field: '$.event.log.offset';
+        value: bigint;
+    }
+    interface LeaseResponseEventUsageElapsedMsFieldEvent {
+        field: '$.event.usage.elapsedMs';
+        value: bigint;
+    }
+    interface LeaseResponseEventUsageCpuMsFieldEvent {
+        field: '$.event.usage.cpuMs';
+        value: bigint;
+    }
+    interface LeaseResponseEventUsageMemoryBytesFieldEvent {
+        field: '$.event.usage.memoryBytes';
+        value: bigint;
+    }
+    interface LeaseResponseEventProofEnvelopeFieldEvent {
+        field: '$.event.proof.envelope';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface LeaseResponseEventProofCommitFieldEvent {
+        field: '$.event.proof.commit';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface LeaseResponseEventProofCommitSignatureFieldEvent {
+        field: '$.event.proof.commitSignature';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface LeaseResponseEventFailedCodeFieldEvent {
+        field: '$.event.failed.code';
+        value: string;
+    }
+    interface LeaseResponseEventFailedReasonFieldEvent {
+        field: '$.event.failed.reason';
+        value: string;
+    }
+    interface LeaseResponseEventClosedStateFieldEvent {
+        field: '$.event.closed.state';
+        value: string;
+    }
+    interface LeaseResponseEventClosedPaidFieldEvent {
+        field: '$.event.closed.paid';
+        value: bigint;
+    }
+    interface LeaseResponseSettleSignedOperatorSignatureFieldEvent {
+        field: '$.settleSigned.operatorSignature';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface LeaseResponseHeartbeatNextSequenceFieldEvent {
+        field: '$.heartbeat.nextSequence';
+        value: bigint;
+    }
+    function encode(obj: Partial<LeaseResponse>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LeaseResponse>): LeaseResponse;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LeaseResponse>): Generator<LeaseResponseAcceptedLeaseFieldEvent | LeaseResponseAcceptedOperatorSignatureFieldEvent | LeaseResponseRefusedCodeFieldEvent | LeaseResponseRefusedReasonFieldEvent | LeaseResponseEventSequenceFieldEvent | LeaseResponseEventAtMsFieldEvent | LeaseResponseEventAttemptFieldEvent | LeaseResponseEventPhasePhaseFieldEvent | LeaseResponseEventPhaseDetailFieldEvent | LeaseResponseEventPhaseBytesDoneFieldEvent | LeaseResponseEventPhaseBytesTotalFieldEvent | LeaseResponseEventLogStreamFieldEvent | LeaseResponseEventLogBytesFieldEvent | LeaseResponseEventLogOffsetFieldEvent | LeaseResponseEventUsageElapsedMsFieldEvent | LeaseResponseEventUsageCpuMsFieldEvent | LeaseResponseEventUsageMemoryBytesFieldEvent | LeaseResponseEventProofEnvelopeFieldEvent | LeaseResponseEventProofCommitFieldEvent | LeaseResponseEventProofCommitSignatureFieldEvent | LeaseResponseEventFailedCodeFieldEvent | LeaseResponseEventFailedReasonFieldEvent | LeaseResponseEventClosedStateFieldEvent | LeaseResponseEventClosedPaidFieldEvent | LeaseResponseSettleSignedOperatorSignatureFieldEvent | LeaseResponseHeartbeatNextSequenceFieldEvent>;
+}
+export interface Accepted {
+    lease: Uint8Array<ArrayBuffer>;
+    operatorSignature: Uint8Array<ArrayBuffer>;
+}
+export declare namespace Accepted {
+    const codec: () => Codec<Accepted>;
+    interface AcceptedLeaseFieldEvent {
+        field: '$.lease';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface AcceptedOperatorSignatureFieldEvent {
+        field: '$.operatorSignature';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    function encode(obj: Partial<Accepted>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Accepted>): Accepted;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Accepted>): Generator<AcceptedLeaseFieldEvent | AcceptedOperatorSignatureFieldEvent>;
+}
+export interface SettleSigned {
+    operatorSignature: Uint8Array<ArrayBuffer>;
+}
+export declare namespace SettleSigned {
+    const codec: () => Codec<SettleSigned>;
+    interface SettleSignedOperatorSignatureFieldEvent {
+        field: '$.operatorSignature';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    function encode(obj: Partial<SettleSigned>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SettleSigned>): SettleSigned;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SettleSigned>): Generator<SettleSignedOperatorSignatureFieldEvent>;
+}
+export interface Heartbeat {
+    nextSequence: bigint;
+}
+export declare namespace Heartbeat {
+    const codec: () => Codec<Heartbeat>;
+    interface HeartbeatNextSequenceFieldEvent {
+        field: '$.nextSequence';
+        value: bigint;
+    }
+    function encode(obj: Partial<Heartbeat>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Heartbeat>): Heartbeat;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Heartbeat>): Generator<HeartbeatNextSequenceFieldEvent>;
+}
+export interface JobEvent {
+    sequence: bigint;
+    atMs: bigint;
+    attempt: number;
+    phase?: PhaseEvent;
+    log?: LogEvent;
+    usage?: UsageEvent;
+    proof?: ProofEvent;
+    failed?: Refusal;
+    closed?: ClosedEvent;
+}
+export declare namespace JobEvent {
+    const codec: () => Codec<JobEvent>;
+    interface JobEventSequenceFieldEvent {
+        field: '$.sequence';
+        value: bigint;
+    }
+    interface JobEventAtMsFieldEvent {
+        field: '$.atMs';
+        value: bigint;
+    }
+    interface JobEventAttemptFieldEvent {
+        field: '$.attempt';
+        value: number;
+    }
+    interface JobEventPhasePhaseFieldEvent {
+        field: '$.phase.phase';
+        value: string;
+    }
+    interface JobEventPhaseDetailFieldEvent {
+        field: '$.phase.detail';
+        value: string;
+    }
+    interface JobEventPhaseBytesDoneFieldEvent {
+        field: '$.phase.bytesDone';
+        value: bigint;
+    }
+    interface JobEventPhaseBytesTotalFieldEvent {
+        field: '$.phase.bytesTotal';
+        value: bigint;
+    }
+    interface JobEventLogStreamFieldEvent {
+        field: '$.log.stream';
+        value: number;
+    }
+    interface JobEventLogBytesFieldEvent {
+        field: '$.log.bytes';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface JobEventLogOffsetFieldEvent {
+        field: '$.log.offset';
+        value: bigint;
+    }
+    interface JobEventUsageElapsedMsFieldEvent {
+        field: '$.usage.elapsedMs';
+        value: bigint;
+    }
+    interface JobEventUsageCpuMsFieldEvent {
+        field: '$.usage.cpuMs';
+        value: bigint;
+    }
+    interface JobEventUsageMemoryBytesFieldEvent {
+        field: '$.usage.memoryBytes';
+        value: bigint;
+    }
+    interface JobEventProofEnvelopeFieldEvent {
+        field: '$.proof.envelope';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface JobEventProofCommitFieldEvent {
+        field: '$.proof.commit';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface JobEventProofCommitSignatureFieldEvent {
+        field: '$.proof.commitSignature';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface JobEventFailedCodeFieldEvent {
+        field: '$.failed.code';
+        value: string;
+    }
+    interface JobEventFailedReasonFieldEvent {
+        field: '$.failed.reason';
+        value: string;
+    }
+    interface JobEventClosedStateFieldEvent {
+        field: '$.closed.state';
+        value: string;
+    }
+    interface JobEventClosedPaidFieldEvent {
+        field: '$.closed.paid';
+        value: bigint;
+    }
+    function encode(obj: Partial<JobEvent>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<JobEvent>): JobEvent;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<JobEvent>): Generator<JobEventSequenceFieldEvent | JobEventAtMsFieldEvent | JobEventAttemptFieldEvent | JobEventPhasePhaseFieldEvent | JobEventPhaseDetailFieldEvent | JobEventPhaseBytesDoneFieldEvent | JobEventPhaseBytesTotalFieldEvent | JobEventLogStreamFieldEvent | JobEventLogBytesFieldEvent | JobEventLogOffsetFieldEvent | JobEventUsageElapsedMsFieldEvent | JobEventUsageCpuMsFieldEvent | JobEventUsageMemoryBytesFieldEvent | JobEventProofEnvelopeFieldEvent | JobEventProofCommitFieldEvent | JobEventProofCommitSignatureFieldEvent | JobEventFailedCodeFieldEvent | JobEventFailedReasonFieldEvent | JobEventClosedStateFieldEvent | JobEventClosedPaidFieldEvent>;
+}
+export interface PhaseEvent {
+    phase: string;
+    detail: string;
+    bytesDone: bigint;
+    bytesTotal: bigint;
+}
+export declare namespace PhaseEvent {
+    const codec: () => Codec<PhaseEvent>;
+    interface PhaseEventPhaseFieldEvent {
+        field: '$.phase';
+        value: string;
+    }
+    interface PhaseEventDetailFieldEvent {
+        field: '$.detail';
+        value: string;
+    }
+    interface PhaseEventBytesDoneFieldEvent {
+        field: '$.bytesDone';
+        value: bigint;
+    }
+    interface PhaseEventBytesTotalFieldEvent {
+        field: '$.bytesTotal';
+        value: bigint;
+    }
+    function encode(obj: Partial<PhaseEvent>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<PhaseEvent>): PhaseEvent;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<PhaseEvent>): Generator<PhaseEventPhaseFieldEvent | PhaseEventDetailFieldEvent | PhaseEventBytesDoneFieldEvent | PhaseEventBytesTotalFieldEvent>;
+}
+export interface LogEvent {
+    stream: number;
+    bytes: Uint8Array<ArrayBuffer>;
+    offset: bigint;
+}
+export declare namespace LogEvent {
+    const codec: () => Codec<LogEvent>;
+    interface LogEventStreamFieldEvent {
+        field: '$.stream';
+        value: number;
+    }
+    interface LogEventBytesFieldEvent {
+        field: '$.bytes';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface LogEventOffsetFieldEvent {
+        field: '$.offset';
+        value: bigint;
+    }
+    function encode(obj: Partial<LogEvent>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LogEvent>): LogEvent;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LogEvent>): Generator<LogEventStreamFieldEvent | LogEventBytesFieldEvent | LogEventOffsetFieldEvent>;
+}
+export interface UsageEvent {
+    elapsedMs: bigint;
+    cpuMs: bigint;
+    memoryBytes: bigint;
+}
+export declare namespace UsageEvent {
+    const codec: () => Codec<UsageEvent>;
+    interface UsageEventElapsedMsFieldEvent {
+        field: '$.elapsedMs';
+        value: bigint;
+    }
+    interface UsageEventCpuMsFieldEvent {
+        field: '$.cpuMs';
+        value: bigint;
+    }
+    interface UsageEventMemoryBytesFieldEvent {
+        field: '$.memoryBytes';
+        value: bigint;
+    }
+    function encode(obj: Partial<UsageEvent>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<UsageEvent>): UsageEvent;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<UsageEvent>): Generator<UsageEventElapsedMsFieldEvent | UsageEventCpuMsFieldEvent | UsageEventMemoryBytesFieldEvent>;
+}
+export interface ProofEvent {
+    envelope: Uint8Array<ArrayBuffer>;
+    commit: Uint8Array<ArrayBuffer>;
+    commitSignature: Uint8Array<ArrayBuffer>;
+}
+export declare namespace ProofEvent {
+    const codec: () => Codec<ProofEvent>;
+    interface ProofEventEnvelopeFieldEvent {
+        field: '$.envelope';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface ProofEventCommitFieldEvent {
+        field: '$.commit';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface ProofEventCommitSignatureFieldEvent {
+        field: '$.commitSignature';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    function encode(obj: Partial<ProofEvent>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ProofEvent>): ProofEvent;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ProofEvent>): Generator<ProofEventEnvelopeFieldEvent | ProofEventCommitFieldEvent | ProofEventCommitSignatureFieldEvent>;
+}
+export interface ClosedEvent {
+    state: string;
+    paid: bigint;
+}
+export declare namespace ClosedEvent {
+    const codec: () => Codec<ClosedEvent>;
+    interface ClosedEventStateFieldEvent {
+        field: '$.state';
+        value: string;
+    }
+    interface ClosedEventPaidFieldEvent {
+        field: '$.paid';
+        value: bigint;
+    }
+    function encode(obj: Partial<ClosedEvent>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ClosedEvent>): ClosedEvent;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ClosedEvent>): Generator<ClosedEventStateFieldEvent | ClosedEventPaidFieldEvent>;
+}
+export interface OffersRequest {
+    resourceClass: string;
+}
+export declare namespace OffersRequest {
+    const codec: () => Codec<OffersRequest>;
+    interface OffersRequestResourceClassFieldEvent {
+        field: '$.resourceClass';
+        value: string;
+    }
+    function encode(obj: Partial<OffersRequest>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<OffersRequest>): OffersRequest;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<OffersRequest>): Generator<OffersRequestResourceClassFieldEvent>;
+}
+export interface ArtifactRequest {
+    cid: Uint8Array<ArrayBuffer>;
+    skipBlocks: bigint;
+}
+export declare namespace ArtifactRequest {
+    const codec: () => Codec<ArtifactRequest>;
+    interface ArtifactRequestCidFieldEvent {
+        field: '$.cid';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface ArtifactRequestSkipBlocksFieldEvent {
+        field: '$.skipBlocks';
+        value: bigint;
+    }
+    function encode(obj: Partial<ArtifactRequest>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactRequest>): ArtifactRequest;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactRequest>): Generator<ArtifactRequestCidFieldEvent | ArtifactRequestSkipBlocksFieldEvent>;
+}
+export interface ArtifactFrame {
+    block?: ArtifactBlock;
+    refused?: Refusal;
+    end?: ArtifactEnd;
+}
+export declare namespace ArtifactFrame {
+    const codec: () => Codec<ArtifactFrame>;
+    interface ArtifactFrameBlockCidFieldEvent {
+        field: '$.block.cid';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface ArtifactFrameBlockBytesFieldEvent {
+        field: '$.block.bytes';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface ArtifactFrameRefusedCodeFieldEvent {
+        field: '$.refused.code';
+        value: string;
+    }
+    interface ArtifactFrameRefusedReasonFieldEvent {
+        field: '$.refused.reason';
+        value: string;
+    }
+    interface ArtifactFrameEndBlocksFieldEvent {
+        field: '$.end.blocks';
+        value: bigint;
+    }
+    interface ArtifactFrameEndSizeBytesFieldEvent {
+        field: '$.end.sizeBytes';
+        value: bigint;
+    }
+    function encode(obj: Partial<ArtifactFrame>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactFrame>): ArtifactFrame;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactFrame>): Generator<ArtifactFrameBlockCidFieldEvent | ArtifactFrameBlockBytesFieldEvent | ArtifactFrameRefusedCodeFieldEvent | ArtifactFrameRefusedReasonFieldEvent | ArtifactFrameEndBlocksFieldEvent | ArtifactFrameEndSizeBytesFieldEvent>;
+}
+export interface ArtifactBlock {
+    cid: Uint8Array<ArrayBuffer>;
+    bytes: Uint8Array<ArrayBuffer>;
+}
+export declare namespace ArtifactBlock {
+    const codec: () => Codec<ArtifactBlock>;
+    interface ArtifactBlockCidFieldEvent {
+        field: '$.cid';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    interface ArtifactBlockBytesFieldEvent {
+        field: '$.bytes';
+        value: Uint8Array<ArrayBuffer>;
+    }
+    function encode(obj: Partial<ArtifactBlock>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactBlock>): ArtifactBlock;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactBlock>): Generator<ArtifactBlockCidFieldEvent | ArtifactBlockBytesFieldEvent>;
+}
+export interface ArtifactEnd {
+    blocks: bigint;
+    sizeBytes: bigint;
+}
+export declare namespace ArtifactEnd {
+    const codec: () => Codec<ArtifactEnd>;
+    interface ArtifactEndBlocksFieldEvent {
+        field: '$.blocks';
+        value: bigint;
+    }
+    interface ArtifactEndSizeBytesFieldEvent {
+        field: '$.sizeBytes';
+        value: bigint;
+    }
+    function encode(obj: Partial<ArtifactEnd>): Uint8Array<ArrayBuffer>;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactEnd>): ArtifactEnd;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactEnd>): Generator<ArtifactEndBlocksFieldEvent | ArtifactEndSizeBytesFieldEvent>;
+}

@@ -105,6 +105,9 @@ export function verifySignature(bytes: Uint8Array, signature: Uint8Array, public
 /** Throws `protocol/bad-signature` unless the rule holds. */
 export function assertSignature(bytes: Uint8Array, signature: Uint8Array, publicKey: Uint8Array): void {
   if (!verifySignature(bytes, signature, publicKey)) {
-    throw new MoltError('protocol/bad-signature', 'the signature does not verify for this key and these bytes; drop the message');
+    throw new MoltError(
+      'protocol/bad-signature',
+      'the signature does not verify for this key and these bytes; drop the message',
+    );
   }
 }

@@ -2,32 +2,32 @@
 import type { Codec, DecodeOptions } from 'protons-runtime';
 import type { Uint8ArrayList } from 'uint8arraylist';
 export interface Signed {
-    payload: Uint8Array<ArrayBuffer>;
-    signature: Uint8Array<ArrayBuffer>;
+    payload: Uint8Array;
+    signature: Uint8Array;
 }
 export declare namespace Signed {
     const codec: () => Codec<Signed>;
     interface SignedPayloadFieldEvent {
         field: '$.payload';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface SignedSignatureFieldEvent {
         field: '$.signature';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
-    function encode(obj: Partial<Signed>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<Signed>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Signed>): Signed;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Signed>): Generator<SignedPayloadFieldEvent | SignedSignatureFieldEvent>;
 }
 export interface Payload {
     version: number;
     kind: number;
-    network: Uint8Array<ArrayBuffer>;
-    signer: Uint8Array<ArrayBuffer>;
+    network: Uint8Array;
+    signer: Uint8Array;
     sequence: bigint;
     issuedMs: bigint;
     expiresMs: bigint;
-    body: Uint8Array<ArrayBuffer>;
+    body: Uint8Array;
 }
 export declare namespace Payload {
     const codec: () => Codec<Payload>;
@@ -41,11 +41,11 @@ export declare namespace Payload {
     }
     interface PayloadNetworkFieldEvent {
         field: '$.network';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface PayloadSignerFieldEvent {
         field: '$.signer';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface PayloadSequenceFieldEvent {
         field: '$.sequence';
@@ -61,9 +61,9 @@ export declare namespace Payload {
     }
     interface PayloadBodyFieldEvent {
         field: '$.body';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
-    function encode(obj: Partial<Payload>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<Payload>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Payload>): Payload;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Payload>): Generator<PayloadVersionFieldEvent | PayloadKindFieldEvent | PayloadNetworkFieldEvent | PayloadSignerFieldEvent | PayloadSequenceFieldEvent | PayloadIssuedMsFieldEvent | PayloadExpiresMsFieldEvent | PayloadBodyFieldEvent>;
 }
@@ -102,7 +102,7 @@ export declare namespace Resources {
         value: string;
         index: number;
     }
-    function encode(obj: Partial<Resources>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<Resources>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Resources>): Resources;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Resources>): Generator<ResourcesCpuMillisFieldEvent | ResourcesMemoryBytesFieldEvent | ResourcesDiskBytesFieldEvent | ResourcesGpusCountFieldEvent | ResourcesGpusVramBytesFieldEvent | ResourcesGpusModelFieldEvent>;
 }
@@ -125,12 +125,12 @@ export declare namespace Gpus {
         field: '$.model';
         value: string;
     }
-    function encode(obj: Partial<Gpus>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<Gpus>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Gpus>): Gpus;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Gpus>): Generator<GpusCountFieldEvent | GpusVramBytesFieldEvent | GpusModelFieldEvent>;
 }
 export interface Offer {
-    provider: Uint8Array<ArrayBuffer>;
+    provider: Uint8Array;
     free?: Resources;
     runtimes: number[];
     prices?: Prices;
@@ -138,15 +138,15 @@ export interface Offer {
     speedMeasuredMs: bigint;
     region: string;
     durationSecondsMax: number;
-    warm: Uint8Array<ArrayBuffer>[];
-    addresses: Uint8Array<ArrayBuffer>[];
+    warm: Uint8Array[];
+    addresses: Uint8Array[];
     revoked: boolean;
 }
 export declare namespace Offer {
     const codec: () => Codec<Offer>;
     interface OfferProviderFieldEvent {
         field: '$.provider';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface OfferFreeCpuMillisFieldEvent {
         field: '$.free.cpuMillis';
@@ -215,18 +215,18 @@ export declare namespace Offer {
     interface OfferWarmFieldEvent {
         field: '$.warm[]';
         index: number;
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface OfferAddressesFieldEvent {
         field: '$.addresses[]';
         index: number;
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface OfferRevokedFieldEvent {
         field: '$.revoked';
         value: boolean;
     }
-    function encode(obj: Partial<Offer>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<Offer>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Offer>): Offer;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Offer>): Generator<OfferProviderFieldEvent | OfferFreeCpuMillisFieldEvent | OfferFreeMemoryBytesFieldEvent | OfferFreeDiskBytesFieldEvent | OfferFreeGpusCountFieldEvent | OfferFreeGpusVramBytesFieldEvent | OfferFreeGpusModelFieldEvent | OfferRuntimesFieldEvent | OfferPricesBaseFieldEvent | OfferPricesCpuFieldEvent | OfferPricesMemoryFieldEvent | OfferPricesGpuFieldEvent | OfferSpeedFieldEvent | OfferSpeedMeasuredMsFieldEvent | OfferRegionFieldEvent | OfferDurationSecondsMaxFieldEvent | OfferWarmFieldEvent | OfferAddressesFieldEvent | OfferRevokedFieldEvent>;
 }
@@ -254,7 +254,7 @@ export declare namespace Prices {
         field: '$.gpu';
         value: bigint;
     }
-    function encode(obj: Partial<Prices>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<Prices>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Prices>): Prices;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Prices>): Generator<PricesBaseFieldEvent | PricesCpuFieldEvent | PricesMemoryFieldEvent | PricesGpuFieldEvent>;
 }
@@ -268,8 +268,8 @@ export interface Bid {
     region: string;
     distanceMax: bigint;
     quotesWanted: number;
-    warm: Uint8Array<ArrayBuffer>;
-    addresses: Uint8Array<ArrayBuffer>[];
+    warm: Uint8Array;
+    addresses: Uint8Array[];
 }
 export declare namespace Bid {
     const codec: () => Codec<Bid>;
@@ -334,20 +334,20 @@ export declare namespace Bid {
     }
     interface BidWarmFieldEvent {
         field: '$.warm';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface BidAddressesFieldEvent {
         field: '$.addresses[]';
         index: number;
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
-    function encode(obj: Partial<Bid>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<Bid>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Bid>): Bid;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Bid>): Generator<BidNeedCpuMillisFieldEvent | BidNeedMemoryBytesFieldEvent | BidNeedDiskBytesFieldEvent | BidNeedGpusCountFieldEvent | BidNeedGpusVramBytesFieldEvent | BidNeedGpusModelFieldEvent | BidRuntimeFieldEvent | BidDurationSecondsMaxFieldEvent | BidPricePerSecondMaxFieldEvent | BidStakeMinFieldEvent | BidReserveMinFieldEvent | BidRegionFieldEvent | BidDistanceMaxFieldEvent | BidQuotesWantedFieldEvent | BidWarmFieldEvent | BidAddressesFieldEvent>;
 }
 export interface Quote {
-    bid: Uint8Array<ArrayBuffer>;
-    provider: Uint8Array<ArrayBuffer>;
+    bid: Uint8Array;
+    provider: Uint8Array;
     pricePerSecond: bigint;
     amount: bigint;
     reserve: bigint;
@@ -362,11 +362,11 @@ export declare namespace Quote {
     const codec: () => Codec<Quote>;
     interface QuoteBidFieldEvent {
         field: '$.bid';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface QuoteProviderFieldEvent {
         field: '$.provider';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface QuotePricePerSecondFieldEvent {
         field: '$.pricePerSecond';
@@ -404,20 +404,20 @@ export declare namespace Quote {
         field: '$.warm';
         value: boolean;
     }
-    function encode(obj: Partial<Quote>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<Quote>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Quote>): Quote;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Quote>): Generator<QuoteBidFieldEvent | QuoteProviderFieldEvent | QuotePricePerSecondFieldEvent | QuoteAmountFieldEvent | QuoteReserveFieldEvent | QuoteOpenBeforeMsFieldEvent | QuoteFinishByMsFieldEvent | QuoteGraceMsFieldEvent | QuoteWindowMsFieldEvent | QuoteSpeedFieldEvent | QuoteWarmFieldEvent>;
 }
 export interface BidAnswer {
-    quote?: Uint8Array<ArrayBuffer>;
+    quote?: Uint8Array;
     declined?: Refusal;
-    bid: Uint8Array<ArrayBuffer>;
+    bid: Uint8Array;
 }
 export declare namespace BidAnswer {
     const codec: () => Codec<BidAnswer>;
     interface BidAnswerQuoteFieldEvent {
         field: '$.quote';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface BidAnswerDeclinedCodeFieldEvent {
         field: '$.declined.code';
@@ -429,9 +429,9 @@ export declare namespace BidAnswer {
     }
     interface BidAnswerBidFieldEvent {
         field: '$.bid';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
-    function encode(obj: Partial<BidAnswer>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<BidAnswer>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BidAnswer>): BidAnswer;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BidAnswer>): Generator<BidAnswerQuoteFieldEvent | BidAnswerDeclinedCodeFieldEvent | BidAnswerDeclinedReasonFieldEvent | BidAnswerBidFieldEvent>;
 }
@@ -449,7 +449,7 @@ export declare namespace Refusal {
         field: '$.reason';
         value: string;
     }
-    function encode(obj: Partial<Refusal>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<Refusal>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Refusal>): Refusal;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Refusal>): Generator<RefusalCodeFieldEvent | RefusalReasonFieldEvent>;
 }
@@ -464,31 +464,31 @@ export declare namespace LeaseRequest {
     const codec: () => Codec<LeaseRequest>;
     interface LeaseRequestAcceptQuoteFieldEvent {
         field: '$.accept.quote';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface LeaseRequestAcceptSpecDigestFieldEvent {
         field: '$.accept.specDigest';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface LeaseRequestAcceptBudgetFieldEvent {
         field: '$.accept.budget';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface LeaseRequestAcceptBlockhashFieldEvent {
         field: '$.accept.blockhash';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface LeaseRequestSubmitLeaseFieldEvent {
         field: '$.submit.lease';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface LeaseRequestSubmitSpecFieldEvent {
         field: '$.submit.spec';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface LeaseRequestSubmitTransactionFieldEvent {
         field: '$.submit.transaction';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface LeaseRequestSubmitSecretsNameFieldEvent {
         field: '$.submit.secrets[].name';
@@ -497,12 +497,12 @@ export declare namespace LeaseRequest {
     }
     interface LeaseRequestSubmitSecretsValueFieldEvent {
         field: '$.submit.secrets[].value';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
         index: number;
     }
     interface LeaseRequestAttachLeaseFieldEvent {
         field: '$.attach.lease';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface LeaseRequestAttachFromSequenceFieldEvent {
         field: '$.attach.fromSequence';
@@ -510,7 +510,7 @@ export declare namespace LeaseRequest {
     }
     interface LeaseRequestSettleLeaseFieldEvent {
         field: '$.settle.lease';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface LeaseRequestSettleAmountFieldEvent {
         field: '$.settle.amount';
@@ -518,67 +518,67 @@ export declare namespace LeaseRequest {
     }
     interface LeaseRequestSettleBlockhashFieldEvent {
         field: '$.settle.blockhash';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface LeaseRequestSettleDelegateSignatureFieldEvent {
         field: '$.settle.delegateSignature';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface LeaseRequestCancelLeaseFieldEvent {
         field: '$.cancel.lease';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
-    function encode(obj: Partial<LeaseRequest>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<LeaseRequest>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LeaseRequest>): LeaseRequest;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LeaseRequest>): Generator<LeaseRequestAcceptQuoteFieldEvent | LeaseRequestAcceptSpecDigestFieldEvent | LeaseRequestAcceptBudgetFieldEvent | LeaseRequestAcceptBlockhashFieldEvent | LeaseRequestSubmitLeaseFieldEvent | LeaseRequestSubmitSpecFieldEvent | LeaseRequestSubmitTransactionFieldEvent | LeaseRequestSubmitSecretsNameFieldEvent | LeaseRequestSubmitSecretsValueFieldEvent | LeaseRequestAttachLeaseFieldEvent | LeaseRequestAttachFromSequenceFieldEvent | LeaseRequestSettleLeaseFieldEvent | LeaseRequestSettleAmountFieldEvent | LeaseRequestSettleBlockhashFieldEvent | LeaseRequestSettleDelegateSignatureFieldEvent | LeaseRequestCancelLeaseFieldEvent>;
 }
 export interface Accept {
-    quote: Uint8Array<ArrayBuffer>;
-    specDigest: Uint8Array<ArrayBuffer>;
-    budget: Uint8Array<ArrayBuffer>;
-    blockhash: Uint8Array<ArrayBuffer>;
+    quote: Uint8Array;
+    specDigest: Uint8Array;
+    budget: Uint8Array;
+    blockhash: Uint8Array;
 }
 export declare namespace Accept {
     const codec: () => Codec<Accept>;
     interface AcceptQuoteFieldEvent {
         field: '$.quote';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface AcceptSpecDigestFieldEvent {
         field: '$.specDigest';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface AcceptBudgetFieldEvent {
         field: '$.budget';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface AcceptBlockhashFieldEvent {
         field: '$.blockhash';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
-    function encode(obj: Partial<Accept>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<Accept>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Accept>): Accept;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Accept>): Generator<AcceptQuoteFieldEvent | AcceptSpecDigestFieldEvent | AcceptBudgetFieldEvent | AcceptBlockhashFieldEvent>;
 }
 export interface Submit {
-    lease: Uint8Array<ArrayBuffer>;
-    spec: Uint8Array<ArrayBuffer>;
-    transaction: Uint8Array<ArrayBuffer>;
+    lease: Uint8Array;
+    spec: Uint8Array;
+    transaction: Uint8Array;
     secrets: Secret[];
 }
 export declare namespace Submit {
     const codec: () => Codec<Submit>;
     interface SubmitLeaseFieldEvent {
         field: '$.lease';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface SubmitSpecFieldEvent {
         field: '$.spec';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface SubmitTransactionFieldEvent {
         field: '$.transaction';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface SubmitSecretsNameFieldEvent {
         field: '$.secrets[].name';
@@ -587,16 +587,16 @@ export declare namespace Submit {
     }
     interface SubmitSecretsValueFieldEvent {
         field: '$.secrets[].value';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
         index: number;
     }
-    function encode(obj: Partial<Submit>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<Submit>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Submit>): Submit;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Submit>): Generator<SubmitLeaseFieldEvent | SubmitSpecFieldEvent | SubmitTransactionFieldEvent | SubmitSecretsNameFieldEvent | SubmitSecretsValueFieldEvent>;
 }
 export interface Secret {
     name: string;
-    value: Uint8Array<ArrayBuffer>;
+    value: Uint8Array;
 }
 export declare namespace Secret {
     const codec: () => Codec<Secret>;
@@ -606,41 +606,41 @@ export declare namespace Secret {
     }
     interface SecretValueFieldEvent {
         field: '$.value';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
-    function encode(obj: Partial<Secret>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<Secret>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Secret>): Secret;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Secret>): Generator<SecretNameFieldEvent | SecretValueFieldEvent>;
 }
 export interface Attach {
-    lease: Uint8Array<ArrayBuffer>;
+    lease: Uint8Array;
     fromSequence: bigint;
 }
 export declare namespace Attach {
     const codec: () => Codec<Attach>;
     interface AttachLeaseFieldEvent {
         field: '$.lease';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface AttachFromSequenceFieldEvent {
         field: '$.fromSequence';
         value: bigint;
     }
-    function encode(obj: Partial<Attach>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<Attach>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Attach>): Attach;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Attach>): Generator<AttachLeaseFieldEvent | AttachFromSequenceFieldEvent>;
 }
 export interface SettleRequest {
-    lease: Uint8Array<ArrayBuffer>;
+    lease: Uint8Array;
     amount: bigint;
-    blockhash: Uint8Array<ArrayBuffer>;
-    delegateSignature: Uint8Array<ArrayBuffer>;
+    blockhash: Uint8Array;
+    delegateSignature: Uint8Array;
 }
 export declare namespace SettleRequest {
     const codec: () => Codec<SettleRequest>;
     interface SettleRequestLeaseFieldEvent {
         field: '$.lease';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface SettleRequestAmountFieldEvent {
         field: '$.amount';
@@ -648,26 +648,26 @@ export declare namespace SettleRequest {
     }
     interface SettleRequestBlockhashFieldEvent {
         field: '$.blockhash';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface SettleRequestDelegateSignatureFieldEvent {
         field: '$.delegateSignature';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
-    function encode(obj: Partial<SettleRequest>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<SettleRequest>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SettleRequest>): SettleRequest;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SettleRequest>): Generator<SettleRequestLeaseFieldEvent | SettleRequestAmountFieldEvent | SettleRequestBlockhashFieldEvent | SettleRequestDelegateSignatureFieldEvent>;
 }
 export interface CancelRequest {
-    lease: Uint8Array<ArrayBuffer>;
+    lease: Uint8Array;
 }
 export declare namespace CancelRequest {
     const codec: () => Codec<CancelRequest>;
     interface CancelRequestLeaseFieldEvent {
         field: '$.lease';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
-    function encode(obj: Partial<CancelRequest>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<CancelRequest>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<CancelRequest>): CancelRequest;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<CancelRequest>): Generator<CancelRequestLeaseFieldEvent>;
 }
@@ -682,11 +682,11 @@ export declare namespace LeaseResponse {
     const codec: () => Codec<LeaseResponse>;
     interface LeaseResponseAcceptedLeaseFieldEvent {
         field: '$.accepted.lease';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface LeaseResponseAcceptedOperatorSignatureFieldEvent {
         field: '$.accepted.operatorSignature';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface LeaseResponseRefusedCodeFieldEvent {
         field: '$.refused.code';
@@ -730,7 +730,7 @@ export declare namespace LeaseResponse {
     }
     interface LeaseResponseEventLogBytesFieldEvent {
         field: '$.event.log.bytes';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface LeaseResponseEventLogOffsetFieldEvent {
         field: '$.event.log.offset';
@@ -750,15 +750,15 @@ export declare namespace LeaseResponse {
     }
     interface LeaseResponseEventProofEnvelopeFieldEvent {
         field: '$.event.proof.envelope';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface LeaseResponseEventProofCommitFieldEvent {
         field: '$.event.proof.commit';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface LeaseResponseEventProofCommitSignatureFieldEvent {
         field: '$.event.proof.commitSignature';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface LeaseResponseEventFailedCodeFieldEvent {
         field: '$.event.failed.code';
@@ -778,44 +778,44 @@ export declare namespace LeaseResponse {
     }
     interface LeaseResponseSettleSignedOperatorSignatureFieldEvent {
         field: '$.settleSigned.operatorSignature';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface LeaseResponseHeartbeatNextSequenceFieldEvent {
         field: '$.heartbeat.nextSequence';
         value: bigint;
     }
-    function encode(obj: Partial<LeaseResponse>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<LeaseResponse>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LeaseResponse>): LeaseResponse;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LeaseResponse>): Generator<LeaseResponseAcceptedLeaseFieldEvent | LeaseResponseAcceptedOperatorSignatureFieldEvent | LeaseResponseRefusedCodeFieldEvent | LeaseResponseRefusedReasonFieldEvent | LeaseResponseEventSequenceFieldEvent | LeaseResponseEventAtMsFieldEvent | LeaseResponseEventAttemptFieldEvent | LeaseResponseEventPhasePhaseFieldEvent | LeaseResponseEventPhaseDetailFieldEvent | LeaseResponseEventPhaseBytesDoneFieldEvent | LeaseResponseEventPhaseBytesTotalFieldEvent | LeaseResponseEventLogStreamFieldEvent | LeaseResponseEventLogBytesFieldEvent | LeaseResponseEventLogOffsetFieldEvent | LeaseResponseEventUsageElapsedMsFieldEvent | LeaseResponseEventUsageCpuMsFieldEvent | LeaseResponseEventUsageMemoryBytesFieldEvent | LeaseResponseEventProofEnvelopeFieldEvent | LeaseResponseEventProofCommitFieldEvent | LeaseResponseEventProofCommitSignatureFieldEvent | LeaseResponseEventFailedCodeFieldEvent | LeaseResponseEventFailedReasonFieldEvent | LeaseResponseEventClosedStateFieldEvent | LeaseResponseEventClosedPaidFieldEvent | LeaseResponseSettleSignedOperatorSignatureFieldEvent | LeaseResponseHeartbeatNextSequenceFieldEvent>;
 }
 export interface Accepted {
-    lease: Uint8Array<ArrayBuffer>;
-    operatorSignature: Uint8Array<ArrayBuffer>;
+    lease: Uint8Array;
+    operatorSignature: Uint8Array;
 }
 export declare namespace Accepted {
     const codec: () => Codec<Accepted>;
     interface AcceptedLeaseFieldEvent {
         field: '$.lease';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface AcceptedOperatorSignatureFieldEvent {
         field: '$.operatorSignature';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
-    function encode(obj: Partial<Accepted>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<Accepted>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Accepted>): Accepted;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Accepted>): Generator<AcceptedLeaseFieldEvent | AcceptedOperatorSignatureFieldEvent>;
 }
 export interface SettleSigned {
-    operatorSignature: Uint8Array<ArrayBuffer>;
+    operatorSignature: Uint8Array;
 }
 export declare namespace SettleSigned {
     const codec: () => Codec<SettleSigned>;
     interface SettleSignedOperatorSignatureFieldEvent {
         field: '$.operatorSignature';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
-    function encode(obj: Partial<SettleSigned>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<SettleSigned>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SettleSigned>): SettleSigned;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SettleSigned>): Generator<SettleSignedOperatorSignatureFieldEvent>;
 }
@@ -828,7 +828,7 @@ export declare namespace Heartbeat {
         field: '$.nextSequence';
         value: bigint;
     }
-    function encode(obj: Partial<Heartbeat>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<Heartbeat>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Heartbeat>): Heartbeat;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Heartbeat>): Generator<HeartbeatNextSequenceFieldEvent>;
 }
@@ -879,7 +879,7 @@ export declare namespace JobEvent {
     }
     interface JobEventLogBytesFieldEvent {
         field: '$.log.bytes';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface JobEventLogOffsetFieldEvent {
         field: '$.log.offset';
@@ -899,15 +899,15 @@ export declare namespace JobEvent {
     }
     interface JobEventProofEnvelopeFieldEvent {
         field: '$.proof.envelope';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface JobEventProofCommitFieldEvent {
         field: '$.proof.commit';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface JobEventProofCommitSignatureFieldEvent {
         field: '$.proof.commitSignature';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface JobEventFailedCodeFieldEvent {
         field: '$.failed.code';
@@ -925,7 +925,7 @@ export declare namespace JobEvent {
         field: '$.closed.paid';
         value: bigint;
     }
-    function encode(obj: Partial<JobEvent>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<JobEvent>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<JobEvent>): JobEvent;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<JobEvent>): Generator<JobEventSequenceFieldEvent | JobEventAtMsFieldEvent | JobEventAttemptFieldEvent | JobEventPhasePhaseFieldEvent | JobEventPhaseDetailFieldEvent | JobEventPhaseBytesDoneFieldEvent | JobEventPhaseBytesTotalFieldEvent | JobEventLogStreamFieldEvent | JobEventLogBytesFieldEvent | JobEventLogOffsetFieldEvent | JobEventUsageElapsedMsFieldEvent | JobEventUsageCpuMsFieldEvent | JobEventUsageMemoryBytesFieldEvent | JobEventProofEnvelopeFieldEvent | JobEventProofCommitFieldEvent | JobEventProofCommitSignatureFieldEvent | JobEventFailedCodeFieldEvent | JobEventFailedReasonFieldEvent | JobEventClosedStateFieldEvent | JobEventClosedPaidFieldEvent>;
 }
@@ -953,13 +953,13 @@ export declare namespace PhaseEvent {
         field: '$.bytesTotal';
         value: bigint;
     }
-    function encode(obj: Partial<PhaseEvent>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<PhaseEvent>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<PhaseEvent>): PhaseEvent;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<PhaseEvent>): Generator<PhaseEventPhaseFieldEvent | PhaseEventDetailFieldEvent | PhaseEventBytesDoneFieldEvent | PhaseEventBytesTotalFieldEvent>;
 }
 export interface LogEvent {
     stream: number;
-    bytes: Uint8Array<ArrayBuffer>;
+    bytes: Uint8Array;
     offset: bigint;
 }
 export declare namespace LogEvent {
@@ -970,13 +970,13 @@ export declare namespace LogEvent {
     }
     interface LogEventBytesFieldEvent {
         field: '$.bytes';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface LogEventOffsetFieldEvent {
         field: '$.offset';
         value: bigint;
     }
-    function encode(obj: Partial<LogEvent>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<LogEvent>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LogEvent>): LogEvent;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LogEvent>): Generator<LogEventStreamFieldEvent | LogEventBytesFieldEvent | LogEventOffsetFieldEvent>;
 }
@@ -999,30 +999,30 @@ export declare namespace UsageEvent {
         field: '$.memoryBytes';
         value: bigint;
     }
-    function encode(obj: Partial<UsageEvent>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<UsageEvent>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<UsageEvent>): UsageEvent;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<UsageEvent>): Generator<UsageEventElapsedMsFieldEvent | UsageEventCpuMsFieldEvent | UsageEventMemoryBytesFieldEvent>;
 }
 export interface ProofEvent {
-    envelope: Uint8Array<ArrayBuffer>;
-    commit: Uint8Array<ArrayBuffer>;
-    commitSignature: Uint8Array<ArrayBuffer>;
+    envelope: Uint8Array;
+    commit: Uint8Array;
+    commitSignature: Uint8Array;
 }
 export declare namespace ProofEvent {
     const codec: () => Codec<ProofEvent>;
     interface ProofEventEnvelopeFieldEvent {
         field: '$.envelope';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface ProofEventCommitFieldEvent {
         field: '$.commit';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface ProofEventCommitSignatureFieldEvent {
         field: '$.commitSignature';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
-    function encode(obj: Partial<ProofEvent>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<ProofEvent>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ProofEvent>): ProofEvent;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ProofEvent>): Generator<ProofEventEnvelopeFieldEvent | ProofEventCommitFieldEvent | ProofEventCommitSignatureFieldEvent>;
 }
@@ -1040,7 +1040,7 @@ export declare namespace ClosedEvent {
         field: '$.paid';
         value: bigint;
     }
-    function encode(obj: Partial<ClosedEvent>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<ClosedEvent>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ClosedEvent>): ClosedEvent;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ClosedEvent>): Generator<ClosedEventStateFieldEvent | ClosedEventPaidFieldEvent>;
 }
@@ -1053,25 +1053,25 @@ export declare namespace OffersRequest {
         field: '$.resourceClass';
         value: string;
     }
-    function encode(obj: Partial<OffersRequest>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<OffersRequest>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<OffersRequest>): OffersRequest;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<OffersRequest>): Generator<OffersRequestResourceClassFieldEvent>;
 }
 export interface ArtifactRequest {
-    cid: Uint8Array<ArrayBuffer>;
+    cid: Uint8Array;
     skipBlocks: bigint;
 }
 export declare namespace ArtifactRequest {
     const codec: () => Codec<ArtifactRequest>;
     interface ArtifactRequestCidFieldEvent {
         field: '$.cid';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface ArtifactRequestSkipBlocksFieldEvent {
         field: '$.skipBlocks';
         value: bigint;
     }
-    function encode(obj: Partial<ArtifactRequest>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<ArtifactRequest>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactRequest>): ArtifactRequest;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactRequest>): Generator<ArtifactRequestCidFieldEvent | ArtifactRequestSkipBlocksFieldEvent>;
 }
@@ -1084,11 +1084,11 @@ export declare namespace ArtifactFrame {
     const codec: () => Codec<ArtifactFrame>;
     interface ArtifactFrameBlockCidFieldEvent {
         field: '$.block.cid';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface ArtifactFrameBlockBytesFieldEvent {
         field: '$.block.bytes';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface ArtifactFrameRefusedCodeFieldEvent {
         field: '$.refused.code';
@@ -1106,25 +1106,25 @@ export declare namespace ArtifactFrame {
         field: '$.end.sizeBytes';
         value: bigint;
     }
-    function encode(obj: Partial<ArtifactFrame>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<ArtifactFrame>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactFrame>): ArtifactFrame;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactFrame>): Generator<ArtifactFrameBlockCidFieldEvent | ArtifactFrameBlockBytesFieldEvent | ArtifactFrameRefusedCodeFieldEvent | ArtifactFrameRefusedReasonFieldEvent | ArtifactFrameEndBlocksFieldEvent | ArtifactFrameEndSizeBytesFieldEvent>;
 }
 export interface ArtifactBlock {
-    cid: Uint8Array<ArrayBuffer>;
-    bytes: Uint8Array<ArrayBuffer>;
+    cid: Uint8Array;
+    bytes: Uint8Array;
 }
 export declare namespace ArtifactBlock {
     const codec: () => Codec<ArtifactBlock>;
     interface ArtifactBlockCidFieldEvent {
         field: '$.cid';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
     interface ArtifactBlockBytesFieldEvent {
         field: '$.bytes';
-        value: Uint8Array<ArrayBuffer>;
+        value: Uint8Array;
     }
-    function encode(obj: Partial<ArtifactBlock>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<ArtifactBlock>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactBlock>): ArtifactBlock;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactBlock>): Generator<ArtifactBlockCidFieldEvent | ArtifactBlockBytesFieldEvent>;
 }
@@ -1142,7 +1142,7 @@ export declare namespace ArtifactEnd {
         field: '$.sizeBytes';
         value: bigint;
     }
-    function encode(obj: Partial<ArtifactEnd>): Uint8Array<ArrayBuffer>;
+    function encode(obj: Partial<ArtifactEnd>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactEnd>): ArtifactEnd;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactEnd>): Generator<ArtifactEndBlocksFieldEvent | ArtifactEndSizeBytesFieldEvent>;
 }

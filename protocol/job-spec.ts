@@ -1,0 +1,191 @@
+/**
+ * JobSpec: what runs under a lease. Content, named by digest: canonical dag-cbor, whose SHA-256 the lease fixes.
+ *
+ * Contract: what is not stated is the safe value (no network, nothing written but outputs, one core, small memory).
+ * Unknown keys are refused, so a spec never asks for something that a provider silently leaves out.
+ */
+import { createHash } from 'node:crypto';
+
+import * as dagCbor from '@ipld/dag-cbor';
+import { CID } from 'multiformats/cid';
+import * as Digest from 'multiformats/hashes/digest';
+import { z } from 'zod';
+
+import { MoltError } from './errors.ts';
+import { LIMITS } from './limits.ts';
+import { RUNTIMES } from './messages.ts';
+
+const cid = z.string().max(120).refine(isCid, 'must be a CID');
+/** Relative, forward slashes, no empty, `.` or `..` segment, printable. */
+const relativePath = z
+  .string()
+  .min(1)
+  .max(255)
+  .refine(
+    (path) => path.split('/').every((part) => /^[^\p{Cc}\\]{1,120}$/u.test(part) && part !== '.' && part !== '..'),
+    {
+      message: 'must be a relative path without "." or ".." segments',
+    },
+  );
+const name = z.string().regex(/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$/, 'must be 1 … 64 of A-Z a-z 0-9 _ . -');
+const imageReference = z
+  .string()
+  .max(300)
+  .regex(/^[a-z0-9][a-z0-9._:/-]*@sha256:[0-9a-f]{64}$/, 'must be an image by digest: name@sha256:…');
+
+export const jobSpecSchema = z
+  .strictObject({
+    version: z.literal(1).default(1),
+    runtime: z.enum(RUNTIMES),
+    /** wasm: CID of the module. container: name@sha256:… */
+    image: z.string().max(300),
+    command: z.array(z.string().max(32_768)).max(256).default([]),
+    environment: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), z.string().max(32_768)).default({}),
+    /** Names of files under /secrets; values travel beside the spec, never in it. */
+    secrets: z.array(name).max(LIMITS.secrets).default([]),
+    resources: z
+      .strictObject({
+        cpuMillis: z.int().min(10).max(1_024_000).default(1_000),
+        memoryBytes: z
+          .int()
+          .min(1 << 20)
+          .max(2 ** 44)
+          .default(512 * 2 ** 20),
+        diskBytes: z
+          .int()
+          .min(1 << 16)
+          .max(2 ** 46)
+          .default(256 * 2 ** 20),
+        gpus: z
+          .array(
+            z.strictObject({
+              count: z.int().min(1).max(64),
+              vramBytes: z.int().min(0),
+              model: z.string().max(LIMITS.modelCharacters).default(''),
+            }),
+          )
+          .max(LIMITS.gpuKindsPerMessage)
+          .default([]),
+      })
+      .prefault({}),
+    /** Placed read-only at /in/<path>. */
+    inputs: z
+      .array(z.strictObject({ cid, path: relativePath }))
+      .max(LIMITS.inputs)
+      .default([]),
+    /** Taken from /out/<path> after the run. */
+    outputs: z
+      .array(z.strictObject({ name, path: relativePath }))
+      .max(LIMITS.outputs)
+      .default([]),
+    maxDurationSeconds: z.int().min(1).max(LIMITS.leaseSeconds).default(600),
+    /** wasm: instructions the job may execute; unbounded within its duration when absent. */
+    fuel: z.int().min(1).optional(),
+    /** wasm: what the job's clock says at its start, Unix ms; the same everywhere, so that runs repeat. */
+    clockMs: z.int().min(0).max(8_640_000_000_000_000).default(1_767_225_600_000),
+  })
+  .superRefine((spec, context) => {
+    const image = spec.runtime === 'wasm' ? cid.safeParse(spec.image) : imageReference.safeParse(spec.image);
+    if (!image.success)
+      context.addIssue({
+        code: 'custom',
+        path: ['image'],
+        message: image.error.issues[0]?.message ?? 'is not an image',
+      });
+    for (const [list, key] of [
+      [spec.inputs.map((input) => input.path), 'inputs'],
+      [spec.outputs.map((output) => output.name), 'outputs'],
+    ] as const) {
+      if (new Set(list).size !== list.length)
+        context.addIssue({ code: 'custom', path: [key], message: 'has the same name twice' });
+    }
+    if (spec.runtime === 'wasm' && spec.resources.gpus.length > 0) {
+      context.addIssue({
+        code: 'custom',
+        path: ['resources', 'gpus'],
+        message: 'a wasm job cannot use GPUs; use runtime "container"',
+      });
+    }
+  });
+
+/** What a buyer writes: everything but runtime and image has a default. */
+export type JobSpecInput = z.input<typeof jobSpecSchema>;
+export type JobSpec = z.output<typeof jobSpecSchema>;
+
+/** Checks and completes a spec. Throws `protocol/invalid-spec` naming every offending field. */
+export function parseJobSpec(value: unknown): JobSpec {
+  const result = jobSpecSchema.safeParse(value);
+  if (result.success) return result.data;
+  const issues = result.error.issues.slice(0, 8).map((issue) => `${issue.path.join('.') || 'spec'} ${issue.message}`);
+  throw new MoltError('protocol/invalid-spec', `the job specification is refused: ${issues.join('; ')}`, {
+    issues: result.error.issues.length,
+  });
+}
+
+/** The canonical bytes. */
+export function encodeJobSpec(spec: JobSpec): Uint8Array {
+  const stated = Object.fromEntries(Object.entries(spec).filter(([, value]) => value !== undefined));
+  const bytes = dagCbor.encode(stated);
+  if (bytes.length > LIMITS.specBytes) {
+    throw new MoltError(
+      'protocol/invalid-spec',
+      `the specification has ${bytes.length} bytes, at most ${LIMITS.specBytes} are allowed; pass large data as inputs`,
+    );
+  }
+  return bytes;
+}
+
+/** Untrusted bytes → spec. Throws `protocol/oversize`, `malformed`, `not-canonical`, `invalid-spec`. */
+export function decodeJobSpec(bytes: Uint8Array): JobSpec {
+  if (bytes.length > LIMITS.specBytes)
+    throw new MoltError(
+      'protocol/oversize',
+      `a specification has at most ${LIMITS.specBytes} bytes, this one ${bytes.length}`,
+    );
+  let raw: unknown;
+  try {
+    raw = dagCbor.decode(bytes);
+  } catch (cause) {
+    throw new MoltError('protocol/malformed', 'the specification is not dag-cbor', {}, { cause });
+  }
+  const spec = parseJobSpec(raw);
+  // The decoder is lenient (unsorted keys, half floats); a digest is an identity only for the one canonical form.
+  if (!Buffer.from(encodeJobSpec(spec)).equals(bytes)) {
+    throw new MoltError(
+      'protocol/not-canonical',
+      'the specification is not in its canonical encoding with all defaults stated',
+    );
+  }
+  return spec;
+}
+
+/** SHA-256 of the canonical bytes: 32 bytes. */
+export function specDigest(bytes: Uint8Array): Uint8Array {
+  return new Uint8Array(createHash('sha256').update(bytes).digest());
+}
+
+/** The same digest as a CID (dag-cbor, sha2-256). */
+export function specCid(bytes: Uint8Array): string {
+  return CID.createV1(dagCbor.code, Digest.create(0x12, specDigest(bytes))).toString();
+}
+
+/** What a lease fixes on chain: SHA-256 over the accepted quote's id and the spec's digest. */
+export function termsDigest(quoteId: string, spec: Uint8Array): Uint8Array {
+  return new Uint8Array(
+    createHash('sha256').update('molt/1/terms\n').update(Buffer.from(quoteId, 'hex')).update(spec).digest(),
+  );
+}
+
+/** First 8 bytes, hex, of the digest by which offers and bids name a module or image as warm. */
+export function warmPrefix(image: string): string {
+  return createHash('sha256').update(image).digest('hex').slice(0, 16);
+}
+
+function isCid(text: string): boolean {
+  try {
+    const parsed = CID.parse(text);
+    return parsed.version === 1 && parsed.toString() === text;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,55 @@
+/**
+ * Names of topics and stream protocols, and the framed messages of the streams. One place, so that both ends agree.
+ */
+import type { Address } from './address.ts';
+import { decodeCanonical } from './envelope.ts';
+import { type ErrorCode, MoltError, isErrorCode } from './errors.ts';
+import { LIMITS } from './limits.ts';
+import type { ResourceClass } from './messages.ts';
+import { BidAnswer, LeaseRequest, LeaseResponse, OffersRequest, type Refusal } from './molt.js';
+
+/** Topics carry the first characters of the network, so that a test network never talks to another. */
+export function offersTopic(network: Address, resourceClass: ResourceClass): string {
+  return `/molt/1/${network.slice(0, 8)}/offers/${resourceClass}`;
+}
+
+export function bidsTopic(network: Address, resourceClass: ResourceClass): string {
+  return `/molt/1/${network.slice(0, 8)}/bids/${resourceClass}`;
+}
+
+/** Stream protocols with their bounds. Kept streams (lease) are few per peer; pulls are short. */
+export const STREAMS = {
+  quote: {
+    protocol: '/molt/1/quote',
+    maxFrameBytes: LIMITS.bidAnswerFrameBytes,
+    maxStreamsPerPeer: 16,
+    maxStreams: 512,
+  },
+  offers: { protocol: '/molt/1/offers', maxFrameBytes: LIMITS.offersFrameBytes, maxStreamsPerPeer: 4, maxStreams: 64 },
+  lease: { protocol: '/molt/1/lease', maxFrameBytes: LIMITS.leaseFrameBytes, maxStreamsPerPeer: 32, maxStreams: 512 },
+  artifact: {
+    protocol: '/molt/1/artifact',
+    maxFrameBytes: LIMITS.artifactFrameBytes,
+    maxStreamsPerPeer: 8,
+    maxStreams: 64,
+  },
+} as const;
+
+export const decodeBidAnswer = (bytes: Uint8Array): BidAnswer => decodeCanonical(BidAnswer, bytes, 'answer to a bid');
+export const decodeLeaseRequest = (bytes: Uint8Array): LeaseRequest =>
+  decodeCanonical(LeaseRequest, bytes, 'lease request');
+export const decodeLeaseResponse = (bytes: Uint8Array): LeaseResponse =>
+  decodeCanonical(LeaseResponse, bytes, 'lease response');
+export const decodeOffersRequest = (bytes: Uint8Array): OffersRequest =>
+  decodeCanonical(OffersRequest, bytes, 'request for offers');
+
+/** An error as it travels: its code, and a bounded reason. */
+export function toRefusal(error: { code: ErrorCode; message: string }): Refusal {
+  return { code: error.code, reason: error.message.slice(0, LIMITS.refusalCharacters) };
+}
+
+/** A peer's refusal as an error here; a code that this version does not know becomes `market/declined`. */
+export function fromRefusal(refusal: Refusal): MoltError {
+  const code = isErrorCode(refusal.code) ? refusal.code : 'market/declined';
+  return new MoltError(code, refusal.reason.slice(0, LIMITS.refusalCharacters), { remote: true });
+}

@@ -1,0 +1,50 @@
+/** What `connect` and `run` take. */
+import type { Address } from '../protocol/address.ts';
+import type { KeyPair } from '../protocol/ed25519.ts';
+import type { Env } from '../protocol/env.ts';
+import type { BaseUnits } from '../protocol/units.ts';
+import type { JobEvent } from './progress.ts';
+
+export interface ConnectOptions {
+  /** Solana JSON-RPC endpoint. */
+  readonly rpcUrl: string;
+  /** The buyer's node key: a delegate of the budget. */
+  readonly key: KeyPair;
+  /** The budget account that pays. */
+  readonly budget: Address;
+  /** Multiaddrs of peers to join by. Empty: LAN discovery only. */
+  readonly bootstrap: readonly string[];
+  /** Where content and fetched outputs are kept; a temporary folder when absent. */
+  readonly directory?: string;
+  /** Program id, when it is not the well-known one. */
+  readonly programId?: Address;
+  /** Addresses to listen on; by default loopback or, with non-loopback bootstrap peers, all interfaces. */
+  readonly listen?: readonly string[];
+  readonly mdns?: boolean;
+  readonly env?: Env;
+  readonly signal?: AbortSignal;
+}
+
+export interface RunOptions {
+  /** Ceiling for the whole job, base units or text such as "2.5". The lease locks at most this. */
+  readonly maxPrice: BaseUnits | string;
+  readonly signal?: AbortSignal;
+  /** Every step, in order. Must not throw. */
+  readonly onEvent?: (event: JobEvent) => void;
+  /** Folder that outputs are written to, as <name>; none are fetched when absent. */
+  readonly outputDirectory?: string;
+  /** Values of the secrets that the spec names. */
+  readonly secrets?: Readonly<Record<string, string>>;
+  /** How many quotes to wait for, 1 … 20. Default 5. */
+  readonly quotes?: number;
+  /** How long to wait for quotes, ms. Default 2,000; ends earlier when every provider asked has answered. */
+  readonly quoteTimeoutMs?: number;
+  /** How many providers to try in all. Default 3. */
+  readonly attempts?: number;
+  /** A non-zero exit is returned instead of thrown. Default false. */
+  readonly allowFailure?: boolean;
+  /** Smallest stake a provider must have. */
+  readonly minStake?: BaseUnits;
+  /** How long a silent provider may take to come back before the next one is tried, ms. Default 8,000. */
+  readonly reconnectMs?: number;
+}

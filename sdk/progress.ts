@@ -1,0 +1,129 @@
+/**
+ * What a buyer sees while a job is bought and run: one typed event per step, and the result at the end.
+ *
+ * Progress is told, never derived from log text. The CLI's live list, the demo and `--json` are renderings of these
+ * events; `run` returns the `JobResult`.
+ */
+import type { Address } from '../protocol/address.ts';
+import type { ErrorCode } from '../protocol/errors.ts';
+import type { BaseUnits } from '../protocol/units.ts';
+
+/** One reason of a score, ready to print. */
+export interface ScoreReason {
+  readonly what: string;
+  readonly weight: number;
+  readonly value: number;
+  readonly text: string;
+}
+
+export type JobEvent =
+  | { readonly type: 'mesh-joined'; readonly peers: number }
+  | { readonly type: 'offers'; readonly count: number }
+  | { readonly type: 'bid'; readonly bid: string; readonly pricePerSecondMax: BaseUnits; readonly attempt: number }
+  | {
+      readonly type: 'quote';
+      readonly provider: Address;
+      readonly node: Address;
+      readonly pricePerSecond: BaseUnits;
+      readonly amount: BaseUnits;
+      readonly afterMs: number;
+    }
+  | { readonly type: 'declined'; readonly node: Address; readonly code: ErrorCode; readonly reason: string }
+  | {
+      readonly type: 'ranked';
+      readonly quotes: readonly {
+        readonly provider: Address;
+        readonly node: Address;
+        readonly pricePerSecond: BaseUnits;
+        readonly score: number;
+        readonly reasons: readonly ScoreReason[];
+      }[];
+    }
+  | {
+      readonly type: 'accepted';
+      readonly provider: Address;
+      readonly node: Address;
+      readonly pricePerSecond: BaseUnits;
+    }
+  | {
+      readonly type: 'lease-opened';
+      readonly lease: Address;
+      readonly transaction: string;
+      readonly locked: BaseUnits;
+      readonly afterMs: number;
+    }
+  | {
+      readonly type: 'phase';
+      readonly phase: string;
+      readonly detail: string;
+      readonly bytesDone: number;
+      readonly bytesTotal: number;
+      readonly attempt: number;
+    }
+  | { readonly type: 'log'; readonly stream: 'stdout' | 'stderr'; readonly bytes: Uint8Array; readonly atMs: number }
+  | { readonly type: 'usage'; readonly elapsedMs: number; readonly cpuMs: number; readonly memoryBytes: number }
+  /** The stream broke; the SDK tries to come back to the same provider before it moves on. */
+  | { readonly type: 'provider-silent'; readonly node: Address; readonly reason: string }
+  | { readonly type: 'provider-back'; readonly node: Address; readonly fromSequence: number }
+  /** This provider is given up for this job; `retrying` says whether another one is tried. */
+  | {
+      readonly type: 'provider-failed';
+      readonly node: Address;
+      readonly code: ErrorCode;
+      readonly reason: string;
+      readonly retrying: boolean;
+    }
+  | {
+      readonly type: 'proof-verified';
+      readonly proofDigest: string;
+      readonly billedMs: number;
+      readonly cost: BaseUnits;
+    }
+  | { readonly type: 'outputs'; readonly count: number; readonly sizeBytes: number }
+  | {
+      readonly type: 'settled';
+      readonly lease: Address;
+      readonly transaction: string;
+      readonly paid: BaseUnits;
+      readonly refunded: BaseUnits;
+    }
+  /** An earlier lease of this buyer was closed after its provider never proved: the money is back. */
+  | {
+      readonly type: 'lease-expired';
+      readonly lease: Address;
+      readonly transaction: string;
+      readonly refunded: BaseUnits;
+    };
+
+export interface JobOutput {
+  readonly name: string;
+  readonly cid: string;
+  readonly sha256: string;
+  readonly sizeBytes: number;
+  /** Where it was written; absent when the caller asked for no files. */
+  readonly path?: string;
+}
+
+export interface JobResult {
+  readonly exitCode: number | undefined;
+  readonly reason: string;
+  readonly provider: Address;
+  readonly node: Address;
+  readonly lease: Address;
+  readonly outputs: readonly JobOutput[];
+  /** The last 64 kB of each stream, as text; the whole is in the log events. */
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly billedMs: number;
+  readonly cost: BaseUnits;
+  readonly locked: BaseUnits;
+  /** Transaction fees this buyer paid for this job, lamports. */
+  readonly lamports: bigint;
+  readonly openTransaction: string;
+  readonly settleTransaction: string;
+  /** The DSSE envelope, as `molt verify` takes it. */
+  readonly proof: Uint8Array;
+  readonly proofDigest: string;
+  /** How many providers were tried. */
+  readonly attempts: number;
+}

@@ -71,6 +71,7 @@ export const ERRORS = {
   'mesh/timeout': entry('peer', 'later', 'the peer did not answer in time'),
   'mesh/too-many-streams': entry('peer', 'later', 'the peer opened more streams than it may'),
   'mesh/listen-failed': entry('user', 'never', 'the listening address cannot be used'),
+  'mesh/unsupported': entry('peer', 'never', 'the peer does not speak this protocol'),
 
   // job and runtime
   'job/unknown': entry('peer', 'never', 'no such job or lease here'),

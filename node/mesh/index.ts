@@ -1,0 +1,12 @@
+/**
+ * The mesh: who is there, what they shout, and streams to one of them.
+ *
+ * One libp2p node behind Molt's own words. Nothing above this folder knows libp2p, and nothing here knows offers, leases or
+ * jobs: it moves bytes between node keys, with a bound on everything a stranger can make us hold. It also moves
+ * artifacts, content named by the CID of a UnixFS tree.
+ *
+ * Reading order: mesh.ts puts the parts together; channel.ts is the framed stream; streams.ts dials and serves;
+ * gossip.ts is publish and subscribe; gater.ts and watch.ts keep strangers in bounds and friends connected.
+ */
+export { DEFAULT_MESH_LIMITS, type Mesh, type MeshLimits, type MeshOptions, type PeerEvent, openMesh } from './mesh.ts';
+export { type MeshOpenOptions, type MeshProtocolLimits } from './streams.ts';

@@ -1,0 +1,445 @@
+/**
+ * The composition root of the mesh: one libp2p node with the settings Molt needs, behind Molt's own words.
+ *
+ * Loaded always: TCP, TLS 1.3 and Noise in this order, yamux, identify, ping, gossipsub. Loaded when asked for, because
+ * each costs start time and memory: the datastore, the DHT, websockets, mDNS, UPnP, AutoNAT.
+ */
+import { generateKeyPairFromSeed } from '@libp2p/crypto/keys';
+import { type Identify, type IdentifyPush, identify, identifyPush } from '@libp2p/identify';
+import type { GossipSub } from '@libp2p/gossipsub';
+import type { Libp2p, PeerInfo, ServiceMap } from '@libp2p/interface';
+import type { KadDHT } from '@libp2p/kad-dht';
+import { noise } from '@libp2p/noise';
+import { type Ping, ping } from '@libp2p/ping';
+import { tcp } from '@libp2p/tcp';
+import { tls } from '@libp2p/tls';
+import { yamux } from '@libp2p/yamux';
+import type { LevelDatastore } from 'datastore-level';
+import { type Multiaddr, multiaddr } from '@multiformats/multiaddr';
+import { type Libp2pOptions, createLibp2p } from 'libp2p';
+import { CID } from 'multiformats/cid';
+
+import type { Network, PubSub } from '../../market/ports.ts';
+import type { Address } from '../../protocol/address.ts';
+import type { KeyPair } from '../../protocol/ed25519.ts';
+import type { Env } from '../../protocol/env.ts';
+import { MoltError, assert } from '../../protocol/errors.ts';
+import { Deadline } from './deadline.ts';
+import { Gate, type GateLimits } from './gater.ts';
+import { Gossip, type GossipLimits, type Validate } from './gossip.ts';
+import { ipOf, reachOf } from './ip.ts';
+import { addressOf, parseAddresses, peerIdOf, peerOf } from './peer.ts';
+import { type MeshOpenOptions, type MeshProtocolLimits, type StreamHandler, Streams } from './streams.ts';
+import { Watch } from './watch.ts';
+
+export interface MeshLimits extends GateLimits, GossipLimits {
+  /** Open connections; beyond it inbound ones are refused and the least useful ones pruned. */
+  readonly connectionsMax: number;
+  /** Inbound streams of one connection, all protocols together. */
+  readonly inboundStreamsMax: number;
+  /** Receive window of one stream: what a peer may send before we read. 16 MiB fills a 50 ms line at 200 MB/s. */
+  readonly windowBytesMax: number;
+}
+
+export const DEFAULT_MESH_LIMITS: MeshLimits = {
+  connectionsMax: 150,
+  inboundStreamsMax: 128,
+  windowBytesMax: 4 * 1024 * 1024,
+  acceptsPerSecond: 20,
+  acceptsPerSecondPerRange: 3,
+  banMs: 30 * 60_000,
+  messageBytesMax: 4 * 1024,
+  frameBytesMax: 4 * 1024 * 1024,
+  pendingVerdictsMax: 1_024,
+};
+
+export interface MeshOptions {
+  readonly key: KeyPair;
+  /** Where known peers and DHT records are kept; absent: in memory. One process at a time. */
+  readonly directory?: string;
+  /** Multiaddrs to listen at, for example `/ip4/0.0.0.0/tcp/4001`; empty: dial only. */
+  readonly listen: readonly string[];
+  /** Further multiaddrs at which the world reaches this node, for example of a forwarded port. */
+  readonly announce?: readonly string[];
+  /** Multiaddrs of peers to stay connected to. */
+  readonly bootstrap: readonly string[];
+  /** Find peers of the same network on the local network segment. */
+  readonly mdns: boolean;
+  /** Ask the router to forward our port, and confirm it by peers that dial back. Default false. */
+  readonly upnp?: boolean;
+  /** `light` is a buyer: it uses the DHT without serving it. */
+  readonly role: 'node' | 'light';
+  /** Separates networks: topics, protocols and DHT of one are not heard on another. Letters, digits and hyphens. */
+  readonly network: string;
+  readonly limits?: Partial<MeshLimits>;
+}
+
+export type PeerEvent = { readonly type: 'connected' | 'disconnected'; readonly peer: Address };
+
+/** A peer of the mesh. What the market needs of it is declared in market/ports.ts. */
+export interface Mesh extends PubSub, Network, AsyncDisposable {
+  readonly self: Address;
+  readonly addresses: readonly string[];
+  peers(): readonly Address[];
+  isConnected(peer: Address): boolean;
+  /** Connects to whoever answers at these addresses and stays connected to it. Throws `mesh/unreachable`. */
+  connect(addresses: readonly string[], signal?: AbortSignal): Promise<Address>;
+  onPeer(listener: (event: PeerEvent) => void): Disposable;
+  open(to: Address, protocol: string, options?: MeshOpenOptions): ReturnType<Network['open']>;
+  handle(protocol: string, limits: MeshProtocolLimits, handler: StreamHandler): Promise<AsyncDisposable>;
+  /** Tells the DHT that this node has the content; renewed by itself while the node runs. */
+  provide(cid: string, signal?: AbortSignal): Promise<void>;
+  /** Peers that said they have the content, each once. Ends when the DHT knows no more. */
+  findProviders(cid: string, signal?: AbortSignal): AsyncIterable<Address>;
+}
+
+interface Services extends ServiceMap {
+  identify: Identify;
+  identifyPush: IdentifyPush;
+  ping: Ping;
+  gossip: GossipSub;
+  dht: KadDHT;
+}
+
+interface Parts {
+  readonly libp2p: Libp2p<Services>;
+  readonly gossip: Gossip;
+  readonly gate: Gate;
+  readonly store: LevelDatastore | undefined;
+}
+
+const CONNECT_MS = 10_000;
+const FIND_PROVIDERS_MS = 30_000;
+
+/**
+ * Starts a peer. Resolves when it listens; dialling the bootstrap peers goes on in the background. Throws
+ * `mesh/listen-failed`, `config/invalid` (an address or network name that cannot be) or `node/already-running` (the
+ * directory is in use).
+ */
+export async function openMesh(env: Env, options: MeshOptions): Promise<Mesh> {
+  checkOptions(options);
+  const limits = { ...DEFAULT_MESH_LIMITS, ...options.limits };
+  const prefix = `/molt-${options.network}`;
+  const gate = new Gate(env.clock, limits);
+  gate.livesAt(options.listen.map((address) => multiaddr(address)));
+  const gossip = new Gossip(env, limits, prefix);
+  const store = await openStore(options);
+  let onLocalPeer: (peer: PeerInfo) => void = () => undefined;
+  const libp2p = await createLibp2p({
+    ...(await configuration(options, limits, { gate, gossip, prefix })),
+    peerDiscovery: await localDiscovery(options, (peer) => onLocalPeer(peer)),
+    ...(store === undefined ? {} : { datastore: store }),
+  });
+  try {
+    await libp2p.start();
+  } catch (cause) {
+    await libp2p.stop();
+    await store?.close();
+    throw startFailure(options, cause);
+  }
+  const mesh = new Libp2pMesh(env, { libp2p, gossip, gate, store }, prefix);
+  onLocalPeer = (peer) => mesh.keep(peer.multiaddrs, addressOf(peer.id));
+  for (const address of options.bootstrap) {
+    const parsed = multiaddr(address);
+    if (peerOf(parsed) !== libp2p.peerId.toString()) mesh.keep([parsed]);
+  }
+  mesh.start();
+  return mesh;
+}
+
+class Libp2pMesh implements Mesh {
+  readonly self: Address;
+  readonly #env: Env;
+  readonly #parts: Parts;
+  readonly #streams: Streams;
+  readonly #watch: Watch;
+  readonly #listeners = new Set<(event: PeerEvent) => void>();
+  readonly #stopped = new AbortController();
+
+  constructor(env: Env, parts: Parts, prefix: string) {
+    this.#env = env;
+    this.#parts = parts;
+    this.#streams = new Streams(env, parts.libp2p, prefix);
+    this.#watch = new Watch(env, parts);
+    const self = addressOf(parts.libp2p.peerId);
+    assert(self !== undefined, 'the node key is Ed25519');
+    this.self = self;
+    parts.libp2p.addEventListener('peer:connect', (event) => this.#tell('connected', addressOf(event.detail)));
+    parts.libp2p.addEventListener('peer:disconnect', (event) => this.#tell('disconnected', addressOf(event.detail)));
+    parts.libp2p.addEventListener('peer:discovery', (event) => this.#watch.meet(event.detail.id));
+  }
+
+  get addresses(): readonly string[] {
+    return this.#parts.libp2p.getMultiaddrs().map(String);
+  }
+
+  keep(addresses: readonly Multiaddr[], peer?: Address): void {
+    this.#parts.gate.livesAt(addresses);
+    if (!this.#watch.keep(addresses, peer))
+      this.#env.logger.log('warn', 'too many peers to stay connected to', { peer });
+  }
+
+  start(): void {
+    this.#watch.start();
+  }
+
+  peers(): readonly Address[] {
+    return this.#parts.libp2p.getPeers().flatMap((peer) => addressOf(peer) ?? []);
+  }
+
+  isConnected(peer: Address): boolean {
+    return this.#parts.libp2p.getConnections(peerIdOf(peer)).length > 0;
+  }
+
+  async connect(addresses: readonly string[], signal?: AbortSignal): Promise<Address> {
+    const parsed = parseAddresses(addresses);
+    this.#parts.gate.livesAt(parsed);
+    using deadline = new Deadline(this.#env.clock, CONNECT_MS, signal);
+    try {
+      const connection = await this.#parts.libp2p.dial(parsed, { signal: deadline.signal });
+      const peer = addressOf(connection.remotePeer);
+      assert(peer !== undefined, 'the gate lets Ed25519 keys pass only');
+      this.keep(parsed, peer);
+      return peer;
+    } catch (cause) {
+      signal?.throwIfAborted();
+      const why = cause instanceof Error ? cause.message : String(cause);
+      throw new MoltError(
+        'mesh/unreachable',
+        `no peer answers at ${addresses.join(', ')}: ${why}; check the address and that the peer runs`,
+        {},
+        { cause },
+      );
+    }
+  }
+
+  onPeer(listener: (event: PeerEvent) => void): Disposable {
+    this.#listeners.add(listener);
+    return { [Symbol.dispose]: () => this.#listeners.delete(listener) };
+  }
+
+  publish(topic: string, data: Uint8Array): Promise<void> {
+    return this.#parts.gossip.publish(topic, data);
+  }
+
+  subscribe(topic: string, validate: Validate): Promise<Disposable> {
+    return this.#parts.gossip.subscribe(topic, validate);
+  }
+
+  open(to: Address, protocol: string, options?: MeshOpenOptions): ReturnType<Network['open']> {
+    return this.#streams.open(to, protocol, options);
+  }
+
+  handle(protocol: string, limits: MeshProtocolLimits, handler: StreamHandler): Promise<AsyncDisposable> {
+    return this.#streams.handle(protocol, limits, handler);
+  }
+
+  async provide(cid: string, signal?: AbortSignal): Promise<void> {
+    using deadline = new Deadline(this.#env.clock, FIND_PROVIDERS_MS, this.#whileRunning(signal));
+    for await (const event of this.#parts.libp2p.services.dht.provide(parseCid(cid), { signal: deadline.signal })) {
+      if (event.name === 'QUERY_ERROR') this.#env.logger.log('debug', 'dht peer failed', { error: event.error });
+    }
+  }
+
+  async *findProviders(cid: string, signal?: AbortSignal): AsyncGenerator<Address, void, undefined> {
+    const seen = new Set<Address>();
+    using deadline = new Deadline(this.#env.clock, FIND_PROVIDERS_MS, this.#whileRunning(signal));
+    for await (const event of this.#parts.libp2p.services.dht.findProviders(parseCid(cid), {
+      signal: deadline.signal,
+    })) {
+      if (event.name !== 'PROVIDER' && event.name !== 'PEER_RESPONSE') continue;
+      for (const provider of event.providers) {
+        const peer = addressOf(provider.id);
+        if (peer === undefined || peer === this.self || seen.has(peer)) continue;
+        seen.add(peer);
+        await this.#parts.libp2p.peerStore.merge(provider.id, { multiaddrs: provider.multiaddrs.slice(0, 16) });
+        yield peer;
+      }
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#stopped.signal.aborted) return;
+    this.#stopped.abort(new MoltError('node/stopped', 'this node is closing'));
+    this.#watch[Symbol.dispose]();
+    this.#streams.abortAll();
+    await this.#parts.libp2p.stop();
+    await this.#parts.store?.close();
+  }
+
+  #whileRunning(signal?: AbortSignal): AbortSignal {
+    return signal === undefined ? this.#stopped.signal : AbortSignal.any([this.#stopped.signal, signal]);
+  }
+
+  #tell(type: PeerEvent['type'], peer: Address | undefined): void {
+    if (peer === undefined) return;
+    if (type === 'connected') this.#parts.gossip.connected(peer);
+    else this.#parts.gossip.disconnected(peer);
+    this.#env.logger.log('debug', 'peer changed', { type, peer });
+    for (const listener of this.#listeners) listener({ type, peer });
+  }
+}
+
+async function configuration(
+  options: MeshOptions,
+  limits: MeshLimits,
+  parts: { readonly gate: Gate; readonly gossip: Gossip; readonly prefix: string },
+): Promise<Libp2pOptions<Services>> {
+  const privateKey = await generateKeyPairFromSeed('Ed25519', options.key.seed);
+  const { kadDHT } = await import('@libp2p/kad-dht');
+  return {
+    start: false,
+    privateKey,
+    nodeInfo: { userAgent: 'molt' },
+    addresses: { listen: [...options.listen], appendAnnounce: [...(options.announce ?? [])] },
+    transports: await transports(options, limits),
+    connectionEncrypters: [tls(), noise()],
+    streamMuxers: [yamux(muxer(limits))],
+    connectionGater: parts.gate.hooks,
+    connectionManager: {
+      maxConnections: limits.connectionsMax,
+      // The gate counts per range; libp2p's own count per address would refuse ten nodes behind one address.
+      inboundConnectionThreshold: limits.connectionsMax,
+      maxIncomingPendingConnections: 16,
+      maxPeerAddrsToDial: 8,
+      dialTimeout: 8_000,
+      inboundUpgradeTimeout: 5_000,
+      outboundStreamProtocolNegotiationTimeout: 5_000,
+      inboundStreamProtocolNegotiationTimeout: 5_000,
+      // watch.ts redials: libp2p would give up after a few tries.
+      reconnectRetries: 0,
+    },
+    connectionMonitor: { pingInterval: 5_000 },
+    services: {
+      identify: identify(),
+      identifyPush: identifyPush(),
+      ping: ping(),
+      gossip: parts.gossip.service,
+      dht: kadDHT({
+        protocol: `${parts.prefix}/kad/1`,
+        clientMode: options.role === 'light',
+        peerInfoMapper: (peer) => ({
+          ...peer,
+          multiaddrs: peer.multiaddrs.filter((address) => parts.gate.mayDial(address)),
+        }),
+        allowQueryWithZeroPeers: true,
+      }),
+      ...(await natServices(options)),
+    },
+  };
+}
+
+/** A paused stream may still receive one whole window, so the read limit lies above it: libp2p resets the stream otherwise. */
+function muxer(limits: MeshLimits): Parameters<typeof yamux>[0] {
+  return {
+    maxInboundStreams: limits.inboundStreamsMax,
+    keepAliveInterval: 15_000,
+    streamOptions: {
+      maxStreamWindowSize: limits.windowBytesMax,
+      maxReadBufferLength: limits.windowBytesMax + 1024 * 1024,
+      maxWriteBufferLength: 8 * 1024 * 1024,
+    },
+  };
+}
+
+async function transports(options: MeshOptions, limits: MeshLimits): Promise<NonNullable<Libp2pOptions['transports']>> {
+  const made: NonNullable<Libp2pOptions['transports']> = [
+    tcp({ maxConnections: limits.connectionsMax + 10, backlog: 64 }),
+  ];
+  const named = [...options.listen, ...options.bootstrap, ...(options.announce ?? [])];
+  if (named.some((address) => /\/wss?(\/|$)/.test(address))) {
+    const { webSockets } = await import('@libp2p/websockets');
+    made.push(webSockets());
+  }
+  return made;
+}
+
+async function openStore(options: MeshOptions): Promise<LevelDatastore | undefined> {
+  if (options.directory === undefined) return undefined;
+  const { LevelDatastore } = await import('datastore-level');
+  const store = new LevelDatastore(options.directory);
+  try {
+    await store.open();
+  } catch (cause) {
+    throw new MoltError(
+      'node/already-running',
+      `the peer store in ${options.directory} cannot be opened; is another node using it?`,
+      {},
+      { cause },
+    );
+  }
+  return store;
+}
+
+/** libp2p mixes what mDNS hears with what the DHT tells; only the first is worth a lasting connection. */
+async function localDiscovery(
+  options: MeshOptions,
+  found: (peer: PeerInfo) => void,
+): Promise<NonNullable<Libp2pOptions['peerDiscovery']>> {
+  if (!options.mdns) return [];
+  const { mdns } = await import('@libp2p/mdns');
+  return [
+    (components) => {
+      const service = mdns({ serviceTag: `_molt-${options.network}._udp.local` })(components);
+      service.addEventListener('peer', (event) => found(event.detail));
+      return service;
+    },
+  ];
+}
+
+async function natServices(options: MeshOptions): Promise<object> {
+  const services: Record<string, unknown> = {};
+  if (options.role === 'node' && options.listen.some((address) => !isLoopback(address))) {
+    const { autoNATv2 } = await import('@libp2p/autonat-v2');
+    services['autonat'] = autoNATv2();
+  }
+  if (options.upnp === true) {
+    const { uPnPNAT } = await import('@libp2p/upnp-nat');
+    services['upnp'] = uPnPNAT();
+  }
+  return services;
+}
+
+function checkOptions(options: MeshOptions): void {
+  if (!/^[A-Za-z0-9-]{1,64}$/.test(options.network)) {
+    throw new MoltError(
+      'config/invalid',
+      `expected a network name of letters, digits and hyphens, got "${options.network}"`,
+    );
+  }
+  for (const address of [...options.listen, ...options.bootstrap, ...(options.announce ?? [])]) {
+    try {
+      multiaddr(address);
+    } catch (cause) {
+      throw new MoltError(
+        'config/invalid',
+        `expected a multiaddr such as /ip4/0.0.0.0/tcp/4001, got "${address}"`,
+        {},
+        { cause },
+      );
+    }
+  }
+}
+
+/** The wildcard address counts as public: it says nothing about the network. */
+function isLoopback(address: string): boolean {
+  return reachOf(ipOf(multiaddr(address)) ?? '') === 'loopback';
+}
+
+function startFailure(options: MeshOptions, cause: unknown): MoltError {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  return new MoltError(
+    'mesh/listen-failed',
+    `cannot listen at ${options.listen.join(', ')}: ${why}; choose another port or stop what uses it`,
+    {},
+    { cause },
+  );
+}
+
+function parseCid(cid: string): CID {
+  try {
+    return CID.parse(cid);
+  } catch (cause) {
+    throw new MoltError('protocol/malformed', `expected a CID, got "${cid.slice(0, 64)}"`, {}, { cause });
+  }
+}

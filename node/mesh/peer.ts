@@ -1,0 +1,72 @@
+/**
+ * One name, two spellings: the base58 public key that Molt uses everywhere, and the libp2p PeerId that stands in
+ * multiaddrs. Also the reading of multiaddrs that strangers send.
+ */
+import { publicKeyFromRaw } from '@libp2p/crypto/keys';
+import type { PeerId } from '@libp2p/interface';
+import { peerIdFromPublicKey } from '@libp2p/peer-id';
+import { CODE_P2P, type Multiaddr, multiaddr } from '@multiformats/multiaddr';
+
+import { type Address, decodeAddress, encodeAddress } from '../../protocol/address.ts';
+import { MoltError } from '../../protocol/errors.ts';
+
+/** Addresses that one message or one peer may name, and the characters of each. */
+const ADDRESSES_MAX = 16;
+const ADDRESS_CHARACTERS_MAX = 256;
+
+/** Node key → PeerId. Throws `protocol/malformed` when the 32 bytes are no Ed25519 key. */
+export function peerIdOf(address: Address): PeerId {
+  try {
+    return peerIdFromPublicKey(publicKeyFromRaw(decodeAddress(address)));
+  } catch (cause) {
+    throw new MoltError(
+      'protocol/malformed',
+      `expected a node key, got ${address}; it is not an Ed25519 public key`,
+      {},
+      { cause },
+    );
+  }
+}
+
+/** PeerId → node key; undefined for every key type but Ed25519, which the mesh refuses to talk to. */
+export function addressOf(peer: PeerId): Address | undefined {
+  return peer.type === 'Ed25519' ? encodeAddress(peer.publicKey.raw) : undefined;
+}
+
+/**
+ * Untrusted multiaddrs → those that can be dialled, at most 16; when `peer` is given each ends in its PeerId and those
+ * that name another peer are left out. Throws `protocol/malformed` when none is left.
+ */
+export function parseAddresses(addresses: readonly string[], peer?: PeerId): Multiaddr[] {
+  const parsed: Multiaddr[] = [];
+  for (const text of addresses.slice(0, ADDRESSES_MAX)) {
+    const address = parseMultiaddr(text);
+    if (address === undefined) continue;
+    const named = peerOf(address);
+    if (peer === undefined) parsed.push(address);
+    else if (named === undefined) parsed.push(address.encapsulate(`/p2p/${peer.toString()}`));
+    else if (named === peer.toString()) parsed.push(address);
+  }
+  if (parsed.length === 0) {
+    throw new MoltError(
+      'protocol/malformed',
+      'expected a multiaddr such as /ip4/192.0.2.1/tcp/4001/p2p/12D3Koo…; none of the addresses given is one of this peer',
+      { addresses: addresses.length },
+    );
+  }
+  return parsed;
+}
+
+/** The PeerId text that a multiaddr ends in, if any. */
+export function peerOf(address: Multiaddr): string | undefined {
+  return address.getComponents().findLast((component) => component.code === CODE_P2P)?.value;
+}
+
+function parseMultiaddr(text: string): Multiaddr | undefined {
+  if (text.length > ADDRESS_CHARACTERS_MAX) return undefined;
+  try {
+    return multiaddr(text);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,256 @@
+/**
+ * The steps of one job on the live list: each event line is said in words, once.
+ *
+ * `molt run` feeds it the events of its own SDK call, the demo those of a buyer in another process.
+ */
+import { formatBytes, formatMolt } from '../../protocol/units.ts';
+import type { EventLine, ResultLine } from './job-line.ts';
+import type { LiveList } from './live-list.ts';
+import { type Terminal, fit, formatDuration, harmless, short, table } from './terminal.ts';
+
+export interface JobView {
+  event(line: EventLine): void;
+  /** Prints what a cut-off last log line still holds. Call once, before the receipt. */
+  flush(): void;
+}
+
+const STEPS = [
+  'mesh joined',
+  'offers seen',
+  'bid sent',
+  'quotes',
+  'accepted',
+  'lease opened',
+  'running',
+  'proof verified',
+  'settled',
+] as const;
+
+interface State {
+  readonly terminal: Terminal;
+  readonly list: LiveList;
+  /** Unfinished last line of each stream. */
+  readonly partial: { stdout: string; stderr: string };
+  quotes: number;
+  firstQuoteMs: number;
+  declined: number;
+  locked: bigint;
+  ran: string;
+}
+
+export function createJobView(terminal: Terminal, list: LiveList): JobView {
+  const state: State = {
+    terminal,
+    list,
+    partial: { stdout: '', stderr: '' },
+    quotes: 0,
+    firstQuoteMs: 0,
+    declined: 0,
+    locked: 0n,
+    ran: '',
+  };
+  list.expect(STEPS);
+  list.begin('mesh joined', 'looking for peers');
+  return {
+    event: (line) => show(state, line),
+    flush: () => flushLogs(state),
+  };
+}
+
+function show(state: State, line: EventLine): void {
+  switch (line.type) {
+    case 'mesh-joined':
+      state.list.end('done', 'mesh joined', plural(line.peers, 'peer'));
+      state.list.begin('offers seen');
+      return;
+    case 'offers':
+      state.list.end(line.count > 0 ? 'done' : 'warning', 'offers seen', plural(line.count, 'offer'));
+      return;
+    case 'bid':
+    case 'quote':
+    case 'declined':
+    case 'ranked':
+    case 'accepted':
+      showMarket(state, line);
+      return;
+    case 'lease-opened':
+      state.locked = BigInt(line.locked);
+      state.list.end(
+        'done',
+        'lease opened',
+        `${short(line.lease)}, ${formatMolt(state.locked)} locked, after ${formatDuration(line.afterMs)}, transaction ${line.transaction}`,
+      );
+      state.list.begin('running', 'waiting for the provider');
+      return;
+    case 'phase':
+    case 'log':
+    case 'usage':
+    case 'outputs':
+      showRun(state, line);
+      return;
+    case 'provider-silent':
+      state.list.end('warning', 'provider silent', `${short(line.node)}: ${harmless(line.reason)}; trying to reach it`);
+      return;
+    case 'provider-back':
+      state.list.end('done', 'provider back', `${short(line.node)}, stream taken up at message ${line.fromSequence}`);
+      return;
+    case 'provider-failed':
+      showFailure(state, line);
+      return;
+    case 'proof-verified':
+    case 'settled':
+    case 'lease-expired':
+      showEnd(state, line);
+  }
+}
+
+type Of<Type extends EventLine['type']> = Extract<EventLine, { type: Type }>;
+
+function showMarket(state: State, line: Of<'bid' | 'quote' | 'declined' | 'ranked' | 'accepted'>): void {
+  const { list, terminal } = state;
+  switch (line.type) {
+    case 'bid':
+      state.quotes = 0;
+      state.declined = 0;
+      list.end(
+        'done',
+        'bid sent',
+        `${short(line.bid)}, ceiling ${perSecond(line.pricePerSecondMax)}${line.attempt > 1 ? `, attempt ${line.attempt}` : ''}`,
+      );
+      list.begin('quotes', 'none yet');
+      return;
+    case 'quote':
+      state.quotes++;
+      if (state.quotes === 1) state.firstQuoteMs = line.afterMs;
+      list.begin('quotes', `${state.quotes} so far, latest ${perSecond(line.pricePerSecond)}`);
+      return;
+    case 'declined':
+      state.declined++;
+      list.print(terminal.style('dim', `  ${short(line.node)} declines: ${harmless(line.reason)} (${line.code})`));
+      return;
+    case 'ranked': {
+      const first = state.quotes > 0 ? `, first after ${formatDuration(state.firstQuoteMs)}` : '';
+      list.end('done', 'quotes', `${line.quotes.length} ranked${first}`, quoteTable(terminal, line.quotes));
+      return;
+    }
+    case 'accepted':
+      list.end('done', 'accepted', `${line.provider} at ${perSecond(line.pricePerSecond)}`);
+      list.begin('lease opened', 'both sign, the chain confirms');
+  }
+}
+
+function quoteTable(terminal: Terminal, quotes: Of<'ranked'>['quotes']): string[] {
+  const rows = quotes.map((quote) => [
+    short(quote.provider),
+    formatMolt(BigInt(quote.pricePerSecond)).replace(' MOLT', ''),
+    quote.score.toFixed(3),
+    [...quote.reasons]
+      .sort((a, b) => b.weight * b.value - a.weight * a.value)
+      .map((reason) => harmless(reason.text))
+      .slice(0, 3)
+      .join('; '),
+  ]);
+  const columns = [
+    { title: 'provider' },
+    { title: 'MOLT/s', align: 'right' },
+    { title: 'score', align: 'right' },
+    { title: 'why' },
+  ] as const;
+  return table(terminal, columns, rows).map((line) => fit(`    ${line}`, terminal.columns));
+}
+
+function showRun(state: State, line: Of<'phase' | 'log' | 'usage' | 'outputs'>): void {
+  const { list, terminal } = state;
+  switch (line.type) {
+    case 'phase': {
+      const bytes = line.bytesTotal > 0 ? ` ${formatBytes(line.bytesDone)} of ${formatBytes(line.bytesTotal)}` : '';
+      list.begin('running', `${line.phase}${bytes} ${harmless(line.detail)}`.trimEnd());
+      return;
+    }
+    case 'log': {
+      const lines = (state.partial[line.stream] + line.text).split(/\r\n|\n|\r(?!$)/);
+      state.partial[line.stream] = (lines.pop() ?? '').slice(-4_096);
+      for (const text of lines) printLog(state, line.stream, text);
+      return;
+    }
+    case 'usage':
+      state.ran = `cpu ${formatDuration(line.cpuMs)}, memory ${formatBytes(line.memoryBytes)}`;
+      list.begin('running', `${formatDuration(line.elapsedMs)} in the sandbox, ${state.ran}`);
+      return;
+    case 'outputs':
+      flushLogs(state);
+      list.print(terminal.style('dim', `  ${plural(line.count, 'output')} fetched, ${formatBytes(line.sizeBytes)}`));
+  }
+}
+
+function showFailure(state: State, line: Of<'provider-failed'>): void {
+  flushLogs(state);
+  const { list } = state;
+  const next = line.retrying ? '; trying the next one' : '';
+  list.end('failed', 'provider failed', `${short(line.node)}: ${harmless(line.reason)} (${line.code})${next}`);
+  if (line.retrying) list.expect(STEPS.slice(2));
+}
+
+function showEnd(state: State, line: Of<'proof-verified' | 'settled' | 'lease-expired'>): void {
+  const { list } = state;
+  switch (line.type) {
+    case 'proof-verified':
+      flushLogs(state);
+      list.end('done', 'running', `${formatDuration(line.billedMs)} billed${state.ran === '' ? '' : `, ${state.ran}`}`);
+      list.end('done', 'proof verified', `sha256 ${line.proofDigest}, claims ${formatMolt(BigInt(line.cost))}`);
+      list.begin('settled', 'both sign, the chain confirms');
+      return;
+    case 'settled':
+      list.end(
+        'done',
+        'settled',
+        `${formatMolt(BigInt(line.paid))} paid, ${formatMolt(BigInt(line.refunded))} back, transaction ${line.transaction}`,
+      );
+      return;
+    case 'lease-expired':
+      list.end(
+        'done',
+        'lease expired',
+        `${short(line.lease)}: ${formatMolt(BigInt(line.refunded))} back in the budget, transaction ${line.transaction}`,
+      );
+  }
+}
+
+function flushLogs(state: State): void {
+  for (const stream of ['stdout', 'stderr'] as const) {
+    if (state.partial[stream] !== '') printLog(state, stream, state.partial[stream]);
+    state.partial[stream] = '';
+  }
+}
+
+function printLog(state: State, stream: 'stdout' | 'stderr', text: string): void {
+  const bar = state.terminal.style(stream === 'stderr' ? 'yellow' : 'dim', '│');
+  state.list.print(`  ${bar} ${harmless(text)}`);
+}
+
+function perSecond(amount: string): string {
+  return `${formatMolt(BigInt(amount))}/s`;
+}
+
+function plural(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+}
+
+/** The receipt of a finished job, as lines. */
+export function receipt(terminal: Terminal, result: ResultLine): string[] {
+  const rows: [string, string][] = [
+    ['ran on', `${result.node} (provider ${result.provider})`],
+    ['exit', `${result.exitCode ?? 'none'} (${result.reason})`],
+    ['billed', formatDuration(result.billedMs)],
+    ['cost', `${formatMolt(BigInt(result.cost))} of ${formatMolt(BigInt(result.locked))} locked`],
+    ['network fees', `${result.lamports} lamports`],
+    ['providers tried', String(result.attempts)],
+    ...result.outputs.flatMap((output): [string, string][] => [
+      ['output', `${output.path ?? output.name} (${formatBytes(output.sizeBytes)})`],
+      ['', `sha256 ${output.sha256}`],
+    ]),
+    ['proof', result.proofFile],
+  ];
+  const width = Math.max(...rows.map(([name]) => name.length));
+  return rows.map(([name, text]) => `${terminal.style('dim', name.padEnd(width))}  ${text}`);
+}

@@ -1,0 +1,469 @@
+/**
+ * Configuration: one table of settings, from which come the schema, the environment names, the command-line flags, the
+ * help and the README's table.
+ *
+ * A value is taken from the flag, else from the environment (`MOLT_` and the key in capitals), else from `config.json`
+ * in the home directory, else from the default here. Unknown keys are refused, so a misspelt setting is never silently
+ * without effect. Amounts are written as MOLT text ("0.001") and become base units at load.
+ */
+import { readFile, statfs } from 'node:fs/promises';
+import { availableParallelism, totalmem } from 'node:os';
+import { dirname } from 'node:path';
+
+import { z } from 'zod';
+
+import { type Address, parseAddress } from '../protocol/address.ts';
+import type { KeyPair } from '../protocol/ed25519.ts';
+import { MoltError } from '../protocol/errors.ts';
+import { LIMITS } from '../protocol/limits.ts';
+import { type Prices, RUNTIMES, type RuntimeKind } from '../protocol/messages.ts';
+import { type BaseUnits, baseUnits, parseMolt } from '../protocol/units.ts';
+
+/** What a running provider needs, complete and checked. Built by `nodeConfig`. */
+export interface NodeConfig {
+  /** Data directory of this node; exists, mode 0700. */
+  readonly home: string;
+  readonly rpcUrl: string;
+  readonly programId?: Address;
+  /** Node key: PeerId on the mesh, operator on chain. */
+  readonly key: KeyPair;
+  /** Provider account on chain. */
+  readonly provider: Address;
+  readonly listen: readonly string[];
+  readonly announce: readonly string[];
+  readonly bootstrap: readonly string[];
+  readonly mdns: boolean;
+  readonly region: string;
+  /** Base units per second. */
+  readonly prices: Prices;
+  /** Base units per second; no quote goes below. */
+  readonly floor?: BaseUnits;
+  readonly capacity: { readonly cpuMillis: number; readonly memoryBytes: number; readonly diskBytes: number };
+  readonly runtimes: readonly RuntimeKind[];
+  readonly containerSocket?: string;
+  readonly durationSecondsMax: number;
+  readonly wasmCompiler: 'optimizing' | 'baseline';
+  readonly graceSeconds: number;
+  readonly windowSeconds: number;
+  readonly blockedBuyers: readonly Address[];
+}
+
+interface Setting {
+  readonly schema: z.ZodType;
+  readonly default: string | number | boolean | readonly string[] | null;
+  readonly unit: string;
+  /** Why it exists, and what is traded when it is changed. */
+  readonly text: string;
+}
+
+const amountText = z.string().refine(isAmount, 'must be MOLT as text with at most 9 decimals, for example "0.001"');
+const addressText = z.string().refine(isAddress, 'must be an address, base58 of 32 bytes');
+const multiaddrs = z
+  .array(
+    z
+      .string()
+      .max(200)
+      .regex(/^\/[a-z0-9]+\//, 'must be a multiaddr, for example /ip4/127.0.0.1/tcp/4170'),
+  )
+  .max(16);
+
+export const SETTINGS = {
+  rpcUrl: {
+    schema: z.url({ protocol: /^https?$/, hostname: /.+/, error: 'must be an http or https URL' }),
+    default: 'http://127.0.0.1:8899',
+    unit: 'URL',
+    text: 'Solana JSON-RPC endpoint. The local chain of `molt devnet` answers at the default.',
+  },
+  programId: {
+    schema: addressText.nullable(),
+    default: null,
+    unit: 'address',
+    text: 'Molt program on that chain, when it is not the well-known one.',
+  },
+  provider: {
+    schema: addressText.nullable(),
+    default: null,
+    unit: 'address',
+    text: 'Provider account of this seller. Written by `molt init --role provider`.',
+  },
+  budget: {
+    schema: addressText.nullable(),
+    default: null,
+    unit: 'address',
+    text: 'Budget account that pays for jobs of this buyer. Written by `molt init --role buyer`.',
+  },
+  listen: {
+    schema: multiaddrs,
+    default: ['/ip4/0.0.0.0/tcp/4170'],
+    unit: 'multiaddrs',
+    text: 'Where a provider listens. Port 0 picks a free one, but then peers cannot find it again after a restart.',
+  },
+  announce: {
+    schema: multiaddrs,
+    default: [],
+    unit: 'multiaddrs',
+    text: 'Addresses told to others instead of the listening ones: needed behind a forwarded port.',
+  },
+  bootstrap: {
+    schema: multiaddrs,
+    default: [],
+    unit: 'multiaddrs',
+    text: 'Peers to join the mesh by, each ending in /p2p/<id>. More of them survive more failures.',
+  },
+  mdns: {
+    schema: z.boolean(),
+    default: true,
+    unit: 'true, false',
+    text: 'Finds peers on the local network without bootstrap peers; tells that network that this node exists.',
+  },
+  region: {
+    schema: z.string().max(LIMITS.regionCharacters),
+    default: '',
+    unit: 'text',
+    text: 'Where this machine stands, as buyers may ask for it, for example `eu-west`. Self-declared.',
+  },
+  priceBase: {
+    schema: amountText,
+    default: '0.0002',
+    unit: 'MOLT/s',
+    text: 'Asked for any job, whatever its size. A high base keeps tiny jobs away.',
+  },
+  pricePerCpu: {
+    schema: amountText,
+    default: '0.001',
+    unit: 'MOLT/s',
+    text: 'Asked per core. Lower earns more jobs, higher earns more a job.',
+  },
+  pricePerGib: {
+    schema: amountText,
+    default: '0.0002',
+    unit: 'MOLT/s',
+    text: 'Asked per GiB of memory.',
+  },
+  pricePerGpu: {
+    schema: amountText,
+    default: '0.05',
+    unit: 'MOLT/s',
+    text: 'Asked per GPU.',
+  },
+  priceFloor: {
+    schema: amountText,
+    default: '0',
+    unit: 'MOLT/s',
+    text: 'No quote goes below this: what running a job at all costs you.',
+  },
+  cpuMillis: {
+    schema: z.int().min(10).max(1_024_000).nullable(),
+    default: null,
+    unit: '1/1000 core',
+    text: 'Processor time to sell; null sells every core. Leave some when the machine does other work.',
+  },
+  memoryBytes: {
+    schema: z
+      .int()
+      .min(1 << 20)
+      .max(2 ** 44)
+      .nullable(),
+    default: null,
+    unit: 'bytes',
+    text: 'Memory to sell; null sells three quarters of it. Selling all of it risks the node itself.',
+  },
+  diskBytes: {
+    schema: z
+      .int()
+      .min(1 << 20)
+      .max(2 ** 50)
+      .nullable(),
+    default: null,
+    unit: 'bytes',
+    text: 'Disk to sell; null sells half of what is free in the home directory at start.',
+  },
+  runtimes: {
+    schema: z.array(z.enum(RUNTIMES)).min(1).max(RUNTIMES.length),
+    default: ['wasm', 'container'],
+    unit: RUNTIMES.join(', '),
+    text: 'Sandboxes to offer. `container` is offered only while an engine answers and passes its self-test.',
+  },
+  containerSocket: {
+    schema: z.string().max(255).nullable(),
+    default: null,
+    unit: 'path or URL',
+    text: 'Docker or Podman socket; null takes DOCKER_HOST, else the Docker default.',
+  },
+  durationSecondsMax: {
+    schema: z.int().min(1).max(LIMITS.leaseSeconds),
+    default: 86_400,
+    unit: 's',
+    text: 'Longest lease sold. Longer ones block capacity and stake for longer.',
+  },
+  wasmCompiler: {
+    schema: z.enum(['optimizing', 'baseline']),
+    default: 'optimizing',
+    unit: 'optimizing, baseline',
+    text: 'How modules are compiled. Baseline starts sooner and uses less memory, but runs several times slower.',
+  },
+  graceSeconds: {
+    schema: z.int().min(1).max(86_400),
+    default: 60,
+    unit: 's',
+    text: 'Time after finish-by in which the proof may still be submitted. Shorter pleases buyers, longer forgives a reboot.',
+  },
+  windowSeconds: {
+    schema: z.int().min(1).max(604_800),
+    default: 60,
+    unit: 's',
+    text: 'Challenge window asked for in quotes: how long an absent buyer may object before the provider is paid anyway.',
+  },
+  blockedBuyers: {
+    schema: z.array(addressText).max(1_000),
+    default: [],
+    unit: 'addresses',
+    text: 'Node keys whose bids are not answered.',
+  },
+} as const satisfies Record<string, Setting>;
+
+export type SettingName = keyof typeof SETTINGS;
+/** Checked settings as they stand in `config.json`, every key present. */
+export type Settings = { readonly [Name in SettingName]: z.output<(typeof SETTINGS)[Name]['schema']> };
+
+export const SETTING_NAMES = Object.keys(SETTINGS) as SettingName[];
+
+/** Where a value came from, for `molt config`. */
+export type Source = 'flag' | 'environment' | 'config.json' | 'default';
+
+/** The environment variable of a setting: `rpcUrl` is `MOLT_RPC_URL`. */
+export function environmentName(name: SettingName): string {
+  return `MOLT_${name.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`;
+}
+
+/** The environment of this process: the one door to it for everything behind the CLI. */
+export function processEnvironment(): Readonly<Record<string, string | undefined>> {
+  return process.env;
+}
+
+export interface SettingsLayers {
+  readonly flags?: Readonly<Record<string, unknown>>;
+  readonly environment?: Readonly<Record<string, string | undefined>>;
+  /** Content of `config.json`. */
+  readonly file?: unknown;
+}
+
+export interface LoadedSettings {
+  readonly settings: Settings;
+  readonly sources: Readonly<Record<SettingName, Source>>;
+}
+
+/** Merges the layers and checks every value. Throws `config/invalid` naming key, place and what would be right. */
+export function mergeSettings(layers: SettingsLayers): LoadedSettings {
+  const file = fileLayer(layers.file);
+  const merged: Record<string, unknown> = {};
+  const sources = {} as Record<SettingName, Source>;
+  for (const name of SETTING_NAMES) {
+    const text = layers.environment?.[environmentName(name)];
+    if (layers.flags?.[name] !== undefined) {
+      merged[name] = layers.flags[name];
+      sources[name] = 'flag';
+    } else if (text !== undefined && text !== '') {
+      merged[name] = fromText(name, text);
+      sources[name] = 'environment';
+    } else if (file[name] !== undefined) {
+      merged[name] = file[name];
+      sources[name] = 'config.json';
+    } else {
+      merged[name] = SETTINGS[name].default;
+      sources[name] = 'default';
+    }
+    const result = SETTINGS[name].schema.safeParse(merged[name]);
+    if (!result.success) throw invalid(name, sources[name], result.error);
+  }
+  const settings = merged as unknown as Settings;
+  assertRelations(settings);
+  return { settings, sources };
+}
+
+/** Reads `config.json`; an absent file is an empty one. Throws `config/invalid` when it is not JSON. */
+export async function readConfigFile(path: string): Promise<Record<string, unknown>> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return {};
+    throw new MoltError('config/invalid', `${path} cannot be read: ${(cause as Error).message}`, { path }, { cause });
+  }
+  try {
+    return fileLayer(JSON.parse(text));
+  } catch (cause) {
+    if (cause instanceof MoltError) throw cause;
+    throw new MoltError(
+      'config/invalid',
+      `${path} is not JSON: ${(cause as Error).message}; correct it, or move it away and run molt init again`,
+      { path },
+      { cause },
+    );
+  }
+}
+
+/** Settings, key and home → what a provider runs on. Throws `config/invalid` when the provider account is not known. */
+export async function nodeConfig(home: string, key: KeyPair, settings: Settings): Promise<NodeConfig> {
+  if (settings.provider === null) {
+    throw new MoltError(
+      'config/invalid',
+      `no provider account is set in ${home}; run: molt init --role provider --home ${home}`,
+      { key: 'provider' },
+    );
+  }
+  const floor = parseMolt(settings.priceFloor);
+  return {
+    home,
+    rpcUrl: settings.rpcUrl,
+    ...(settings.programId === null ? {} : { programId: parseAddress(settings.programId) }),
+    key,
+    provider: parseAddress(settings.provider),
+    listen: settings.listen,
+    announce: settings.announce,
+    bootstrap: settings.bootstrap,
+    mdns: settings.mdns,
+    region: settings.region,
+    prices: {
+      base: parseMolt(settings.priceBase),
+      perCpu: parseMolt(settings.pricePerCpu),
+      perGib: parseMolt(settings.pricePerGib),
+      perGpu: parseMolt(settings.pricePerGpu),
+    },
+    ...(floor === baseUnits(0) ? {} : { floor }),
+    capacity: {
+      cpuMillis: settings.cpuMillis ?? availableParallelism() * 1_000,
+      memoryBytes: settings.memoryBytes ?? Math.floor(totalmem() * 0.75),
+      diskBytes: settings.diskBytes ?? (await halfOfFreeDisk(home)),
+    },
+    runtimes: settings.runtimes,
+    ...(settings.containerSocket === null ? dockerHost() : { containerSocket: settings.containerSocket }),
+    durationSecondsMax: settings.durationSecondsMax,
+    wasmCompiler: settings.wasmCompiler,
+    graceSeconds: settings.graceSeconds,
+    windowSeconds: settings.windowSeconds,
+    blockedBuyers: settings.blockedBuyers.map((text) => parseAddress(text)),
+  };
+}
+
+/** Text of a flag or environment variable → the value the schema expects. Lists are separated by commas. */
+export function fromText(name: SettingName, text: string): unknown {
+  const standard: unknown = SETTINGS[name].default;
+  if (text === 'null' && SETTINGS[name].schema.safeParse(null).success) return null;
+  if (Array.isArray(standard)) {
+    return text
+      .split(',')
+      .map((part) => part.trim())
+      .filter((part) => part !== '');
+  }
+  if (typeof standard === 'boolean') return text === 'true' ? true : text === 'false' ? false : text;
+  if (typeof standard === 'number' || NUMERIC_OR_NULL.has(name)) return /^\d+$/.test(text) ? Number(text) : text;
+  return text;
+}
+
+const NUMERIC_OR_NULL: ReadonlySet<SettingName> = new Set(['cpuMillis', 'memoryBytes', 'diskBytes']);
+
+function fileLayer(file: unknown): Record<string, unknown> {
+  if (file === undefined) return {};
+  if (typeof file !== 'object' || file === null || Array.isArray(file)) {
+    throw new MoltError('config/invalid', 'config.json must hold one JSON object with settings; see molt config');
+  }
+  for (const key of Object.keys(file)) {
+    if (Object.hasOwn(SETTINGS, key)) continue;
+    const nearest = nearestName(key, SETTING_NAMES);
+    throw new MoltError(
+      'config/invalid',
+      `config.json has the unknown setting "${key}"${nearest === undefined ? '' : `; did you mean "${nearest}"?`} All settings: molt config`,
+      { key, nearest },
+    );
+  }
+  return file as Record<string, unknown>;
+}
+
+/** The known name with the fewest edits, when it is close enough to be meant. */
+export function nearestName(text: string, names: readonly string[]): string | undefined {
+  const ranked = names
+    .map((name) => ({ name, edits: editDistance(text.toLowerCase(), name.toLowerCase()) }))
+    .sort((a, b) => a.edits - b.edits);
+  const best = ranked[0];
+  return best !== undefined && best.edits <= Math.max(2, Math.floor(text.length / 2)) ? best.name : undefined;
+}
+
+function editDistance(a: string, b: string): number {
+  let previous = Array.from({ length: b.length + 1 }, (_, column) => column);
+  for (let row = 1; row <= a.length; row++) {
+    const current = [row];
+    for (let column = 1; column <= b.length; column++) {
+      const substitution = (previous[column - 1] ?? 0) + (a[row - 1] === b[column - 1] ? 0 : 1);
+      current.push(Math.min((previous[column] ?? 0) + 1, (current[column - 1] ?? 0) + 1, substitution));
+    }
+    previous = current;
+  }
+  return previous[b.length] ?? 0;
+}
+
+function invalid(name: SettingName, source: Source, error: z.ZodError): MoltError {
+  const issue = error.issues[0];
+  const where =
+    source === 'environment' ? environmentName(name) : source === 'flag' ? `flag ${flagName(name)}` : source;
+  const place = issue === undefined || issue.path.length === 0 ? '' : ` (entry ${issue.path.join('.')})`;
+  return new MoltError(
+    'config/invalid',
+    `setting "${name}" from ${where}${place} ${issue?.message ?? 'is refused'}; unit: ${SETTINGS[name].unit}. ${SETTINGS[name].text}`,
+    { key: name, source },
+  );
+}
+
+/** `rpcUrl` → `--rpc-url`. */
+export function flagName(name: SettingName): string {
+  return `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+}
+
+/** What no single key can show. The chain's own minima are checked by the node when it connects. */
+function assertRelations(settings: Settings): void {
+  const asked = [settings.priceBase, settings.pricePerCpu, settings.pricePerGib, settings.pricePerGpu].map(parseMolt);
+  if (asked.every((price) => price === 0n) && parseMolt(settings.priceFloor) === 0n) {
+    throw new MoltError(
+      'config/invalid',
+      'every price is 0: a lease must lock something; set priceFloor or one of the prices',
+    );
+  }
+  const unnamed = settings.bootstrap.find((address) => !/\/p2p\/[A-Za-z0-9]+$/.test(address));
+  if (unnamed !== undefined) {
+    throw new MoltError(
+      'config/invalid',
+      `bootstrap peer ${unnamed} does not end in /p2p/<id>: without the id anybody at that address could answer; molt up prints the whole address`,
+    );
+  }
+  if (new Set(settings.runtimes).size !== settings.runtimes.length) {
+    throw new MoltError('config/invalid', `runtimes names one twice: ${settings.runtimes.join(', ')}`);
+  }
+}
+
+function dockerHost(): { containerSocket?: string } {
+  const host = processEnvironment()['DOCKER_HOST'];
+  return host === undefined || host === '' ? {} : { containerSocket: host };
+}
+
+async function halfOfFreeDisk(home: string): Promise<number> {
+  const stats = await statfs(home).catch(() => statfs(dirname(home)));
+  return Math.floor((stats.bavail * stats.bsize) / 2);
+}
+
+function isAmount(text: string): boolean {
+  try {
+    parseMolt(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function isAddress(text: string): boolean {
+  try {
+    parseAddress(text);
+    return true;
+  } catch {
+    return false;
+  }
+}

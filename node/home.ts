@@ -1,0 +1,127 @@
+/**
+ * The home directory of one node: keys, settings and data, readable by its user alone, used by one process at a time.
+ *
+ * `wallet.json` owns money and may be moved away once the node is set up; `node-key.json` is the hot key; `config.json`
+ * holds settings. Everything else in it belongs to the running node.
+ */
+import { randomUUID } from 'node:crypto';
+import { chmod, link, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { join, resolve } from 'node:path';
+
+import { MoltError } from '../protocol/errors.ts';
+
+export interface Home {
+  /** Absolute path. */
+  readonly directory: string;
+  readonly wallet: string;
+  readonly nodeKey: string;
+  readonly config: string;
+  readonly lock: string;
+}
+
+/** Names the files of a home. `directory` undefined means `~/.molt`. Touches nothing. */
+export function homeAt(directory?: string): Home {
+  const path = resolve(directory ?? join(homedir(), '.molt'));
+  return {
+    directory: path,
+    wallet: join(path, 'wallet.json'),
+    nodeKey: join(path, 'node-key.json'),
+    config: join(path, 'config.json'),
+    lock: join(path, 'node.lock'),
+  };
+}
+
+/** Makes the directory, mode 0700, and takes others' rights from it when it was there already. */
+export async function createHome(home: Home): Promise<void> {
+  await mkdir(home.directory, { recursive: true, mode: 0o700 });
+  const { mode } = await stat(home.directory);
+  if ((mode & 0o077) !== 0) await chmod(home.directory, 0o700);
+}
+
+/** Replaces a file of the home in one step, mode 0600: a crash leaves the old or the new content, never half of it. */
+export async function writeHomeFile(path: string, text: string): Promise<void> {
+  const temporary = `${path}.${randomUUID()}`;
+  await writeFile(temporary, text, { mode: 0o600, flush: true });
+  await rename(temporary, path);
+}
+
+/**
+ * Takes the home for this process until disposed. Throws `node/already-running` naming the process that has it.
+ *
+ * The lock is a file with the process id and, on Linux, the time that process started, so that neither a crash nor a
+ * reboot that hands the number to somebody else leaves the home locked.
+ */
+export async function lockHome(home: Home): Promise<AsyncDisposable> {
+  const own = JSON.stringify({ pid: process.pid, started: await startOf(process.pid) });
+  const temporary = `${home.lock}.${randomUUID()}`;
+  await writeFile(temporary, own, { mode: 0o600 });
+  try {
+    for (let attempt = 0; attempt < 3; attempt++) {
+      if (await linked(temporary, home.lock)) return { [Symbol.asyncDispose]: () => unlock(home.lock, own) };
+      const holder = await liveHolder(home.lock);
+      if (holder !== undefined) {
+        throw new MoltError(
+          'node/already-running',
+          `process ${holder} already runs a node on ${home.directory}; stop it, or give this one another directory with --home`,
+          { pid: holder, home: home.directory },
+        );
+      }
+      await rm(home.lock, { force: true });
+    }
+  } finally {
+    await rm(temporary, { force: true });
+  }
+  throw new MoltError('node/already-running', `another process is starting on ${home.directory}; try again`, {
+    home: home.directory,
+  });
+}
+
+async function linked(from: string, to: string): Promise<boolean> {
+  try {
+    await link(from, to);
+    return true;
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'EEXIST') return false;
+    throw cause;
+  }
+}
+
+async function unlock(path: string, own: string): Promise<void> {
+  if ((await readFile(path, 'utf8').catch(() => '')) === own) await rm(path, { force: true });
+}
+
+/** Process id of the lock's living holder. An unreadable lock counts as left behind. */
+async function liveHolder(path: string): Promise<number | undefined> {
+  let lock: { pid?: unknown; started?: unknown };
+  try {
+    lock = JSON.parse(await readFile(path, 'utf8')) as typeof lock;
+  } catch {
+    return undefined;
+  }
+  const { pid } = lock;
+  if (typeof pid !== 'number' || !Number.isSafeInteger(pid) || pid < 1 || !isAlive(pid)) return undefined;
+  return (await startOf(pid)) === lock.started ? pid : undefined;
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+/** Boot and start tick of a process where /proc tells them, else the empty string. */
+async function startOf(pid: number): Promise<string> {
+  try {
+    const boot = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
+    const line = await readFile(`/proc/${pid}/stat`, 'utf8');
+    // The second field is the program name in brackets and may hold anything; the start tick is the 22nd field.
+    const fields = line.slice(line.lastIndexOf(')') + 2).split(' ');
+    return `${boot} ${fields[19] ?? ''}`;
+  } catch {
+    return '';
+  }
+}

@@ -48,6 +48,7 @@ export const ERRORS = {
   'market/quote-taken': entry('peer', 'now', 'the quote was already accepted'),
   'market/declined': entry('nobody', 'later', "the provider's policy declines"),
   'market/draining': entry('nobody', 'later', 'the provider finishes what runs and takes nothing new'),
+  'market/quote-unacceptable': entry('peer', 'later', 'the quote breaks the bid, the chain or its own sums'),
 
   // chain
   'chain/unreachable': entry('chain', 'later', 'the RPC endpoint does not answer'),

@@ -1,0 +1,67 @@
+/** Does what is needed fit into what is free? One answer for offers, quotes and a node's own capacity. */
+import { assert } from '../protocol/errors.ts';
+import type { GpuGroup, Resources } from '../protocol/messages.ts';
+import { LIMITS } from '../protocol/limits.ts';
+import { formatBytes } from '../protocol/units.ts';
+
+/** What is short first, with the numbers in `reason`. */
+export interface Shortfall {
+  readonly what: 'cpu' | 'memory' | 'disk' | 'gpu';
+  /** For people: "2 cores are needed, 1.5 are free". */
+  readonly reason: string;
+}
+
+/** Undefined when `need` fits into `free`. */
+export function fits(need: Resources, free: Resources): Shortfall | undefined {
+  if (need.cpuMillis > free.cpuMillis) {
+    return {
+      what: 'cpu',
+      reason: `${need.cpuMillis / 1000} cores are needed, ${free.cpuMillis / 1000} are free`,
+    };
+  }
+  if (need.memoryBytes > free.memoryBytes) {
+    return {
+      what: 'memory',
+      reason: `${formatBytes(need.memoryBytes)} of memory are needed, ${formatBytes(free.memoryBytes)} are free`,
+    };
+  }
+  if (need.diskBytes > free.diskBytes) {
+    return {
+      what: 'disk',
+      reason: `${formatBytes(need.diskBytes)} of disk are needed, ${formatBytes(free.diskBytes)} are free`,
+    };
+  }
+  return gpuShortfall(need.gpus, free.gpus);
+}
+
+/**
+ * Hall's condition: the groups can be served together exactly when every subset of them finds enough devices that suit
+ * at least one of its members. At most 2^4 subsets, so trying them all is both exact and cheap.
+ */
+function gpuShortfall(need: readonly GpuGroup[], free: readonly GpuGroup[]): Shortfall | undefined {
+  assert(need.length <= LIMITS.gpuKindsPerMessage, 'kinds of GPU are bounded where messages and specs are decoded');
+  for (let subset = 1; subset < 2 ** need.length; subset++) {
+    const wanted = need.filter((_, index) => (subset >> index) % 2 === 1);
+    const wantedCount = count(wanted);
+    const freeCount = count(free.filter((group) => wanted.some((want) => suits(want, group))));
+    if (wantedCount > freeCount) {
+      return {
+        what: 'gpu',
+        reason: `${wanted.map(describeGpus).join(' and ')} are needed, ${freeCount} such ${freeCount === 1 ? 'is' : 'are'} free`,
+      };
+    }
+  }
+  return undefined;
+}
+
+function suits(want: GpuGroup, group: GpuGroup): boolean {
+  return group.vramBytes >= want.vramBytes && (want.model === '' || want.model === group.model);
+}
+
+function count(groups: readonly GpuGroup[]): number {
+  return groups.reduce((sum, group) => sum + group.count, 0);
+}
+
+function describeGpus(want: GpuGroup): string {
+  return `${want.count} × ${want.model === '' ? 'GPU' : want.model} with ${formatBytes(want.vramBytes)}`;
+}

@@ -1,0 +1,36 @@
+/**
+ * market: offer → bid → quote → choice. All decisions, no I/O.
+ *
+ * Reading order: `admission` decides what may enter from the mesh, `book` keeps live offers, `bid` asks, `fit` and
+ * `price` and `quote` answer, `history` and `rank` choose. Nothing here reads a clock, draws a random number or knows a
+ * network; `ports` states what the market needs of one.
+ */
+export { type Admission, type AdmissionLimits, type Admitted, ADMISSION_LIMITS, createAdmission } from './admission.ts';
+export { type Book, type BookChange, createBook } from './book.ts';
+export { type BidRequest, distance, distanceCut, isAsked, makeBid, pricePerSecondWithin } from './bid.ts';
+export { type Shortfall, fits } from './fit.ts';
+export { type HistoryParameters, type SettledHistory, HISTORY_PARAMETERS, historyScore } from './history.ts';
+export type { Channel, Network, OpenOptions, ProtocolLimits, PubSub } from './ports.ts';
+export { type PricePolicy, askPerSecond } from './price.ts';
+export {
+  type Answer,
+  type AnswerRequest,
+  type ProviderFacts,
+  type ProviderOnChain,
+  acceptableQuote,
+  answerBid,
+} from './quote.ts';
+export {
+  type Candidate,
+  type Criterion,
+  type CriterionName,
+  type ProviderRecord,
+  type RankedQuote,
+  type RankingContext,
+  type Reason,
+  type Strategy,
+  BALANCED_WEIGHTS,
+  balanced,
+  rank,
+  weightedStrategy,
+} from './rank.ts';

@@ -1,0 +1,197 @@
+/**
+ * Ranking: which quote to take, and why, in numbers and in words.
+ *
+ * A strategy is a list of criteria with weights; each criterion says 0 … 1 and a sentence. Everything that counts was
+ * measured by the buyer, fixed by the quote, or is on chain. What a provider says of its own speed counts only in the
+ * measure in which settled history backs the provider, and otherwise decides nothing but a tie.
+ */
+import type { Verified } from '../protocol/brands.ts';
+import { assert } from '../protocol/errors.ts';
+import type { Bid, Message, Quote } from '../protocol/messages.ts';
+import { type BaseUnits, formatMolt } from '../protocol/units.ts';
+import { type HistoryParameters, type SettledHistory, MICRO, historyScore } from './history.ts';
+
+export interface ProviderRecord extends SettledHistory {
+  readonly stake: BaseUnits;
+  readonly reserved: BaseUnits;
+}
+
+export interface Candidate {
+  readonly quote: Verified<Message<Quote>>;
+  /** The provider's account on chain. */
+  readonly account: ProviderRecord;
+  /** Round trip that the buyer measured; undefined when it did not. */
+  readonly latencyMs: number | undefined;
+  /** True when this provider already failed or refused this job: it is out. */
+  readonly failedBefore: boolean;
+  /** A fresh random number in [0, 1): gives newcomers a turn. */
+  readonly draw: number;
+}
+
+export interface RankingContext {
+  readonly bid: Bid;
+  /** All that are still in. Never empty when a criterion is asked. */
+  readonly candidates: readonly Candidate[];
+  readonly history?: HistoryParameters;
+}
+
+export type CriterionName = 'price' | 'speed' | 'stake' | 'history' | 'latency' | 'warm' | 'chance';
+
+export interface Judgement {
+  /** 0 … 1. */
+  readonly value: number;
+  /** For people. */
+  readonly text: string;
+}
+
+export type Criterion = (candidate: Candidate, context: RankingContext) => Judgement;
+
+export interface Reason extends Judgement {
+  /** One of `CriterionName`, or a name of the buyer's own. */
+  readonly what: string;
+  /** Share of the score, 0 … 1; the weights of one strategy sum to 1. */
+  readonly weight: number;
+}
+
+/** A buyer's own way to judge: the reasons for one candidate. The score is the sum of value × weight. */
+export type Strategy = (candidate: Candidate, context: RankingContext) => readonly Reason[];
+
+export interface RankedQuote {
+  readonly quote: Verified<Message<Quote>>;
+  readonly account: ProviderRecord;
+  /** 0 … 1. */
+  readonly score: number;
+  readonly reasons: readonly Reason[];
+}
+
+const CRITERIA: Readonly<Record<CriterionName, Criterion>> = {
+  price: judgePrice,
+  history: judgeHistory,
+  stake: judgeStake,
+  speed: judgeSpeed,
+  latency: judgeLatency,
+  warm: judgeWarmth,
+  chance: judgeChance,
+};
+
+/** Price first; history and stake together weigh almost as much, so that the cheapest stranger does not always win. */
+export const BALANCED_WEIGHTS: Readonly<Record<CriterionName, number>> = {
+  price: 45,
+  history: 20,
+  stake: 10,
+  speed: 10,
+  latency: 5,
+  warm: 5,
+  chance: 5,
+};
+
+/** A strategy from weights of any scale; a criterion without weight is left out. Weights must be ≥ 0 and not all zero. */
+export function weightedStrategy(weights: Readonly<Partial<Record<CriterionName, number>>>): Strategy {
+  const named = (Object.keys(CRITERIA) as CriterionName[])
+    .map((what) => ({ what, weight: weights[what] ?? 0 }))
+    .filter(({ weight }) => weight !== 0);
+  const total = named.reduce((sum, { weight }) => sum + weight, 0);
+  assert(
+    named.every(({ weight }) => weight > 0) && Number.isFinite(total) && total > 0,
+    'weights are positive numbers',
+  );
+  return (candidate, context) =>
+    named.map(({ what, weight }) => ({ what, weight: weight / total, ...CRITERIA[what](candidate, context) }));
+}
+
+export const balanced: Strategy = weightedStrategy(BALANCED_WEIGHTS);
+
+/**
+ * Best first. Total and deterministic: equal scores are ordered by self-declared speed, then price, then quote id, so
+ * the order in which quotes came in decides nothing. Candidates that failed before are left out.
+ */
+export function rank(request: {
+  readonly bid: Bid;
+  readonly candidates: readonly Candidate[];
+  readonly strategy?: Strategy;
+  readonly history?: HistoryParameters;
+}): readonly RankedQuote[] {
+  const { strategy = balanced, ...rest } = request;
+  const context: RankingContext = {
+    ...rest,
+    candidates: request.candidates.filter(({ failedBefore }) => !failedBefore),
+  };
+  return context.candidates
+    .map((candidate) => {
+      const reasons = strategy(candidate, context);
+      const score = reasons.reduce((sum, { value, weight }) => sum + value * weight, 0);
+      assert(Number.isFinite(score), 'a strategy gives finite values and weights');
+      return { quote: candidate.quote, account: candidate.account, score, reasons };
+    })
+    .sort(compareRanked);
+}
+
+function compareRanked(a: RankedQuote, b: RankedQuote): number {
+  if (a.score !== b.score) return b.score - a.score;
+  const [left, right] = [a.quote.content, b.quote.content];
+  if (left.speed !== right.speed) return right.speed - left.speed;
+  if (left.pricePerSecond !== right.pricePerSecond) return left.pricePerSecond < right.pricePerSecond ? -1 : 1;
+  return a.quote.id < b.quote.id ? -1 : Number(a.quote.id > b.quote.id);
+}
+
+function judgePrice({ quote }: Candidate, { candidates }: RankingContext): Judgement {
+  const price = quote.content.pricePerSecond;
+  const lowest = candidates.reduce((least, { quote }) => {
+    const other = quote.content.pricePerSecond;
+    return other < least ? other : least;
+  }, price);
+  const asked = `asks ${formatMolt(price)} a second`;
+  if (price === lowest) {
+    return { value: 1, text: candidates.length === 1 ? `${asked}, the only quote` : `${asked}, the lowest price` };
+  }
+  // One base unit more on both sides, so that a price of zero divides nothing.
+  const value = ratio(lowest + 1n, price + 1n);
+  return { value, text: `${asked}, the lowest is ${formatMolt(lowest)}` };
+}
+
+function judgeHistory({ account }: Candidate, { history }: RankingContext): Judgement {
+  const value = ratio(historyScore(account, history), MICRO);
+  const faults = Number(account.faults);
+  const settled = `${account.settledCount} ${Number(account.settledCount) === 1 ? 'lease' : 'leases'} settled`;
+  const kept = faults === 0 ? 'none left unproven' : `${faults} left unproven`;
+  return { value, text: `${settled}, ${kept}` };
+}
+
+function judgeStake({ quote }: Candidate): Judgement {
+  const { reserve, amount } = quote.content;
+  const value = reserve === 0n ? 0 : ratio(reserve, reserve + amount);
+  return { value, text: `puts ${formatMolt(reserve)} of stake behind a lease of ${formatMolt(amount)}` };
+}
+
+function judgeSpeed(candidate: Candidate, { candidates, history }: RankingContext): Judgement {
+  const speed = candidate.quote.content.speed;
+  const fastest = Math.max(...candidates.map(({ quote }) => quote.content.speed));
+  const backing = historyScore(candidate.account, history);
+  const value = fastest === 0 ? 0 : (speed / fastest) * ratio(backing, MICRO);
+  const percent = Number(backing / 10_000n);
+  return { value, text: `says its speed is ${speed}, of which its history backs ${percent} %` };
+}
+
+/** A round trip of this long halves the value. */
+const LATENCY_HALF_MS = 100;
+
+function judgeLatency({ latencyMs }: Candidate): Judgement {
+  if (latencyMs === undefined) return { value: 0, text: 'answers in a time that was not measured' };
+  const value = LATENCY_HALF_MS / (LATENCY_HALF_MS + Math.max(0, latencyMs));
+  return { value, text: `answers in ${Math.round(latencyMs)} ms` };
+}
+
+function judgeWarmth({ quote }: Candidate): Judgement {
+  return quote.content.warm
+    ? { value: 1, text: 'says it has the image at hand' }
+    : { value: 0, text: 'has to fetch the image first' };
+}
+
+function judgeChance({ draw }: Candidate): Judgement {
+  return { value: draw, text: 'drew a number, so that newcomers get a turn' };
+}
+
+/** a ÷ b as a number in 0 … 1, to six digits, for 0 ≤ a ≤ b, b > 0. */
+function ratio(a: bigint, b: bigint): number {
+  return Number((a * MICRO) / b) / Number(MICRO);
+}

@@ -1,0 +1,249 @@
+/**
+ * The chain as the rest of Molt sees it: accounts, terms, drafts and the `Chain` client, in Molt's own units.
+ *
+ * No library is imported here, so that a type costs nothing. Money is base units; times are Unix milliseconds and
+ * durations milliseconds, which the chain keeps in whole seconds: `openBefore` rounds down, everything else up.
+ */
+import type { Address } from '../protocol/address.ts';
+import type { FundedLease } from '../protocol/brands.ts';
+import type { Signer } from '../protocol/ed25519.ts';
+import type { BaseUnits } from '../protocol/units.ts';
+
+/** Genesis hash of a cluster: base58 of 32 bytes. */
+export type Network = Address;
+
+/** What the authority of the market has set (Config account). Fractions are basis points. */
+export interface Parameters {
+  readonly stakeFeeBps: number;
+  readonly burnFeeBps: number;
+  /** A lease reserves at least this share of its amount, rounded up. */
+  readonly reserveBps: number;
+  /** Share of the amount that a no-show costs, capped by the reserve. */
+  readonly noShowSlashBps: number;
+  readonly minGraceMs: number;
+  readonly minWindowMs: number;
+  readonly maxLeaseMs: number;
+  /** A provider with less stake opens no lease. */
+  readonly minStake: BaseUnits;
+}
+
+export interface ProviderAccount {
+  readonly address: Address;
+  readonly owner: Address;
+  readonly operator: Address;
+  readonly payout: Address;
+  readonly stakeVault: Address;
+  readonly commissionBps: number;
+  readonly openLeases: number;
+  readonly stake: BaseUnits;
+  readonly reserved: BaseUnits;
+  /** Settlements that paid something. */
+  readonly settledCount: bigint;
+  readonly settledAmount: bigint;
+  readonly feesBurned: bigint;
+  /** Leases that expired without a proof, and the sum of their amounts. */
+  readonly faults: bigint;
+  readonly faultAmount: bigint;
+  readonly registeredAtMs: number;
+}
+
+/** Who may lease with a budget, up to what, until when. */
+export interface BudgetLimits {
+  /** One to four node keys. */
+  readonly delegates: readonly Address[];
+  readonly capPerLease: BaseUnits;
+  /** Per UTC day, counted when a lease opens; what a lease does not spend is given back on the same day. */
+  readonly capPerDay: BaseUnits;
+  readonly expiresAtMs: number;
+}
+
+export interface BudgetAccount extends BudgetLimits {
+  readonly address: Address;
+  readonly id: bigint;
+  readonly owner: Address;
+  readonly vault: Address;
+  readonly openLeases: number;
+  readonly locked: BaseUnits;
+  /** What can be leased or withdrawn. */
+  readonly free: BaseUnits;
+  /** Counted on the UTC day that starts at `dayStartMs`; on a later day nothing is spent yet. */
+  readonly spentOnDay: BaseUnits;
+  readonly dayStartMs: number;
+}
+
+export interface LeaseAccount {
+  readonly address: Address;
+  readonly budget: Address;
+  readonly provider: Address;
+  readonly operator: Address;
+  readonly delegate: Address;
+  /** Paid the rent of the account and gets it back. */
+  readonly rentPayer: Address;
+  /** Takes the payout; fixed when the lease opened. */
+  readonly payout: Address;
+  readonly termsDigest: Uint8Array;
+  readonly amount: BaseUnits;
+  readonly pricePerSecond: BaseUnits;
+  readonly reserve: BaseUnits;
+  readonly redeemed: BaseUnits;
+  readonly state: 'running' | 'proven';
+  readonly openedAtMs: number;
+  readonly finishByMs: number;
+  readonly graceMs: number;
+  readonly windowMs: number;
+  readonly stakeFeeBps: number;
+  readonly burnFeeBps: number;
+  readonly noShowSlashBps: number;
+  /** Present once proven. */
+  readonly proof?: { readonly claimed: BaseUnits; readonly resultDigest: Uint8Array; readonly provenAtMs: number };
+}
+
+/** What buyer and provider agreed; both derive the same transaction from it. */
+export interface LeaseTerms {
+  readonly budget: Address;
+  readonly provider: Address;
+  readonly operator: Address;
+  readonly delegate: Address;
+  /** 32 bytes. */
+  readonly termsDigest: Uint8Array;
+  readonly amount: BaseUnits;
+  readonly pricePerSecond: BaseUnits;
+  readonly reserve: BaseUnits;
+  readonly openBeforeMs: number;
+  readonly finishByMs: number;
+  readonly graceMs: number;
+  readonly windowMs: number;
+}
+
+/** A transaction that is not signed yet: the exact bytes to sign, and who must, fee payer first. */
+export interface Draft {
+  readonly message: Uint8Array;
+  readonly signers: readonly Address[];
+}
+
+/** One signature per signer of the draft, or the signers themselves. */
+export type Signatures = ReadonlyMap<Address, Uint8Array> | readonly Signer[];
+
+/** A confirmed transaction, base58. */
+export interface Confirmed {
+  readonly signature: string;
+}
+
+/** How a lease ended, from the event that the program emits. */
+export interface LeaseEnding {
+  readonly ending:
+    | 'settledTogether'
+    | 'settledByDelegate'
+    | 'settledAfterWindow'
+    | 'cancelledByOperator'
+    | 'cancelledByDelegate'
+    | 'cancelledTogether'
+    | 'expired';
+  readonly lease: Address;
+  readonly budget: Address;
+  readonly provider: Address;
+  readonly resultDigest: Uint8Array;
+  readonly paid: BaseUnits;
+  readonly refunded: BaseUnits;
+  readonly burned: BaseUnits;
+  readonly staked: BaseUnits;
+  readonly slashed: BaseUnits;
+  /** Transaction that ended it. */
+  readonly signature: string;
+}
+
+/** What a confirmed transaction cost. */
+export interface TransactionCost {
+  readonly feeLamports: bigint;
+  readonly computeUnits: number;
+}
+
+export interface ChainOptions {
+  /** http or https; the websocket is on the same host, one port higher where a port is named. */
+  readonly rpcUrl: string;
+  /** Default: the address at which the local chain installs the program. */
+  readonly programId?: Address;
+  /** Refuses any other cluster with `chain/wrong-network`. */
+  readonly expectedNetwork?: Network;
+}
+
+/**
+ * The client of one market on one cluster. Every method may throw `chain/unreachable`; those that send a transaction
+ * also `chain/refused` and the closer codes of the catalogue, `chain/blockhash-expired`, `chain/not-confirmed` (its fate
+ * is unknown: look at the accounts before trying again) and `chain/insufficient-funds`.
+ */
+export interface Chain extends AsyncDisposable {
+  readonly network: Network;
+  readonly programId: Address;
+  readonly mint: Address;
+  readonly parameters: Parameters;
+
+  leaseAddress(budget: Address, termsDigest: Uint8Array): Address;
+  providerAddress(owner: Address): Address;
+  budgetAddress(owner: Address, id: bigint): Address;
+  /** The token account in which `owner` holds MOLT by default. */
+  tokenAddress(owner: Address): Address;
+
+  provider(address: Address): Promise<ProviderAccount | undefined>;
+  budget(address: Address): Promise<BudgetAccount | undefined>;
+  lease(address: Address): Promise<LeaseAccount | undefined>;
+  /** All open leases that match every given key. */
+  leases(filter: {
+    readonly operator?: Address;
+    readonly delegate?: Address;
+    readonly budget?: Address;
+  }): Promise<LeaseAccount[]>;
+  /** All registered providers: the market's ranking reads their history. */
+  providers(): Promise<ProviderAccount[]>;
+  /** The lease now and after every change, `undefined` once it is closed; ends when `signal` aborts. */
+  watchLease(address: Address, signal: AbortSignal): AsyncIterable<LeaseAccount | undefined>;
+  /** How a closed lease ended; undefined while it is open or was never opened. */
+  leaseEnding(address: Address): Promise<LeaseEnding | undefined>;
+  /** Time of the Clock sysvar, which decides about deadlines; whole seconds. */
+  chainTimeMs(): Promise<number>;
+  /** Lamports of a wallet and the tokens of its default token account. */
+  balances(owner: Address): Promise<{ readonly lamports: bigint; readonly tokens: BaseUnits }>;
+  transactionCost(signature: string): Promise<TransactionCost | undefined>;
+
+  /** Not older than a few seconds, usually without a request. */
+  recentBlockhash(): Promise<string>;
+  draftOpenLease(terms: LeaseTerms, blockhash: string): Draft;
+  draftSettle(lease: LeaseAccount, amount: BaseUnits, resultDigest: Uint8Array, blockhash: string): Draft;
+  /** Both sign; pays `amount` or what the time costs, whichever is less. */
+  draftCancel(lease: LeaseAccount, amount: BaseUnits, blockhash: string): Draft;
+  submit(draft: Draft, signatures: Signatures): Promise<Confirmed>;
+  /** The lease, if it is on chain, running, and carries exactly these terms; else throws `chain/lease-mismatch`. */
+  fundedLease(address: Address, terms: LeaseTerms): Promise<FundedLease<LeaseAccount>>;
+
+  /** `payout` defaults to the owner's default token account, which is made where it is missing. */
+  registerProvider(owner: Signer, settings: ProviderSettings & { readonly operator: Address }): Promise<Confirmed>;
+  /** What is not given stays. */
+  updateProvider(owner: Signer, settings: ProviderSettings): Promise<Confirmed>;
+  stake(owner: Signer, amount: BaseUnits): Promise<Confirmed>;
+  unstake(owner: Signer, amount: BaseUnits): Promise<Confirmed>;
+  createBudget(
+    owner: Signer,
+    id: bigint,
+    limits: BudgetLimits,
+    deposit?: BaseUnits,
+  ): Promise<Confirmed & { readonly budget: Address }>;
+  deposit(depositor: Signer, budget: Address, amount: BaseUnits): Promise<Confirmed>;
+  withdrawBudget(owner: Signer, budget: Address, amount: BaseUnits): Promise<Confirmed>;
+  setDelegates(owner: Signer, budget: Address, limits: BudgetLimits): Promise<Confirmed>;
+  closeBudget(owner: Signer, budget: Address): Promise<Confirmed>;
+  submitProof(operator: Signer, lease: Address, claimed: BaseUnits, resultDigest: Uint8Array): Promise<Confirmed>;
+  /** Pays the claim; the signer only pays the transaction fee. */
+  settleAfterWindow(payer: Signer, lease: LeaseAccount): Promise<Confirmed>;
+  /** The whole lock, or the claim. */
+  settleAlone(delegate: Signer, lease: LeaseAccount, amount: BaseUnits, resultDigest: Uint8Array): Promise<Confirmed>;
+  cancelByOperator(operator: Signer, lease: LeaseAccount): Promise<Confirmed>;
+  /** Refused when the time used costs more than `mostToPay` (default: the lock). */
+  cancelByDelegate(delegate: Signer, lease: LeaseAccount, mostToPay?: BaseUnits): Promise<Confirmed>;
+  expireLease(payer: Signer, lease: LeaseAccount): Promise<Confirmed>;
+}
+
+export interface ProviderSettings {
+  readonly operator?: Address;
+  readonly payout?: Address;
+  readonly commissionBps?: number;
+}

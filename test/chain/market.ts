@@ -1,0 +1,260 @@
+/** A market in one LiteSVM for the tests of the program: the real VM, the real SPL Token, the built program. */
+import { readFileSync } from 'node:fs';
+
+import { getTransactionDecoder, type Address as KitAddress } from '@solana/kit';
+import { SystemProgram, PublicKey, type TransactionInstruction } from '@solana/web3.js';
+import { FailedTransactionMetadata, LiteSVM } from 'litesvm';
+
+import { readBudget, readLease, readProvider, tokenAmount } from '../../chain/accounts.ts';
+import { budgetAddress, leaseAddress, providerAddress, tokenAddress, vaultAddress } from '../../chain/addresses.ts';
+import * as calls from '../../chain/calls.ts';
+import type {
+  BudgetAccount,
+  BudgetLimits,
+  LeaseAccount,
+  LeaseTerms,
+  Parameters,
+  ProviderAccount,
+} from '../../chain/chain.ts';
+import { LOCAL_PROGRAM_ID, buildDraft, wireTransaction } from '../../chain/instructions.ts';
+import { PROGRAM_ERRORS } from '../../chain/program-errors.ts';
+import { MINT_SIZE, createTokenAccount, initializeMint, mintTokens } from '../../chain/token.ts';
+import { decodeAddress, type Address } from '../../protocol/address.ts';
+import { keyPairFromSeed, type KeyPair } from '../../protocol/ed25519.ts';
+import { assert } from '../../protocol/errors.ts';
+import { baseUnits, type BaseUnits } from '../../protocol/units.ts';
+
+export const PARAMETERS: Parameters = {
+  stakeFeeBps: 200,
+  burnFeeBps: 100,
+  reserveBps: 1000,
+  noShowSlashBps: 500,
+  minGraceMs: 10_000,
+  minWindowMs: 60_000,
+  maxLeaseMs: 86_400_000,
+  minStake: baseUnits(1_000),
+};
+
+export const START_SECONDS = 1_800_000_000;
+export const DIGEST = new Uint8Array(32).fill(7);
+
+/** `refused` is the program's own error name, `failed` anything else that the VM says. */
+export interface Outcome {
+  readonly refused?: string;
+  readonly failed?: string;
+  readonly units: number;
+  readonly logs: readonly string[];
+}
+
+let seedCounter = 0;
+export function newKey(): KeyPair {
+  const seed = Buffer.alloc(32);
+  seed.writeUInt32LE(++seedCounter);
+  return keyPairFromSeed(seed);
+}
+
+export class TestMarket {
+  readonly svm: LiteSVM = new LiteSVM();
+  readonly programId: Address = LOCAL_PROGRAM_ID;
+  readonly authority: KeyPair = newKey();
+  readonly mint: Address;
+  readonly market: calls.Market;
+
+  constructor(parameters: Parameters = PARAMETERS) {
+    this.svm.addProgram(kit(this.programId), readFileSync(new URL('../../chain/program/molt.so', import.meta.url)));
+    this.setTime(START_SECONDS);
+    this.fund(this.authority);
+    this.mint = this.newMint();
+    this.market = { programId: this.programId, mint: this.mint };
+    this.mustSend([calls.callInitialize(this.market, this.authority.address, parameters)], this.authority);
+  }
+
+  setTime(seconds: number): void {
+    const clock = this.svm.getClock();
+    clock.unixTimestamp = BigInt(seconds);
+    this.svm.setClock(clock);
+  }
+
+  now(): number {
+    return Number(this.svm.getClock().unixTimestamp);
+  }
+
+  fund(owner: KeyPair, lamports = 10_000_000_000n): void {
+    this.svm.airdrop(kit(owner.address), lamports as Parameters2<LiteSVM['airdrop']>);
+  }
+
+  newMint(): Address {
+    const mint = newKey();
+    const make = SystemProgram.createAccount({
+      fromPubkey: new PublicKey(this.authority.address),
+      newAccountPubkey: new PublicKey(mint.address),
+      lamports: 10_000_000,
+      space: MINT_SIZE,
+      programId: new PublicKey('TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA'),
+    });
+    this.mustSend([make, initializeMint(mint.address, 9, this.authority.address)], this.authority, mint);
+    return mint.address;
+  }
+
+  /** A funded wallet with a token account holding `tokens`. */
+  newWallet(tokens: bigint = 0n, mint: Address = this.mint): KeyPair {
+    const owner = newKey();
+    this.fund(owner);
+    const account = tokenAddress(owner.address, mint);
+    const instructions = [createTokenAccount({ payer: owner.address, account, owner: owner.address, mint })];
+    if (tokens > 0n) instructions.push(mintTokens(mint, account, this.authority.address, baseUnits(tokens)));
+    this.mustSend(instructions, owner, ...(tokens > 0n ? [this.authority] : []));
+    return owner;
+  }
+
+  /** Signs with everybody given; the first pays the fee. */
+  send(instructions: readonly TransactionInstruction[], ...signers: readonly KeyPair[]): Outcome {
+    const [payer] = signers;
+    assert(payer, 'somebody pays the fee');
+    this.svm.expireBlockhash();
+    const draft = buildDraft(payer.address, this.svm.latestBlockhash(), instructions);
+    const signatures = draft.signers.map((address) => {
+      const signer = signers.find((candidate) => candidate.address === address);
+      return signer ? signer.sign(draft.message) : new Uint8Array(64);
+    });
+    const result = this.svm.sendTransaction(getTransactionDecoder().decode(wireTransaction(draft, signatures)));
+    const failed = result instanceof FailedTransactionMetadata;
+    const meta = failed ? result.meta() : result;
+    const outcome = { units: Number(meta.computeUnitsConsumed()), logs: meta.logs() };
+    if (!failed) return outcome;
+    const custom = /Custom\((\d+)\)/.exec(result.toString());
+    const named = PROGRAM_ERRORS.find(({ number }) => number === Number(custom?.[1]));
+    return named ? { ...outcome, refused: named.name } : { ...outcome, failed: result.toString() };
+  }
+
+  mustSend(instructions: readonly TransactionInstruction[], ...signers: readonly KeyPair[]): Outcome {
+    const outcome = this.send(instructions, ...signers);
+    assert(!outcome.refused && !outcome.failed, `${outcome.refused ?? outcome.failed} ${outcome.logs.join(' | ')}`);
+    return outcome;
+  }
+
+  data(address: Address): Uint8Array | undefined {
+    const account = this.svm.getAccount(kit(address));
+    return account.exists && account.data.length > 0 ? new Uint8Array(account.data) : undefined;
+  }
+
+  lamports(address: Address): bigint {
+    return this.svm.getBalance(kit(address)) ?? 0n;
+  }
+
+  tokens(account: Address): bigint {
+    return tokenAmount(this.data(account));
+  }
+
+  provider(owner: Address): ProviderAccount {
+    const address = providerAddress(this.programId, owner).address;
+    return readProvider(address, must(this.data(address)));
+  }
+
+  budget(address: Address): BudgetAccount {
+    return readBudget(address, must(this.data(address)), this.tokens(vaultAddress(this.programId, address).address));
+  }
+
+  lease(terms: LeaseTerms): LeaseAccount | undefined {
+    const { address } = leaseAddress(this.programId, terms.budget, terms.termsDigest);
+    const data = this.data(address);
+    return data && readLease(address, data);
+  }
+}
+
+type Parameters2<F extends (...args: never[]) => unknown> = F extends (first: never, second: infer S) => unknown
+  ? S
+  : never;
+
+export const kit = (address: Address): KitAddress => address as unknown as KitAddress;
+
+export function must<T>(value: T | undefined): T {
+  assert(value !== undefined, 'the value exists');
+  return value;
+}
+
+export const LIMITS_OPEN: Omit<BudgetLimits, 'delegates'> = {
+  capPerLease: baseUnits(100_000_000n),
+  capPerDay: baseUnits(1_000_000_000n),
+  expiresAtMs: (START_SECONDS + 1_000_000) * 1000,
+};
+
+/** A seller with stake, a buyer with a budget, and terms between them. */
+export interface Pair {
+  readonly owner: KeyPair;
+  readonly operator: KeyPair;
+  readonly buyer: KeyPair;
+  readonly delegate: KeyPair;
+  readonly budget: Address;
+  readonly terms: LeaseTerms;
+}
+
+export function registerPair(market: TestMarket, stake = 100_000_000n, deposit = 1_000_000_000n): Pair {
+  const owner = market.newWallet(stake * 2n);
+  const buyer = market.newWallet(deposit * 2n);
+  const operator = newKey();
+  const delegate = newKey();
+  market.fund(operator);
+  market.fund(delegate);
+  const payout = tokenAddress(owner.address, market.mint);
+  market.mustSend(
+    [
+      calls.callRegisterProvider(market.market, owner.address, {
+        operator: operator.address,
+        payout,
+        commissionBps: 0,
+      }),
+      ...(stake > 0n ? [calls.callStake(market.market, owner.address, payout, baseUnits(stake))] : []),
+    ],
+    owner,
+  );
+  const budget = budgetAddress(market.programId, buyer.address, 1n).address;
+  const account = tokenAddress(buyer.address, market.mint);
+  market.mustSend(
+    [
+      calls.callCreateBudget(market.market, buyer.address, 1n, { ...LIMITS_OPEN, delegates: [delegate.address] }),
+      calls.callDeposit(market.market, buyer.address, { budget, account, amount: baseUnits(deposit) }),
+    ],
+    buyer,
+  );
+  return { owner, operator, buyer, delegate, budget, terms: newTerms(market, { owner, operator, delegate, budget }) };
+}
+
+let digestCounter = 0;
+export function newDigest(): Uint8Array {
+  const digest = Buffer.alloc(32, 9);
+  digest.writeUInt32LE(++digestCounter);
+  return new Uint8Array(digest);
+}
+
+export function newTerms(
+  market: TestMarket,
+  pair: { owner: KeyPair; operator: KeyPair; delegate: KeyPair; budget: Address },
+  changes: Partial<LeaseTerms> = {},
+): LeaseTerms {
+  const nowMs = market.now() * 1000;
+  return {
+    budget: pair.budget,
+    provider: providerAddress(market.programId, pair.owner.address).address,
+    operator: pair.operator.address,
+    delegate: pair.delegate.address,
+    termsDigest: newDigest(),
+    amount: baseUnits(1_000_003n),
+    pricePerSecond: baseUnits(1_000n),
+    reserve: baseUnits(200_000n),
+    openBeforeMs: nowMs + 30_000,
+    finishByMs: nowMs + 600_000,
+    graceMs: 30_000,
+    windowMs: 60_000,
+    ...changes,
+  };
+}
+
+/** Opens the lease of these terms and gives its account. */
+export function openLease(market: TestMarket, pair: Pair, terms: LeaseTerms = pair.terms): LeaseAccount {
+  market.mustSend([calls.callOpenLease(market.market, terms)], pair.delegate, pair.operator);
+  return must(market.lease(terms));
+}
+
+export const amountOf = (value: bigint | number): BaseUnits => baseUnits(value);
+export { decodeAddress };

@@ -1,0 +1,169 @@
+/**
+ * The Runtime port: how the provider loop starts, watches and ends the program of a job, whatever executes it.
+ *
+ * Contract (held by test/contract/runtime.ts on every implementation):
+ * - A job sees `/in` read-only, `/out` writable within `diskBytes`, `/secrets` read-only when it has any, and no network.
+ * - `start` resolves when the job's first instruction is about to execute; what fails before that rejects with a
+ *   `MoltError`, what fails after that is a `RunExit`. `Run.exit` never rejects.
+ * - When `exit` has resolved, `outputDirectory` holds regular files and directories only, none outside of it.
+ * - Nothing of an attempt survives `remove`, and `remove` may be called at any time and more than once.
+ */
+
+/** What can execute the job: a WebAssembly file on this machine, or a container image pinned by digest. */
+export type ModuleImage = {
+  readonly kind: 'module';
+  /** Host path of the WebAssembly file. */
+  readonly path: string;
+  /** SHA-256 of the file, 64 lower-case hex digits. */
+  readonly digest: string;
+};
+export type ContainerImage = {
+  readonly kind: 'image';
+  /** `name@sha256:<64 hex digits>`; a tag is resolved by the buyer before bidding. */
+  readonly reference: string;
+};
+export type Image = ModuleImage | ContainerImage;
+
+export interface RunLimits {
+  /** CPU cores, may be a fraction. */
+  readonly cpus: number;
+  /** Memory of the job in bytes. For wasm: the guest's linear memory. */
+  readonly memoryBytes: number;
+  /** Bytes the job may have written in `/out` (and, for wasm, `/tmp`) at any moment. */
+  readonly diskBytes: number;
+  /** Wall time from the first instruction to the kill, in ms. */
+  readonly durationMs: number;
+  /** Instructions the guest may execute; wasm only, unlimited when absent. */
+  readonly fuel?: bigint;
+  /** Bytes of stdout and stderr together that are passed on; what follows is dropped and the cut is marked. */
+  readonly logBytes: number;
+  /** Processes and threads at the same time. A wasm guest has one. */
+  readonly processes: number;
+}
+
+export interface RunRequest {
+  /** `[A-Za-z0-9_-]{1,64}`; names the attempt in labels and directories. */
+  readonly attemptId: string;
+  readonly image: Image;
+  /** Arguments of the program, the program's own name first. Empty: what the image declares. */
+  readonly command: readonly string[];
+  readonly environment: Readonly<Record<string, string>>;
+  /** Absolute path inside the container. A wasm guest has no working directory: `start` refuses one. */
+  readonly workdir?: string;
+  /** Host directory whose regular files the job sees under `/in`. Links in it are not followed. */
+  readonly inputDirectory: string;
+  /** Host directory that receives what the job left in `/out`. Exists and is empty. */
+  readonly outputDirectory: string;
+  /** Host directory whose files the job sees under `/secrets`. */
+  readonly secretsDirectory?: string;
+  readonly limits: RunLimits;
+  /** Seed of everything random the wasm guest can see, 32 bytes. Containers use the kernel's randomness. */
+  readonly randomSeed: Uint8Array;
+  /** Unix ms at which the wasm guest's clock starts. Containers see the host's clock. */
+  readonly clockStartMs: number;
+}
+
+export type LogStream = 'stdout' | 'stderr';
+export interface LogChunk {
+  readonly stream: LogStream;
+  readonly bytes: Uint8Array;
+  /** Unix ms at which the chunk was received. */
+  readonly atMs: number;
+}
+
+/** Why a run ended. Only `exited` carries the program's own verdict; `engine-failed` is never the job's fault. */
+export type ExitReason =
+  | 'exited'
+  | 'signalled'
+  | 'out-of-memory'
+  | 'out-of-fuel'
+  | 'stack-overflow'
+  | 'timed-out'
+  | 'cancelled'
+  | 'output-too-large'
+  | 'crashed'
+  | 'engine-failed';
+
+export interface RunExit {
+  readonly reason: ExitReason;
+  /** What the program returned, when it returned. */
+  readonly exitCode: number | undefined;
+  /** The signal that ended it, for `signalled`. */
+  readonly signal?: string;
+  /** Unix ms. */
+  readonly startedAtMs: number;
+  readonly finishedAtMs: number;
+  /** First instruction to exit, measured on a monotonic clock (or by the engine): what is billed. */
+  readonly durationMs: number;
+  /** Fuel burnt. Identical for identical runs that were not stopped from outside; the last known value otherwise. */
+  readonly fuel?: bigint;
+  readonly cpuMs: number;
+  readonly memoryPeakBytes: number;
+  /** One sentence for people: what happened and what to do about it. */
+  readonly detail: string;
+}
+
+export interface RunUsage {
+  readonly cpuMs: number;
+  readonly memoryBytes: number;
+  readonly memoryPeakBytes: number;
+  /** Fuel burnt up to the guest's last call into the system; wasm only. */
+  readonly fuel?: bigint;
+}
+
+export interface Run {
+  /** Unix ms of the first instruction. */
+  readonly startedAtMs: number;
+  /**
+   * Output as it appears, for one reader. Back-pressured: a job whose output nobody reads waits once the pipe is full.
+   * Ends when the job has ended. Leaving the loop early drops the rest and lets the job go on.
+   */
+  readonly logs: AsyncIterable<LogChunk>;
+  /** Rejects with `runtime/engine-failed` when the engine does not answer; after the exit it gives the final figures. */
+  usage(): Promise<RunUsage>;
+  readonly exit: Promise<RunExit>;
+  /** Asks the job to end (SIGTERM), kills it after `graceMs`, and resolves after the exit. Idempotent. */
+  stop(graceMs: number): Promise<void>;
+}
+
+/** What a runtime offers on this machine, found by trying it. */
+export interface Capability {
+  readonly available: boolean;
+  /** Why not, and what to do, when not available. */
+  readonly reason?: string;
+  /** Engine, version, cgroup version and the like; goes into offers and `--json` output. */
+  readonly details: Readonly<Record<string, string | number | boolean>>;
+  /** Limits and isolation that are enforced here, one sentence each. */
+  readonly guarantees: readonly string[];
+  /** What this runtime cannot enforce on this machine, one sentence each. */
+  readonly gaps: readonly string[];
+}
+
+export interface PrepareProgress {
+  /** `checking` and `metering` for modules; `pulling` and `extracting` for images. */
+  readonly step: 'checking' | 'metering' | 'pulling' | 'extracting';
+  readonly doneBytes: number;
+  /** 0 when not known. */
+  readonly totalBytes: number;
+}
+
+export interface Runtime extends AsyncDisposable {
+  readonly kind: 'wasm' | 'container';
+  /** Tries the engine out. Never rejects for an absent engine: that is `available: false`. */
+  probe(signal: AbortSignal): Promise<Capability>;
+  /**
+   * Makes the image ready, so that `start` does not wait for the network. Idempotent; `start` calls it when it must.
+   * Throws `job/image-missing`, `job/module-invalid`, `runtime/engine-failed`, `job/disk-full`.
+   */
+  prepare(image: Image, onProgress: (progress: PrepareProgress) => void, signal: AbortSignal): Promise<void>;
+  /** Throws what `prepare` throws, and `job/impossible`, `job/out-of-memory`, `job/cancelled`, `job/failed`. */
+  start(run: RunRequest, signal: AbortSignal): Promise<Run>;
+  /** Takes up a run that outlived the node process; `undefined` when there is none (or none can be: wasm). */
+  adopt(attemptId: string): Promise<Run | undefined>;
+  /** Ends and deletes everything of the attempt. Idempotent. */
+  remove(attemptId: string): Promise<void>;
+  /** Attempts of which something is left on this machine. */
+  list(): Promise<string[]>;
+  /** Ends the wasm runs of this process and closes connections; containers go on. Idempotent. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,324 @@
+/**
+ * The wasm runtime: the executor that is always there.
+ *
+ * A module is checked and metered once, in a sandbox process, and kept by its digest. Each run is a fresh sandbox process
+ * that gets its task over a pipe and dies with the node. Runs are deterministic: the same module, inputs, arguments,
+ * seed and clock give the same outputs and the same fuel, which is what lets others re-execute and referee them.
+ */
+import { createHash, randomUUID } from 'node:crypto';
+import { access, mkdir, mkdtemp, open, readdir, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Env } from '../../../protocol/env.ts';
+import { hasCode, MoltError } from '../../../protocol/errors.ts';
+import { checkRequest } from '../request.ts';
+import type { Capability, Image, ModuleImage, PrepareProgress, Run, RunRequest, Runtime } from '../runtime.ts';
+import { METER_VERSION, MODULE_BYTES_MAX } from './meter.ts';
+import { findBubblewrap, Sandbox } from './sandbox.ts';
+import { WasmRun } from './wasm-run.ts';
+
+/** Metered modules that are kept; the least recently prepared ones go first. */
+const CACHE_BYTES_MAX = 4 * 1024 ** 3;
+/** Metering 128 MiB takes seconds; beyond this the process is stuck. */
+const METER_MS_MAX = 120_000;
+/** Below this size a module is compiled by the optimising compiler at once (V8 does not replace a running loop). */
+const OPTIMISED_BYTES_MAX = 1 << 20;
+/** `(module (memory (export "memory") 1) (func (export "_start")))` */
+const PROBE_MODULE: Uint8Array = Uint8Array.from([
+  0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00, 0x01, 0x04, 0x01, 0x60, 0x00, 0x00, 0x03, 0x02, 0x01, 0x00, 0x05,
+  0x03, 0x01, 0x00, 0x01, 0x07, 0x13, 0x02, 0x06, 0x6d, 0x65, 0x6d, 0x6f, 0x72, 0x79, 0x02, 0x00, 0x06, 0x5f, 0x73,
+  0x74, 0x61, 0x72, 0x74, 0x00, 0x00, 0x0a, 0x04, 0x01, 0x02, 0x00, 0x0b,
+]);
+
+export class WasmRuntime implements Runtime {
+  readonly kind = 'wasm';
+  readonly #env: Env;
+  readonly #directory: string;
+  readonly #modules: string;
+  readonly #runs = new Map<string, WasmRun>();
+  readonly #preparing = new Map<string, Promise<string>>();
+  #bubblewrap: Promise<string | undefined> | undefined;
+  #closed = false;
+
+  /** `directory` belongs to this runtime; the cache of metered modules is kept in it. */
+  constructor(env: Env, directory: string) {
+    this.#env = env;
+    this.#directory = directory;
+    this.#modules = join(directory, 'modules');
+  }
+
+  async probe(signal: AbortSignal): Promise<Capability> {
+    const bubblewrap = await this.#findBubblewrap();
+    const details = {
+      engine: 'v8',
+      version: process.versions.v8,
+      node: process.versions.node,
+      meter: METER_VERSION,
+      bubblewrap: bubblewrap !== undefined,
+    };
+    const namespaces = bubblewrap === undefined ? [] : ['the sandbox process sees no network and no foreign files'];
+    const guarantees = [
+      'instructions, linear memory, disk and wall time are limited exactly',
+      'the guest has no network, no processes and no files but its own',
+      'equal inputs give equal outputs and equal fuel',
+      ...namespaces,
+    ];
+    const gaps = [
+      'a fraction of a cpu is not enforced: a guest uses one core',
+      'native stack depth may differ by machine',
+    ];
+    if (bubblewrap === undefined)
+      gaps.push('without bubblewrap the sandbox process relies on permissions of Node alone');
+    try {
+      await this.#selfTest(signal);
+      return { available: true, details, guarantees, gaps };
+    } catch (error) {
+      const reason = `the self-test failed: ${error instanceof Error ? error.message : String(error)}`;
+      return { available: false, reason, details, guarantees: [], gaps };
+    }
+  }
+
+  /** Runs the smallest module through everything a job goes through. */
+  async #selfTest(signal: AbortSignal): Promise<void> {
+    await mkdir(this.#directory, { recursive: true });
+    const directory = await mkdtemp(join(this.#directory, 'self-test-'));
+    try {
+      const [path, inputDirectory, outputDirectory] = ['module.wasm', 'in', 'out'].map((name) => join(directory, name));
+      if (path === undefined || inputDirectory === undefined || outputDirectory === undefined) return;
+      await Promise.all([writeFile(path, PROBE_MODULE), mkdir(inputDirectory), mkdir(outputDirectory)]);
+      const run = await this.start(
+        {
+          attemptId: `self-test-${randomUUID()}`,
+          image: { kind: 'module', path, digest: createHash('sha256').update(PROBE_MODULE).digest('hex') },
+          command: ['self-test'],
+          environment: {},
+          inputDirectory,
+          outputDirectory,
+          limits: { cpus: 1, memoryBytes: 65_536, diskBytes: 0, durationMs: 10_000, logBytes: 0, processes: 1 },
+          randomSeed: new Uint8Array(32),
+          clockStartMs: 0,
+        },
+        signal,
+      );
+      const exit = await run.exit;
+      if (exit.reason !== 'exited') throw new MoltError('runtime/unavailable', exit.detail);
+    } finally {
+      await rm(directory, { recursive: true, force: true });
+    }
+  }
+
+  async #findBubblewrap(): Promise<string | undefined> {
+    this.#bubblewrap ??= findBubblewrap();
+    return this.#bubblewrap;
+  }
+
+  async prepare(image: Image, onProgress: (progress: PrepareProgress) => void, signal: AbortSignal): Promise<void> {
+    await this.#metered(image, onProgress, signal);
+  }
+
+  /** Path of the metered module, made when it is not there. */
+  async #metered(image: Image, onProgress: (progress: PrepareProgress) => void, signal: AbortSignal): Promise<string> {
+    const module = this.#module(image);
+    const cached = join(this.#modules, `${module.digest}.v${METER_VERSION}.wasm`);
+    if (await exists(cached)) return cached;
+    // Two attempts that need the same module meter it once; each waits under its own signal.
+    let work = this.#preparing.get(cached);
+    if (work === undefined) {
+      work = this.#meter(module, cached, onProgress).finally(() => this.#preparing.delete(cached));
+      this.#preparing.set(cached, work);
+    }
+    return orAborted(work, signal);
+  }
+
+  #module(image: Image): ModuleImage {
+    if (image.kind !== 'module' || !/^[0-9a-f]{64}$/.test(image.digest)) {
+      throw new MoltError(
+        'job/impossible',
+        'the wasm runtime runs a module named by its SHA-256; ask for the container runtime to run an image',
+        { kind: image.kind },
+      );
+    }
+    if (this.#closed) throw new MoltError('node/stopped', 'the wasm runtime is closed; start the node again');
+    return image;
+  }
+
+  async #meter(module: ModuleImage, cached: string, onProgress: (progress: PrepareProgress) => void): Promise<string> {
+    const sourcePath = await realpath(module.path).catch((error: unknown) => {
+      throw new MoltError('job/image-missing', 'the module file does not exist; fetch it first', {}, { cause: error });
+    });
+    const totalBytes = (await stat(sourcePath)).size;
+    if (totalBytes > MODULE_BYTES_MAX) {
+      throw new MoltError(
+        'job/module-invalid',
+        `a module has at most ${MODULE_BYTES_MAX} bytes, this has ${totalBytes}`,
+      );
+    }
+    onProgress({ step: 'metering', doneBytes: 0, totalBytes });
+    await mkdir(this.#modules, { recursive: true });
+    const directory = await realpath(await mkdtemp(join(this.#modules, 'new-')));
+    try {
+      const meteredPath = join(directory, 'module.wasm');
+      await this.#runMeter({ sourcePath, digest: module.digest, meteredPath, directory });
+      await flush(meteredPath);
+      await rename(meteredPath, cached);
+    } catch (error) {
+      throw hasCode(error) || !isDiskFull(error) ? error : diskFull(this.#modules, error);
+    } finally {
+      await rm(directory, { recursive: true, force: true });
+    }
+    await this.#evict(cached);
+    onProgress({ step: 'metering', doneBytes: totalBytes, totalBytes });
+    return cached;
+  }
+
+  async #runMeter(paths: {
+    sourcePath: string;
+    digest: string;
+    meteredPath: string;
+    directory: string;
+  }): Promise<void> {
+    let metered = false;
+    let failure: MoltError | undefined;
+    const bubblewrap = await this.#findBubblewrap();
+    const sandbox = new Sandbox(this.#env, {
+      readable: [paths.sourcePath],
+      writable: paths.directory,
+      ...(bubblewrap === undefined ? {} : { bubblewrap }),
+      onEvent: (event) => {
+        if (event.event === 'metered') metered = true;
+        if (event.event === 'failed') failure = new MoltError(event.code, event.message, { digest: paths.digest });
+      },
+    });
+    sandbox.send({ task: 'meter', ...paths });
+    const timer = new AbortController();
+    const timeout = this.#env.clock.sleep(METER_MS_MAX, timer.signal).then(
+      () => sandbox.kill(),
+      () => undefined,
+    );
+    const end = await sandbox.ended;
+    timer.abort();
+    await timeout;
+    sandbox.release();
+    if (failure !== undefined) throw failure;
+    if (!metered) {
+      throw new MoltError(
+        'job/module-invalid',
+        `the module could not be metered: ${end.diagnostic || 'it took too long'}`,
+      );
+    }
+  }
+
+  /** Keeps the cache within its bound. */
+  async #evict(keep: string): Promise<void> {
+    const files = await Promise.all(
+      (await readdir(this.#modules))
+        .filter((name) => name.endsWith('.wasm'))
+        .map(async (name) => {
+          const path = join(this.#modules, name);
+          const { size, mtimeMs } = await stat(path);
+          return { path, size, mtimeMs };
+        }),
+    );
+    let bytes = files.reduce((sum, { size }) => sum + size, 0);
+    for (const { path, size } of files.sort((a, b) => a.mtimeMs - b.mtimeMs)) {
+      if (bytes <= CACHE_BYTES_MAX) return;
+      if (path === keep) continue;
+      await rm(path, { force: true });
+      bytes -= size;
+    }
+  }
+
+  async start(request: RunRequest, signal: AbortSignal): Promise<Run> {
+    checkRequest(request);
+    if (request.workdir !== undefined) {
+      throw new MoltError(
+        'job/impossible',
+        'a wasm guest has no working directory; use absolute paths under /in and /out',
+      );
+    }
+    if (this.#runs.has(request.attemptId)) {
+      throw new MoltError('job/impossible', `attempt ${request.attemptId} runs already; each attempt starts once`);
+    }
+    const modulePath = await this.#metered(request.image, () => undefined, signal);
+    const { size } = await stat(modulePath);
+    const bubblewrap = await this.#findBubblewrap();
+    if (signal.aborted) throw cancelled(signal);
+    const run = await WasmRun.start(
+      this.#env,
+      request,
+      {
+        modulePath: await realpath(modulePath),
+        optimiseEagerly: size < OPTIMISED_BYTES_MAX,
+        ...(bubblewrap === undefined ? {} : { bubblewrap }),
+      },
+      signal,
+    );
+    this.#runs.set(request.attemptId, run);
+    void run.exit.then(() => {
+      if (this.#runs.get(request.attemptId) === run) this.#runs.delete(request.attemptId);
+    });
+    return run;
+  }
+
+  /** The sandbox process dies with the node, so there is never anything to take up. */
+  async adopt(_attemptId: string): Promise<undefined> {
+    return undefined;
+  }
+
+  async remove(attemptId: string): Promise<void> {
+    const run = this.#runs.get(attemptId);
+    await run?.stop(0);
+    run?.release();
+  }
+
+  async list(): Promise<string[]> {
+    return [...this.#runs.keys()];
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await Promise.all([...this.#runs.keys()].map((attemptId) => this.remove(attemptId)));
+    await Promise.allSettled(this.#preparing.values());
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+async function flush(path: string): Promise<void> {
+  await using file = await open(path, 'r');
+  await file.sync();
+}
+
+function isDiskFull(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ENOSPC';
+}
+
+function diskFull(directory: string, cause: unknown): MoltError {
+  return new MoltError(
+    'job/disk-full',
+    `no space is left in ${directory}; free some and start the job again`,
+    {},
+    { cause },
+  );
+}
+
+export function cancelled(signal: AbortSignal): MoltError {
+  return new MoltError('job/cancelled', 'the start of the job was cancelled', {}, { cause: signal.reason });
+}
+
+async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  if (signal.aborted) throw cancelled(signal);
+  return new Promise<T>((resolve, reject) => {
+    const abort = (): void => reject(cancelled(signal));
+    signal.addEventListener('abort', abort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+  });
+}

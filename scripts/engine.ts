@@ -1,0 +1,113 @@
+/**
+ * Brings a container engine up where that is possible, so that the container tests run for real.
+ *
+ * `node scripts/engine.ts` uses an engine that answers, or starts `dockerd` (installing Debian's `docker.io` when it is
+ * absent and we are root), and prints `DOCKER_HOST=unix://…` as its last line. Where it cannot, it says why and exits 0:
+ * the tests then count the container tests as skipped. Running it again changes nothing. `MOLT_ENGINE_ROOT` and
+ * `MOLT_ENGINE_SOCKET` move the engine's data and socket.
+ */
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { request } from 'node:http';
+import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+const root = process.env['MOLT_ENGINE_ROOT'] ?? '/var/lib/molt-engine';
+const socket = process.env['MOLT_ENGINE_SOCKET'] ?? '/var/run/docker.sock';
+const START_MS_MAX = 60_000;
+
+/** True when an engine answers `/_ping` on the socket. */
+async function answers(): Promise<boolean> {
+  if (!existsSync(socket)) return false;
+  return new Promise((resolve) => {
+    const ping = request({ socketPath: socket, path: '/_ping', timeout: 5000 }, (response) => {
+      response.resume();
+      resolve(response.statusCode === 200);
+    });
+    ping.once('error', () => resolve(false));
+    ping.once('timeout', () => ping.destroy(new Error('no answer')));
+    ping.end();
+  });
+}
+
+function giveUp(reason: string): never {
+  console.log(`no container engine: ${reason}`);
+  process.exit(0);
+}
+
+function has(command: string): boolean {
+  return spawnSync('sh', ['-c', `command -v ${command}`], { stdio: 'ignore' }).status === 0;
+}
+
+function run(command: string, args: readonly string[]): boolean {
+  const done = spawnSync(command, args, {
+    stdio: ['ignore', 'ignore', 'inherit'],
+    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+  });
+  return done.status === 0;
+}
+
+function install(): void {
+  if (has('dockerd')) return;
+  if (!has('apt-get')) giveUp('dockerd is not installed, and this is not a Debian on which it could be');
+  console.log('installing docker.io');
+  const installed =
+    run('apt-get', ['update', '-qq']) &&
+    run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', 'docker.io', 'ca-certificates', 'e2fsprogs']);
+  if (!installed || !has('dockerd')) giveUp('installing docker.io failed');
+}
+
+/**
+ * Mounts the control groups the kernel has, when nothing has yet. A hierarchy that this process is in but that is not
+ * mounted leaves limits working and statistics at zero, so every one of `/proc/self/cgroup` is mounted.
+ */
+function mountControlGroups(): void {
+  if (spawnSync('mountpoint', ['-q', '/sys/fs/cgroup']).status === 0) return;
+  const enabled = readFileSync('/proc/cgroups', 'utf8').split('\n').slice(1).filter(Boolean);
+  if (enabled.every((line) => line.split('\t')[1] === '0')) {
+    run('mount', ['-t', 'cgroup2', 'none', '/sys/fs/cgroup']);
+    return;
+  }
+  run('mount', ['-t', 'tmpfs', '-o', 'mode=755', 'cgroup', '/sys/fs/cgroup']);
+  for (const line of readFileSync('/proc/self/cgroup', 'utf8').split('\n')) {
+    const options = line.split(':')[1];
+    if (options === undefined || options === '') continue;
+    const directory = `/sys/fs/cgroup/${options.replace('name=', '')}`;
+    mkdirSync(directory, { recursive: true });
+    run('mount', ['-t', 'cgroup', '-o', options, 'cgroup', directory]);
+  }
+}
+
+async function start(): Promise<void> {
+  mkdirSync(root, { recursive: true });
+  mkdirSync(dirname(socket), { recursive: true });
+  // What a killed engine left behind keeps the next one from starting.
+  rmSync(join(root, 'pid'), { force: true });
+  rmSync(socket, { force: true });
+  const log = join(root, 'dockerd.log');
+  const output = openSync(log, 'a');
+  const paths = ['--data-root', join(root, 'data'), '--exec-root', join(root, 'exec'), '--pidfile', join(root, 'pid')];
+  const engine = spawn('dockerd', [...paths, '--live-restore', '-H', `unix://${socket}`], {
+    detached: true,
+    stdio: ['ignore', output, output],
+  });
+  let ended = false;
+  engine.once('error', () => (ended = true));
+  engine.once('exit', () => (ended = true));
+  engine.unref();
+  for (let waited = 0; waited < START_MS_MAX && !ended; waited += 100) {
+    if (await answers()) return;
+    await sleep(100);
+  }
+  const last = readFileSync(log, 'utf8').trim().split('\n').slice(-5).join('\n');
+  giveUp(`dockerd did not come up; the end of ${log} says:\n${last}`);
+}
+
+if (!(await answers())) {
+  if (process.platform !== 'linux') giveUp('it can be started on Linux only; start Docker Desktop and run this again');
+  if (process.getuid?.() !== 0) giveUp('starting one needs root; start Docker and run this again');
+  install();
+  mountControlGroups();
+  await start();
+}
+console.log(`DOCKER_HOST=unix://${socket}`);

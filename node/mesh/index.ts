@@ -10,3 +10,7 @@
  */
 export { DEFAULT_MESH_LIMITS, type Mesh, type MeshLimits, type MeshOptions, type PeerEvent, openMesh } from './mesh.ts';
 export { type MeshOpenOptions, type MeshProtocolLimits } from './streams.ts';
+export { type Artifacts, type ArtifactsOptions, openArtifacts } from './artifact/artifacts.ts';
+export { type ExportOptions } from './artifact/export.ts';
+export { type AddOptions, type Added } from './artifact/import.ts';
+export { type Allow, type FetchOptions } from './artifact/transfer.ts';

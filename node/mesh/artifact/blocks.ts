@@ -1,0 +1,186 @@
+/**
+ * Blocks on disk: one file each, named by its hash, written aside and renamed, so that a block is whole or absent. What
+ * is read is hashed again: a disk that lies is found before its bytes are used.
+ */
+import { createHash } from 'node:crypto';
+import { mkdir, open, opendir, readFile, rename, rm, stat, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import type { CID } from 'multiformats/cid';
+
+import type { Env } from '../../../protocol/env.ts';
+import { MoltError } from '../../../protocol/errors.ts';
+import { blockKey } from './dag.ts';
+
+export class Blocks {
+  readonly #env: Env;
+  readonly #directory: string;
+  readonly #quotaBytes: number;
+  /** Writes under way: content that repeats hands over one block several times at once. */
+  readonly #writing = new Map<string, Promise<void>>();
+  #usedBytes: number;
+
+  private constructor(
+    env: Env,
+    options: { readonly directory: string; readonly quotaBytes: number; readonly usedBytes: number },
+  ) {
+    this.#env = env;
+    this.#directory = options.directory;
+    this.#quotaBytes = options.quotaBytes;
+    this.#usedBytes = options.usedBytes;
+  }
+
+  /** Opens the folder, removes what an earlier crash left half written, and counts what is there. */
+  static async open(env: Env, directory: string, quotaBytes: number): Promise<Blocks> {
+    await diskErrors(() => mkdir(directory, { recursive: true, mode: 0o700 }));
+    let usedBytes = 0;
+    for await (const path of files(directory)) {
+      if (path.endsWith(PARTIAL)) await unlink(path);
+      else usedBytes += (await stat(path)).size;
+    }
+    return new Blocks(env, { directory, quotaBytes, usedBytes });
+  }
+
+  get usedBytes(): number {
+    return this.#usedBytes;
+  }
+
+  /** Size of a block that is here, else undefined. */
+  async size(cid: CID): Promise<number | undefined> {
+    try {
+      return (await stat(this.#path(blockKey(cid)))).size;
+    } catch (error) {
+      if (isCode(error, 'ENOENT')) return undefined;
+      throw error;
+    }
+  }
+
+  /** The bytes of a block. Throws `artifact/not-found`, or `artifact/corrupt` (the block is removed then). */
+  async get(cid: CID): Promise<Uint8Array> {
+    const path = this.#path(blockKey(cid));
+    let bytes: Uint8Array;
+    try {
+      bytes = await readFile(path);
+    } catch (cause) {
+      if (!isCode(cause, 'ENOENT')) throw cause;
+      throw new MoltError(
+        'artifact/not-found',
+        `block ${cid.toString()} is not here; fetch the artifact again`,
+        {},
+        { cause },
+      );
+    }
+    if (isBlock(cid, bytes)) return bytes;
+    await this.delete(blockKey(cid));
+    throw new MoltError(
+      'artifact/corrupt',
+      `block ${cid.toString()} was damaged on disk; it is removed, fetch the artifact again`,
+    );
+  }
+
+  /** Stores a block whose hash the caller has checked. Throws `job/disk-full` at the quota or when the disk is full. */
+  async put(cid: CID, bytes: Uint8Array): Promise<void> {
+    const key = blockKey(cid);
+    const writing = this.#writing.get(key) ?? this.#store(cid, bytes);
+    this.#writing.set(key, writing);
+    try {
+      await writing;
+    } finally {
+      this.#writing.delete(key);
+    }
+  }
+
+  async #store(cid: CID, bytes: Uint8Array): Promise<void> {
+    if ((await this.size(cid)) !== undefined) return;
+    if (this.#usedBytes + bytes.length > this.#quotaBytes) {
+      throw new MoltError(
+        'job/disk-full',
+        `artifacts may take ${this.#quotaBytes} bytes here and all are used; remove some or raise the quota`,
+      );
+    }
+    this.#usedBytes += bytes.length;
+    try {
+      await diskErrors(() => this.#write(this.#path(blockKey(cid)), bytes));
+    } catch (error) {
+      this.#usedBytes -= bytes.length;
+      throw error;
+    }
+  }
+
+  async #write(path: string, bytes: Uint8Array): Promise<void> {
+    const aside = `${path}-${Buffer.from(this.#env.random.bytes(6)).toString('hex')}${PARTIAL}`;
+    try {
+      await using file = await openCreating(aside);
+      await file.writeFile(bytes);
+    } catch (error) {
+      await rm(aside, { force: true });
+      throw error;
+    }
+    await rename(aside, path);
+  }
+
+  async delete(key: string): Promise<void> {
+    const path = this.#path(key);
+    try {
+      const { size } = await stat(path);
+      await unlink(path);
+      this.#usedBytes -= size;
+    } catch (error) {
+      if (!isCode(error, 'ENOENT')) throw error;
+    }
+  }
+
+  /** Keys of all blocks, in no order. */
+  async *keys(): AsyncGenerator<string> {
+    for await (const path of files(this.#directory)) {
+      if (!path.endsWith(PARTIAL)) yield path.slice(path.lastIndexOf('/') + 1);
+    }
+  }
+
+  #path(key: string): string {
+    return join(this.#directory, key.slice(0, 2), key);
+  }
+}
+
+const PARTIAL = '.part';
+
+/** True when the bytes hash to the CID. */
+export function isBlock(cid: CID, bytes: Uint8Array): boolean {
+  return createHash('sha256').update(bytes).digest().equals(cid.multihash.digest);
+}
+
+/** Runs a write and says `job/disk-full` where the system says ENOSPC or EDQUOT. */
+export async function diskErrors<Value>(write: () => Promise<Value>): Promise<Value> {
+  try {
+    return await write();
+  } catch (cause) {
+    if (!isCode(cause, 'ENOSPC') && !isCode(cause, 'EDQUOT')) throw cause;
+    throw new MoltError(
+      'job/disk-full',
+      'no space is left on the disk where artifacts are kept; free some and try again',
+      {},
+      { cause },
+    );
+  }
+}
+
+export function isCode(error: unknown, code: string): boolean {
+  return error instanceof Error && 'code' in error && error.code === code;
+}
+
+async function openCreating(path: string): ReturnType<typeof open> {
+  try {
+    return await open(path, 'wx', 0o600);
+  } catch (error) {
+    if (!isCode(error, 'ENOENT')) throw error;
+    await mkdir(join(path, '..'), { recursive: true, mode: 0o700 });
+    return open(path, 'wx', 0o600);
+  }
+}
+
+async function* files(directory: string): AsyncGenerator<string> {
+  for await (const shard of await opendir(directory)) {
+    if (!shard.isDirectory()) continue;
+    for await (const file of await opendir(join(directory, shard.name))) yield join(directory, shard.name, file.name);
+  }
+}

@@ -1,0 +1,146 @@
+/**
+ * Files → blocks. The settings are the published profile `unixfs-v1-2025` (IPIP-499): CID version 1, raw leaves of 1 MiB,
+ * 1,024 links a node, directories sharded above 256 KiB. So equal content has equal CIDs here and in other UnixFS tools.
+ *
+ * Links are never followed and nothing but files and directories is taken: the outputs of a job are written by strangers,
+ * and a link in them could name any file of this machine.
+ */
+import { constants } from 'node:fs';
+import { lstat, open, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { importer } from 'ipfs-unixfs-importer';
+import type { CID } from 'multiformats/cid';
+
+import { MoltError, assert } from '../../../protocol/errors.ts';
+import { DEPTH_MAX, tooLarge } from './dag.ts';
+import { checkName, unsafePath } from './name.ts';
+
+export interface AddOptions {
+  readonly maxBytes?: number;
+  readonly maxEntries?: number;
+  readonly signal?: AbortSignal;
+}
+
+export interface Added {
+  readonly cid: string;
+  /** Bytes of all files together. */
+  readonly sizeBytes: number;
+}
+
+interface Candidate {
+  readonly path: string;
+  readonly content?: AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+}
+
+/** Where the importer puts what it makes. */
+export type PutBlock = (cid: CID, bytes: Uint8Array) => Promise<void>;
+
+const READ_BYTES = 1024 * 1024;
+
+/** A file or a whole directory. Throws `artifact/unsafe-path` for links and special files, `artifact/too-large`. */
+export async function importPath(put: PutBlock, path: string, options: AddOptions = {}): Promise<Added> {
+  const count = new Counter(options);
+  const status = await lstat(path);
+  if (status.isFile())
+    return importAll(put, [{ path: 'file', content: readFile(path, count) }], { count, wrap: false });
+  if (!status.isDirectory()) throw unsafePath(path, 'neither a file nor a directory');
+  return importAll(put, walk(path, count), { count, wrap: true });
+}
+
+/** Bytes as one file. */
+export function importBytes(put: PutBlock, bytes: Uint8Array): Promise<Added> {
+  const count = new Counter({});
+  count.addBytes(bytes.length);
+  return importAll(put, [{ path: 'file', content: [bytes] }], { count, wrap: false });
+}
+
+async function importAll(
+  put: PutBlock,
+  candidates: Iterable<Candidate> | AsyncIterable<Candidate>,
+  { count, wrap }: { readonly count: Counter; readonly wrap: boolean },
+): Promise<Added> {
+  const storage = {
+    put: async (cid: CID, bytes: Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>): Promise<CID> => {
+      assert(bytes instanceof Uint8Array, 'the importer hands over whole blocks');
+      await put(cid, bytes);
+      return cid;
+    },
+  };
+  let root: CID | undefined;
+  const imported = importer(
+    candidates as AsyncIterable<{ path: string; content: AsyncIterable<Uint8Array> }>,
+    storage,
+    {
+      profile: 'unixfs-v1-2025',
+      wrapWithDirectory: wrap,
+      // Few at a time: each holds a block of 1 MiB.
+      fileImportConcurrency: 1,
+      blockWriteConcurrency: 8,
+    },
+  );
+  // The root comes last.
+  for await (const entry of imported) root = entry.cid;
+  assert(root !== undefined, 'every import has a root');
+  return { cid: root.toV1().toString(), sizeBytes: count.bytes };
+}
+
+/** The entries below a directory in the order of their names, parents first. */
+async function* walk(root: string, count: Counter, below = '', depth = 1): AsyncGenerator<Candidate> {
+  if (depth > DEPTH_MAX / 2) throw tooLarge(`directories deeper than ${DEPTH_MAX / 2}`);
+  const entries = await readdir(join(root, below), { withFileTypes: true });
+  for (const entry of entries.sort((a, b) => (a.name < b.name ? -1 : 1))) {
+    checkName(entry.name);
+    count.addEntry();
+    const path = below === '' ? entry.name : `${below}/${entry.name}`;
+    if (entry.isDirectory()) {
+      yield { path };
+      yield* walk(root, count, path, depth + 1);
+    } else if (entry.isFile()) {
+      yield { path, content: readFile(join(root, path), count) };
+    } else {
+      throw unsafePath(path, 'neither a file nor a directory');
+    }
+  }
+}
+
+async function* readFile(path: string, count: Counter): AsyncGenerator<Uint8Array> {
+  await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  if (!(await file.stat()).isFile()) throw unsafePath(path, 'no longer a plain file');
+  for await (const chunk of file.createReadStream({
+    highWaterMark: READ_BYTES,
+    autoClose: false,
+  }) as AsyncIterable<Uint8Array>) {
+    count.addBytes(chunk.length);
+    yield chunk;
+  }
+}
+
+class Counter {
+  readonly #options: AddOptions;
+  bytes = 0;
+  #entries = 0;
+
+  constructor(options: AddOptions) {
+    this.#options = options;
+  }
+
+  addBytes(bytes: number): void {
+    this.#options.signal?.throwIfAborted();
+    this.bytes += bytes;
+    const limit = this.#options.maxBytes ?? Number.MAX_SAFE_INTEGER;
+    if (this.bytes > limit)
+      throw new MoltError('artifact/too-large', `expected at most ${limit} bytes of content, found more`);
+  }
+
+  addEntry(): void {
+    this.#options.signal?.throwIfAborted();
+    this.#entries++;
+    const limit = this.#options.maxEntries ?? ENTRIES_MAX;
+    if (this.#entries > limit)
+      throw new MoltError('artifact/too-large', `expected at most ${limit} files and directories, found more`);
+  }
+}
+
+/** Files and directories of one artifact, unless the caller says less. The tree is built in memory. */
+const ENTRIES_MAX = 100_000;

@@ -14,7 +14,7 @@ export interface Rate {
 }
 
 export interface Buckets {
-  /** True when a token is there. Changes nothing. */
+  /** True when a token is there. Takes nothing. */
   has(key: string, nowMs: number): boolean;
   /** Takes a token; false when there is none. */
   take(key: string, nowMs: number): boolean;
@@ -32,8 +32,12 @@ export function createBuckets(rate: Rate, keysMax: number): Buckets {
   const tokensAt = (key: string, nowMs: number): number => {
     const bucket = buckets.get(key);
     if (bucket === undefined) return rate.burst;
-    // A clock that steps back gives nothing, and takes nothing away.
-    const elapsedMs = Math.max(0, nowMs - bucket.atMs);
+    const elapsedMs = nowMs - bucket.atMs;
+    if (elapsedMs < 0) {
+      // The clock was set back: counting goes on from here, or the bucket would stay as it is until the old time.
+      buckets.set(key, { tokens: bucket.tokens, atMs: nowMs });
+      return bucket.tokens;
+    }
     return Math.min(rate.burst, bucket.tokens + (elapsedMs * rate.perSecond) / 1000);
   };
 

@@ -7,7 +7,7 @@ import { formatBytes } from '../protocol/units.ts';
 /** What is short first, with the numbers in `reason`. */
 export interface Shortfall {
   readonly what: 'cpu' | 'memory' | 'disk' | 'gpu';
-  /** For people: "2 cores are needed, 1.5 are free". */
+  /** For people: "2 CPU cores needed, 1.5 free". */
   readonly reason: string;
 }
 
@@ -16,19 +16,19 @@ export function fits(need: Resources, free: Resources): Shortfall | undefined {
   if (need.cpuMillis > free.cpuMillis) {
     return {
       what: 'cpu',
-      reason: `${need.cpuMillis / 1000} cores are needed, ${free.cpuMillis / 1000} are free`,
+      reason: `${cores(need.cpuMillis)} needed, ${free.cpuMillis / 1000} free`,
     };
   }
   if (need.memoryBytes > free.memoryBytes) {
     return {
       what: 'memory',
-      reason: `${formatBytes(need.memoryBytes)} of memory are needed, ${formatBytes(free.memoryBytes)} are free`,
+      reason: `${formatBytes(need.memoryBytes)} of memory needed, ${formatBytes(free.memoryBytes)} free`,
     };
   }
   if (need.diskBytes > free.diskBytes) {
     return {
       what: 'disk',
-      reason: `${formatBytes(need.diskBytes)} of disk are needed, ${formatBytes(free.diskBytes)} are free`,
+      reason: `${formatBytes(need.diskBytes)} of disk needed, ${formatBytes(free.diskBytes)} free`,
     };
   }
   return gpuShortfall(need.gpus, free.gpus);
@@ -47,7 +47,7 @@ function gpuShortfall(need: readonly GpuGroup[], free: readonly GpuGroup[]): Sho
     if (wantedCount > freeCount) {
       return {
         what: 'gpu',
-        reason: `${wanted.map(describeGpus).join(' and ')} are needed, ${freeCount} such ${freeCount === 1 ? 'is' : 'are'} free`,
+        reason: `${wanted.map(describeGpus).join(' and ')} needed, ${freeCount} such free`,
       };
     }
   }
@@ -64,4 +64,8 @@ function count(groups: readonly GpuGroup[]): number {
 
 function describeGpus(want: GpuGroup): string {
   return `${want.count} × ${want.model === '' ? 'GPU' : want.model} with ${formatBytes(want.vramBytes)}`;
+}
+
+function cores(millis: number): string {
+  return `${millis / 1000} CPU ${millis === 1000 ? 'core' : 'cores'}`;
 }

@@ -1,0 +1,123 @@
+/**
+ * The transcript of one run: a Merkle tree over its log and a hash chain over its usage samples.
+ *
+ * Both start from nothing but the lease, the attempt and the spec, and are fed what the provider also sends to the buyer,
+ * so a buyer who follows the job builds the same transcript and compares it with the proof. Nobody else's word for the
+ * usage is in it: the chain proves order and completeness, not truth.
+ *
+ *   leaf   = stream u8 (1 stdout, 2 stderr) | sequence u64 LE, counted over both streams | bytes
+ *   head 0 = SHA-256("molt/1/meter\n" | network | lease | attempt u16 LE | spec digest)
+ *   head n = SHA-256("molt/1/sample\n" | head n-1 | elapsed ms u64 LE | cpu ms u64 LE | memory bytes u64 LE)
+ */
+import { type Address, decodeAddress } from '../protocol/address.ts';
+import { assert } from '../protocol/errors.ts';
+import { LIMITS } from '../protocol/limits.ts';
+import { createLogTree, sha256 } from './log-tree.ts';
+
+/** What a transcript speaks of. */
+export interface TranscriptSubject {
+  readonly network: Address;
+  readonly lease: Address;
+  /** 0 … 65,535. */
+  readonly attempt: number;
+  /** 64 hex digits. */
+  readonly specDigest: string;
+}
+
+export type LogStream = 'stdout' | 'stderr';
+
+/** Whole numbers ≥ 0. */
+export interface UsageSample {
+  /** Since the first instruction. */
+  readonly elapsedMs: number;
+  readonly cpuMs: number;
+  readonly memoryBytes: number;
+}
+
+/** What the proof carries of a transcript. Digests are 64 hex digits. */
+export interface TranscriptSummary {
+  readonly logRoot: string;
+  readonly logLeaves: number;
+  readonly meterHead: string;
+  readonly samples: number;
+}
+
+export interface Transcript {
+  /** Bytes so far. */
+  readonly logBytes: { readonly stdout: number; readonly stderr: number };
+  /** One chunk as it is sent to the buyer, at most LIMITS.logChunkBytes. */
+  log(stream: LogStream, bytes: Uint8Array): void;
+  /**
+   * Fractions are cut. Gives back what was recorded, which is what the buyer has to be told; undefined, with nothing
+   * recorded, when the transcript is finished: a sample may be under way when the run ends.
+   */
+  sample(sample: UsageSample): UsageSample | undefined;
+  /** Ends the transcript. May be called again and then says the same. */
+  finish(): TranscriptSummary;
+}
+
+const STREAM_BYTES: Readonly<Record<LogStream, number>> = { stdout: 1, stderr: 2 };
+
+export function createTranscript(subject: TranscriptSubject): Transcript {
+  const tree = createLogTree();
+  const logBytes = { stdout: 0, stderr: 0 };
+  let head = firstHead(subject);
+  let samples = 0;
+  let finished = false;
+  return {
+    logBytes,
+    log(stream, bytes) {
+      assert(!finished, 'a finished transcript takes no more log');
+      assert(bytes.length <= LIMITS.logChunkBytes, 'log chunks are cut before they are recorded and sent');
+      const start = Buffer.alloc(9);
+      start.writeUInt8(STREAM_BYTES[stream]);
+      start.writeBigUInt64LE(BigInt(tree.leaves), 1);
+      tree.add(Buffer.concat([start, bytes]));
+      logBytes[stream] += bytes.length;
+    },
+    sample(sample) {
+      if (finished) return undefined;
+      const recorded = {
+        elapsedMs: Math.trunc(sample.elapsedMs),
+        cpuMs: Math.trunc(sample.cpuMs),
+        memoryBytes: Math.trunc(sample.memoryBytes),
+      };
+      head = sha256('molt/1/sample\n', head, u64s(recorded.elapsedMs, recorded.cpuMs, recorded.memoryBytes));
+      samples++;
+      return recorded;
+    },
+    finish() {
+      finished = true;
+      return { logRoot: hex(tree.root()), logLeaves: tree.leaves, meterHead: hex(head), samples };
+    },
+  };
+}
+
+/** Head 0: what the meter chain of a run without a sample ends with. */
+export function firstHead(subject: TranscriptSubject): Uint8Array {
+  const attempt = Buffer.alloc(2);
+  attempt.writeUInt16LE(subject.attempt);
+  return sha256(
+    'molt/1/meter\n',
+    decodeAddress(subject.network),
+    decodeAddress(subject.lease),
+    attempt,
+    Buffer.from(subject.specDigest, 'hex'),
+  );
+}
+
+/** Root of a log without a chunk, hex: SHA-256 of nothing. */
+export const EMPTY_LOG_ROOT: string = hex(createLogTree().root());
+
+function u64s(...values: readonly number[]): Uint8Array {
+  const bytes = Buffer.alloc(8 * values.length);
+  for (const [index, value] of values.entries()) {
+    assert(Number.isSafeInteger(value) && value >= 0, 'usage is counted in whole numbers from zero');
+    bytes.writeBigUInt64LE(BigInt(value), 8 * index);
+  }
+  return bytes;
+}
+
+export function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('hex');
+}

@@ -1,0 +1,318 @@
+/**
+ * Goal: a provider quotes what it can keep and otherwise says why not, in numbers; a buyer accepts nothing that breaks
+ * its bid, the chain or its own sums. Method: one good case, then each term broken alone, then properties over prices.
+ */
+import * as fc from 'fast-check';
+import { expect, test } from 'vitest';
+
+import {
+  type AnswerRequest,
+  type PricePolicy,
+  type ProviderFacts,
+  type ProviderOnChain,
+  acceptableQuote,
+  answerBid,
+  askPerSecond,
+} from '../../market/index.ts';
+import type { MoltError } from '../../protocol/errors.ts';
+import type { Bid, Quote } from '../../protocol/messages.ts';
+import { U64_MAX, baseUnits } from '../../protocol/units.ts';
+import { address, key, NOW, SMALL, verifiedBid, verifiedQuote } from './fixtures.ts';
+
+const MOLT = 1_000_000_000n;
+const buyer = key('buyer');
+const operator = key('operator');
+
+const policy: PricePolicy = {
+  prices: {
+    base: baseUnits(100n),
+    perCpu: baseUnits(1_000n),
+    perGib: baseUnits(10n),
+    perGpu: baseUnits(50_000n),
+  },
+  durationSecondsMax: 3600,
+};
+const provider: ProviderFacts = {
+  address: address('provider'),
+  stake: baseUnits(100n * MOLT),
+  freeStake: baseUnits(50n * MOLT),
+  reserveBps: 5000,
+  minGraceMs: 1_500,
+  minWindowMs: 2_000,
+  maxLeaseMs: 14 * 24 * 3_600_000,
+  runtimes: ['wasm'],
+  region: 'eu',
+  draining: false,
+};
+
+function request(changes: Partial<AnswerRequest> = {}, bid: Partial<Bid> = {}): AnswerRequest {
+  return {
+    bid: verifiedBid(buyer, bid),
+    policy,
+    provider,
+    free: SMALL,
+    utilisation: 0,
+    speed: 77,
+    warm: true,
+    nowMs: NOW,
+    chainNowMs: NOW + 500,
+    ...changes,
+  };
+}
+
+function quoteOf(asked: AnswerRequest): Quote {
+  const answer = answerBid(asked);
+  if ('declined' in answer) throw answer.declined;
+  return answer.quote;
+}
+
+function declinedOf(asked: AnswerRequest): MoltError {
+  const answer = answerBid(asked);
+  if ('quote' in answer) throw new TypeError('expected a refusal');
+  return answer.declined;
+}
+
+test('a provider that can serve answers with price, lock, reserve and whole-second deadlines in chain time', () => {
+  const asked = request();
+  expect(quoteOf(asked)).toEqual({
+    bid: asked.bid.id,
+    provider: provider.address,
+    pricePerSecond: 1_110n,
+    amount: 666_000n,
+    reserve: 333_000n,
+    openBeforeMs: NOW + 30_000,
+    finishByMs: NOW + 30_000 + 600_000 + 120_000,
+    graceMs: 2_000,
+    windowMs: 2_000,
+    speed: 77,
+    warm: true,
+  });
+});
+
+test('deadlines follow the chain clock, not the wall clock', () => {
+  const quote = quoteOf(request({ chainNowMs: NOW + 3_600_400 }));
+  expect(quote.openBeforeMs).toBe(NOW + 3_630_000);
+});
+
+test('the reserve is what the buyer asks for when that is more', () => {
+  expect(quoteOf(request({}, { reserveMin: baseUnits(MOLT) })).reserve).toBe(MOLT);
+});
+
+test.each<[string, Partial<AnswerRequest>, Partial<Bid>, string, string]>([
+  ['an expired bid', { nowMs: NOW + 20_001 }, {}, 'protocol/expired', 'the bid expired 1 ms ago'],
+  [
+    'a draining provider',
+    { provider: { ...provider, draining: true } },
+    {},
+    'market/draining',
+    'the provider finishes its running jobs and takes nothing new',
+  ],
+  [
+    'a blocked buyer',
+    { policy: { ...policy, blockedBuyers: [buyer.address] } },
+    {},
+    'market/declined',
+    'the provider does not serve this buyer',
+  ],
+  [
+    'a runtime it has not',
+    {},
+    { runtime: 'container' },
+    'market/unsupported',
+    'the job needs the container runtime, the provider has wasm',
+  ],
+  [
+    'another region',
+    {},
+    { region: 'us' },
+    'market/unsupported',
+    'the job must run in region us, the provider is in eu',
+  ],
+  [
+    'a long job',
+    {},
+    { durationSecondsMax: 3601 },
+    'market/duration-too-long',
+    'the job may run 3601 s, the provider leases at most 3600 s',
+  ],
+  [
+    'a job longer than one lease with the time to prepare',
+    { provider: { ...provider, maxLeaseMs: 600_000 } },
+    {},
+    'market/duration-too-long',
+    'the job may run 600 s, with time to prepare more than the 600 s of one lease',
+  ],
+  [
+    'a wish for more stake than there is',
+    {},
+    { stakeMin: baseUnits(101n * MOLT) },
+    'chain/stake-too-low',
+    'the bid asks for 101 MOLT of stake, the provider has 100 MOLT',
+  ],
+  [
+    'a wish for more reserve than is free',
+    {},
+    { reserveMin: baseUnits(51n * MOLT) },
+    'chain/stake-too-low',
+    '51 MOLT of stake must stand behind the lease, 50 MOLT are free',
+  ],
+  ['no room', { free: { ...SMALL, cpuMillis: 500 } }, {}, 'market/no-capacity', '1 CPU core needed, 0.5 free'],
+  [
+    'a low ceiling',
+    {},
+    { pricePerSecondMax: baseUnits(1_109n) },
+    'market/price-too-low',
+    'the price is 0.00000111 MOLT a second, the bid pays at most 0.000001109 MOLT',
+  ],
+  [
+    'an amount beyond 64 bits',
+    { policy: { ...policy, floorPerSecond: U64_MAX } },
+    { pricePerSecondMax: baseUnits(U64_MAX) },
+    'market/declined',
+    '600 s cost more than one lease can lock',
+  ],
+])('%s is declined with a typed reason in numbers', (...[, changes, bid, code, message]) => {
+  expect(declinedOf(request(changes, bid))).toMatchObject({ code, message });
+});
+
+test('prices add up by part, each rounded up, with surcharge, floor and ceiling', () => {
+  const need = { cpuMillis: 1, memoryBytes: 1, diskBytes: 0, gpus: [{ count: 2, vramBytes: 0, model: '' }] };
+  expect(askPerSecond(policy, need, 0)).toBe(100n + 1n + 1n + 100_000n);
+  const busy = { ...policy, busySurchargeBps: 10_000 };
+  expect(askPerSecond(busy, SMALL, 0.5)).toBe(1_665n);
+  expect(askPerSecond(busy, SMALL, 7)).toBe(2_220n);
+  expect(askPerSecond({ ...busy, ceilingPerSecond: 2_000n }, SMALL, 1)).toBe(2_000n);
+  expect(askPerSecond({ ...policy, floorPerSecond: 5_000n }, SMALL, 0)).toBe(5_000n);
+});
+
+const onChain: ProviderOnChain = {
+  operator: operator.address,
+  stake: baseUnits(100n * MOLT),
+  reserved: baseUnits(50n * MOLT),
+};
+
+function accept(changes: Partial<Quote> = {}, more: { onChain?: Partial<ProviderOnChain>; bid?: Partial<Bid> } = {}) {
+  const asked = request({}, more.bid);
+  const quote = verifiedQuote(operator, { ...quoteOf(request()), bid: asked.bid.id, ...changes });
+  return acceptableQuote({
+    quote,
+    bid: asked.bid,
+    provider: { ...onChain, ...more.onChain },
+    nowMs: NOW + 1_000,
+    chainNowMs: NOW + 1_000,
+  });
+}
+
+test('what an honest provider quotes is acceptable', () => {
+  expect(() => accept()).not.toThrow();
+});
+
+test.each<[string, Partial<Quote>, Parameters<typeof accept>[1], string]>([
+  ['an answer to another bid', { bid: 'ab'.repeat(32) }, {}, 'it answers another bid'],
+  [
+    'a price above the ceiling',
+    {},
+    { bid: { pricePerSecondMax: baseUnits(1_109n) } },
+    'it asks 0.00000111 MOLT a second, the bid pays at most 0.000001109 MOLT',
+  ],
+  [
+    'a lock that is not price times duration',
+    { amount: baseUnits(666_001n) },
+    {},
+    'it locks 0.000666001 MOLT, price times 600 s is 0.000666 MOLT',
+  ],
+  [
+    'too little reserve',
+    {},
+    { bid: { reserveMin: baseUnits(MOLT) } },
+    'it reserves 0.000333 MOLT of stake, the bid asks for 1 MOLT',
+  ],
+  [
+    'too little stake',
+    {},
+    { onChain: { stake: baseUnits(60n * MOLT) }, bid: { stakeMin: baseUnits(99n * MOLT) } },
+    'the provider has 60 MOLT of stake, the bid asks for 99 MOLT',
+  ],
+  [
+    'a reserve that is not free on chain',
+    {},
+    { onChain: { stake: baseUnits(50n * MOLT) } },
+    'it reserves 0.000333 MOLT of stake, 0 MOLT are free on chain',
+  ],
+  ['a lease that can no longer be opened', { openBeforeMs: NOW + 1_000 }, {}, 'the time to open its lease is over'],
+  [
+    'a lease that can be opened much later',
+    { openBeforeMs: NOW + 92_000, finishByMs: NOW + 900_000 },
+    {},
+    'its lease could be opened 91000 ms from now, which is too late',
+  ],
+  [
+    'too little time for the job',
+    { finishByMs: NOW + 629_000 },
+    {},
+    'it leaves 599000 ms for a job that may run 600000 ms',
+  ],
+  [
+    'money held for hours',
+    { finishByMs: NOW + 4_231_000 },
+    {},
+    'it keeps the money 3601000 ms longer than the job may run',
+  ],
+  ['a long grace', { graceMs: 3_601_000 }, {}, 'its grace of 3601000 ms is longer than 3600000 ms'],
+])('%s is not acceptable', (_what, changes, more, breach) => {
+  expect(() => accept(changes, more)).toThrow(
+    expect.objectContaining({
+      code: 'market/quote-unacceptable',
+      message: `the quote of ${provider.address} is refused: ${breach}`,
+    }),
+  );
+});
+
+test('a quote by anyone but the operator on chain is not acceptable', () => {
+  expect(() => accept({}, { onChain: { operator: buyer.address } })).toThrow(
+    expect.objectContaining({ code: 'protocol/wrong-signer' }),
+  );
+});
+
+test('an expired quote is not acceptable', () => {
+  const asked = request();
+  const quote = verifiedQuote(operator, quoteOf(asked));
+  const late = { quote, bid: asked.bid, provider: onChain, nowMs: NOW + 20_000, chainNowMs: NOW + 20_000 };
+  expect(() => acceptableQuote(late)).toThrow(expect.objectContaining({ code: 'market/quote-expired' }));
+});
+
+test('whatever the prices, a quote never exceeds the ceiling, its sums hold, and the buyer finds it acceptable', () => {
+  const money = fc.bigInt(0n, 10n ** 12n).map(baseUnits);
+  const asked = fc.record({
+    prices: fc.record({ base: money, perCpu: money, perGib: money, perGpu: money }),
+    busySurchargeBps: fc.nat(50_000),
+    floorPerSecond: money,
+    utilisation: fc.double({ min: 0, max: 1, noNaN: true }),
+    pricePerSecondMax: money,
+    durationSecondsMax: fc.integer({ min: 1, max: 3600 }),
+    cpuMillis: fc.integer({ min: 1, max: 1000 }),
+    chainAheadMs: fc.nat(10 ** 9),
+  });
+  fc.assert(
+    fc.property(asked, ({ pricePerSecondMax, durationSecondsMax, cpuMillis, utilisation, chainAheadMs, ...prices }) => {
+      const full = request(
+        { policy: { ...policy, ...prices }, utilisation, chainNowMs: NOW + chainAheadMs },
+        { pricePerSecondMax, durationSecondsMax, need: { ...SMALL, cpuMillis } },
+      );
+      const answer = answerBid(full);
+      if ('declined' in answer) return;
+      const { quote } = answer;
+      expect(quote.pricePerSecond).toBeLessThanOrEqual(pricePerSecondMax);
+      expect(quote.amount).toBe(quote.pricePerSecond * BigInt(durationSecondsMax));
+      const chainNowMs = full.chainNowMs;
+      acceptableQuote({
+        quote: verifiedQuote(operator, quote),
+        bid: full.bid,
+        provider: onChain,
+        nowMs: NOW,
+        chainNowMs,
+      });
+    }),
+    { numRuns: 300 },
+  );
+});

@@ -33,24 +33,25 @@ export const EXIT_REASONS = [
   'engine-failed',
 ] as const;
 
+// Each `abort` keeps the check after it from seeing what the check before it refused.
 const address = z
   .string()
-  .max(44)
+  .max(44, { abort: true })
   .refine(isAddress, 'must be an address, base58 of 32 bytes')
   .transform((text) => text as Address);
 const digest = z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 hex digits');
-const cid = z.string().max(120).refine(isCid, 'must be a CID in its canonical form');
+const cid = z.string().max(120, { abort: true }).refine(isCid, 'must be a CID in its canonical form');
 /** Without control characters: these are shown on terminals. */
 const text = (charactersMax: number) =>
   z
     .string()
-    .max(charactersMax)
+    .max(charactersMax, { abort: true })
     .regex(/^\P{Cc}*$/u, 'must not hold control characters');
 const whole = z.int().min(0);
 const unixMs = z.int().min(0).max(8_640_000_000_000_000);
 const u64Text = z
   .string()
-  .regex(/^(?:0|[1-9]\d{0,19})$/, 'must be a decimal number')
+  .regex(/^(?:0|[1-9]\d{0,19})$/, { error: 'must be a decimal number', abort: true })
   .refine((digits) => BigInt(digits) <= U64_MAX, 'must fit into 64 bits');
 const amount = u64Text.transform((digits): BaseUnits => baseUnits(BigInt(digits)));
 

@@ -40,7 +40,7 @@ export interface NodeConfig {
   readonly floor?: BaseUnits;
   readonly capacity: { readonly cpuMillis: number; readonly memoryBytes: number; readonly diskBytes: number };
   readonly runtimes: readonly RuntimeKind[];
-  readonly containerSocket?: string;
+  readonly containerSocket: string;
   readonly durationSecondsMax: number;
   readonly wasmCompiler: 'optimizing' | 'baseline';
   readonly graceSeconds: number;
@@ -187,8 +187,8 @@ export const SETTINGS = {
   containerSocket: {
     schema: z.string().max(255).nullable(),
     default: null,
-    unit: 'path or URL',
-    text: 'Docker or Podman socket; null takes DOCKER_HOST, else the Docker default.',
+    unit: 'path',
+    text: 'Docker or Podman socket; null takes DOCKER_HOST, else /var/run/docker.sock.',
   },
   durationSecondsMax: {
     schema: z.int().min(1).max(LIMITS.leaseSeconds),
@@ -337,7 +337,7 @@ export async function nodeConfig(home: string, key: KeyPair, settings: Settings)
       diskBytes: settings.diskBytes ?? (await halfOfFreeDisk(home)),
     },
     runtimes: settings.runtimes,
-    ...(settings.containerSocket === null ? dockerHost() : { containerSocket: settings.containerSocket }),
+    containerSocket: settings.containerSocket ?? engineSocket(processEnvironment()),
     durationSecondsMax: settings.durationSecondsMax,
     wasmCompiler: settings.wasmCompiler,
     graceSeconds: settings.graceSeconds,
@@ -440,9 +440,10 @@ function assertRelations(settings: Settings): void {
   }
 }
 
-function dockerHost(): { containerSocket?: string } {
-  const host = processEnvironment()['DOCKER_HOST'];
-  return host === undefined || host === '' ? {} : { containerSocket: host };
+/** Socket of the container engine where no setting names one: DOCKER_HOST when it is a local socket, else Docker's. */
+export function engineSocket(environment: Readonly<Record<string, string | undefined>>): string {
+  const host = environment['DOCKER_HOST'] ?? '';
+  return host.startsWith('unix://') ? host.slice('unix://'.length) : '/var/run/docker.sock';
 }
 
 async function halfOfFreeDisk(home: string): Promise<number> {

@@ -1,0 +1,242 @@
+/**
+ * The program `molt`: commands, their help, and what happens at the edges of the process.
+ *
+ * This file is the only place that reads the process's environment, streams and signals, and it loads nothing but the
+ * command that was asked for. Exit codes: 0 done, 1 failed with a code of the catalogue, 2 the command line is not
+ * understood, 130 stopped by Ctrl-C.
+ */
+import { Command, CommanderError, Option } from 'commander';
+
+import { type CommandContext, Interrupted, chooseHome } from './cli/command.ts';
+import { createTerminal } from './cli/terminal.ts';
+import { SETTINGS, type SettingName, flagName, fromText } from './config.ts';
+import { AssertionError, MoltError } from '../protocol/errors.ts';
+import { systemEnv } from '../protocol/env.ts';
+import { MOLT_VERSION } from './version.ts';
+
+type Flags = Readonly<Record<string, unknown>>;
+type Action = (given: { context: CommandContext; flags: Flags; words: readonly string[] }) => Promise<void>;
+
+/** Runs one command line and ends the process. */
+export async function main(argv: readonly string[]): Promise<void> {
+  const terminal = createTerminal({ stdout: process.stdout, stderr: process.stderr, environment: process.env });
+  const json = argv.slice(0, argv.includes('--') ? argv.indexOf('--') : argv.length).includes('--json');
+  // A reader that went away (`molt offers | head`) is no error of ours.
+  process.stdout.on('error', () => process.exit(0));
+  const signal = interruption();
+  const run =
+    (action: Action) =>
+    async (...given: readonly unknown[]): Promise<void> => {
+      const command = given.at(-1) as Command;
+      const flags: Flags = command.optsWithGlobals();
+      const home = chooseHome(flags['home'] as string | undefined, process.env);
+      const context = { env: systemEnv(), terminal, environment: process.env, json, home, signal };
+      await action({ context, flags, words: command.args });
+    };
+  try {
+    await buildProgram(run).parseAsync([...argv], { from: 'user' });
+    process.exit();
+  } catch (error) {
+    process.exit(report(error, { json, err: (line) => terminal.err(line), mark: terminal.style('red', '✖') }));
+  }
+}
+
+/** The first Ctrl-C or SIGTERM asks, the second one ends the process. */
+function interruption(): AbortSignal {
+  const controller = new AbortController();
+  const onSignal = (): void => {
+    if (controller.signal.aborted) process.exit(130);
+    controller.abort(new Interrupted('stopped by a signal'));
+  };
+  process.on('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
+  return controller.signal;
+}
+
+interface Report {
+  readonly json: boolean;
+  readonly mark: string;
+  readonly err: (line: string) => void;
+}
+
+/** Says what went wrong and returns the exit code. */
+function report(error: unknown, { json, mark, err }: Report): number {
+  if (error instanceof CommanderError) {
+    if (error.exitCode === 0) return 0;
+    const usage = new MoltError('config/usage', error.message.replace(/^error: /, ''));
+    err(json ? JSON.stringify({ error: usage }) : `${mark} ${usage.message}\n  molt --help lists the commands`);
+    return 2;
+  }
+  if (error instanceof Interrupted) return 130;
+  if (error instanceof MoltError) {
+    err(json ? JSON.stringify({ error }) : `${mark} ${error.message}\n  ${error.code}`);
+    if (error.code === 'config/usage') return 2;
+    return error.cause instanceof Interrupted ? 130 : 1;
+  }
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  const what = error instanceof AssertionError ? 'an invariant of this program broke' : 'an unexpected error';
+  err(
+    json ? JSON.stringify({ error: { code: 'defect', message: text } }) : `${mark} ${what}; please report it\n${text}`,
+  );
+  return 1;
+}
+
+function buildProgram(run: (action: Action) => (...given: readonly unknown[]) => Promise<void>): Command {
+  const program = new Command('molt')
+    .description('Sell the time of this machine, or run work on machines of others and pay for proven work.')
+    .version(MOLT_VERSION)
+    .option('--json', 'print JSON: one object, or one a line while things happen')
+    .option('--home <dir>', 'home directory with keys and settings (default: $MOLT_HOME or ~/.molt)')
+    .configureHelp({ showGlobalOptions: true })
+    .configureOutput({ outputError: () => undefined })
+    .exitOverride();
+  program.addHelpText(
+    'after',
+    `
+First steps:
+  molt demo                                   everything on this machine, in half a minute
+  molt devnet                                 a local chain, kept running in one terminal
+  molt init --role provider && molt up        sell: in another terminal
+  molt init --role buyer && molt offers       buy: who sells, at what price`,
+  );
+  addNetworkCommands(program, run);
+  addProviderCommands(program, run);
+  addBuyerCommands(program, run);
+  return program;
+}
+
+type Run = Parameters<typeof buildProgram>[0];
+
+/** A command whose options and errors behave like the program's. */
+function command(program: Command, name: string, description: string): Command {
+  return program.command(name).description(description).copyInheritedSettings(program).allowExcessArguments(false);
+}
+
+function examples(made: Command, lines: readonly string[]): Command {
+  return made.addHelpText('after', `\nExamples:\n${lines.map((line) => `  ${line}`).join('\n')}`);
+}
+
+/** Flags of settings, with the texts of the table in node/config.ts. */
+function settingFlags(made: Command, names: readonly SettingName[]): Command {
+  for (const name of names) {
+    const { default: standard, text, unit } = SETTINGS[name];
+    const option = new Option(`${flagName(name)} <value>`, `${text} [${unit}; default ${JSON.stringify(standard)}]`);
+    made.addOption(option.argParser((given: string) => fromText(name, given)));
+  }
+  return made;
+}
+
+function addNetworkCommands(program: Command, run: Run): void {
+  const demo = command(program, 'demo', 'Run one paid job end to end on this machine: chain, three providers, buyer.')
+    .option('--input <file>', 'CSV file to analyse (default: 120,000 made-up sales)')
+    .option('--container', 'run the job in a container instead of WebAssembly')
+    .option('--keep', 'leave the network running afterwards, until Ctrl-C')
+    .action(run(async ({ context, flags }) => (await import('./cli/demo.ts')).demoCommand(context, flags)));
+  examples(demo, ['molt demo', 'molt demo --input measurements.csv --keep']);
+
+  const devnet = command(program, 'devnet', 'Run a local chain: the real Solana VM with the Molt program and a faucet.')
+    .option('--port <number>', 'HTTP port; the websocket answers on the next one', '8899')
+    .option('--directory <dir>', 'where the state is kept (default: devnet in the home directory)')
+    .option('--until-stdin-ends', 'stop when standard input ends: for programs that start this one')
+    .action(run(async ({ context, flags }) => (await import('./cli/devnet.ts')).devnetCommand(context, flags)));
+  examples(devnet, ['molt devnet', 'molt devnet --port 9000 --directory /tmp/chain']);
+
+  const init = command(
+    program,
+    'init',
+    'Make keys, settings and the account on chain. Run again, it does what is missing.',
+  )
+    .addOption(new Option('--role <role>', 'what this home is for').choices(['provider', 'buyer']).default('buyer'))
+    .option('--rpc <url>', 'Solana JSON-RPC endpoint (default: the local chain)')
+    .option('--stake <amount>', 'provider: MOLT to put behind your work', '100')
+    .option('--deposit <amount>', 'buyer: MOLT to put into the budget', '50')
+    .option('--cap-per-lease <amount>', 'buyer: most that one job may lock', '10')
+    .option('--cap-per-day <amount>', 'buyer: most that may be spent in a day', '50')
+    .option('--days <number>', 'buyer: how long the budget may be used', '30')
+    .action(run(async ({ context, flags }) => (await import('./cli/init.ts')).initCommand(context, flags)));
+  settingFlags(init, ['programId', 'listen', 'announce', 'bootstrap', 'region', 'mdns']);
+  examples(init, [
+    'molt init --role provider --stake 200',
+    'molt init --role buyer --deposit 20 --bootstrap /ip4/…/p2p/…',
+  ]);
+
+  const wallet = command(program, 'wallet', 'Show, make and fill the wallet of this home.')
+    .argument('[action]', 'show, new, balance or airdrop', 'show')
+    .argument('[amount]', 'airdrop: MOLT to get from the faucet of a local chain')
+    .option('--rpc <url>', 'Solana JSON-RPC endpoint')
+    .action(
+      run(async ({ context, flags, words }) => (await import('./cli/wallet.ts')).walletCommand(context, flags, words)),
+    );
+  examples(wallet, ['molt wallet', 'molt wallet new', 'molt wallet airdrop 500']);
+
+  const config = command(
+    program,
+    'config',
+    'List every setting with its value, where it comes from, and what it trades.',
+  ).action(run(async ({ context }) => (await import('./cli/settings.ts')).configCommand(context)));
+  examples(config, ['molt config', 'MOLT_REGION=eu-west molt config --json']);
+}
+
+function addProviderCommands(program: Command, run: Run): void {
+  const up = command(program, 'up', 'Sell: join the mesh, answer bids, run jobs. Ctrl-C ends it cleanly.')
+    .option('--log-level <level>', 'least important log line shown: debug, info, warn or error', 'info')
+    .option('--until-stdin-ends', 'stop when standard input ends: for programs that start this one')
+    .action(run(async ({ context, flags }) => (await import('./cli/up.ts')).upCommand(context, flags)));
+  const notFlags = new Set<SettingName>(['provider', 'budget']);
+  settingFlags(
+    up,
+    (Object.keys(SETTINGS) as SettingName[]).filter((name) => !notFlags.has(name)),
+  );
+  examples(up, ['molt up', 'molt up --price-per-cpu 0.0005 --region eu-west', 'molt up --json | jq .type']);
+
+  const lease = command(program, 'lease', 'List open leases of this home, or end one whose provider never proved.')
+    .argument('[action]', 'list or expire', 'list')
+    .argument('[address]', 'expire: the lease')
+    .action(run(async ({ context, words }) => (await import('./cli/lease.ts')).leaseCommand(context, words)));
+  examples(lease, ['molt lease list', 'molt lease expire 7xKX…']);
+}
+
+function addBuyerCommands(program: Command, run: Run): void {
+  const collect = (value: string, before: readonly string[] = []): readonly string[] => [...before, value];
+  const job = command(program, 'run', 'Buy: run a program on the best provider and fetch its outputs.')
+    .argument('[command...]', 'after --: the program and its arguments')
+    .option('--spec <file>', 'job specification as JSON; other options change it')
+    .option('--image <image>', 'FILE.wasm, the CID of a module, "python", or a container image')
+    .option('--input <file[:path]>', 'file or folder, seen by the job as /in/<path>; repeatable', collect)
+    .option('--output <path>', 'file the job writes to /out/<path>; repeatable', collect)
+    .option('--out <dir>', 'where outputs and proof go (default: molt-out/<time>)')
+    .option('--env <key=value>', 'environment variable of the job; repeatable', collect)
+    .option('--secret <name=file>', 'file seen by the job as /secrets/<name>; repeatable', collect)
+    .option('--max-price <amount>', 'most the whole job may cost, in MOLT', '2')
+    .option('--timeout <seconds>', 'longest run')
+    .option('--memory <size>', 'memory, for example 512M or 2G')
+    .option('--cpus <number>', 'cores, for example 0.5')
+    .option('--gpus <number>', 'GPUs')
+    .option('--quotes <number>', 'how many quotes to wait for')
+    .action(run(async ({ context, flags, words }) => (await import('./cli/run.ts')).runCommand(context, flags, words)));
+  settingFlags(job, ['rpcUrl', 'bootstrap', 'mdns']);
+  examples(job, [
+    'molt run --image python --input count.py --input data.csv --output result.json -- \\',
+    '    python /in/count.py /in/data.csv /out/result.json',
+    'molt run --image tool.wasm --timeout 60 --memory 256M -- tool --verbose',
+    'molt run --image alpine --max-price 0.5 -- echo hello',
+    'molt run --spec job.json --json',
+  ]);
+
+  const offers = command(program, 'offers', 'List who sells what, at what price.')
+    .option('--watch', 'renew the list until Ctrl-C')
+    .action(run(async ({ context, flags }) => (await import('./cli/offers.ts')).offersCommand(context, flags)));
+  settingFlags(offers, ['rpcUrl', 'bootstrap', 'mdns']);
+  examples(offers, ['molt offers', 'molt offers --watch', 'molt offers --json | jq .node']);
+
+  const verify = command(program, 'verify', 'Check a proof file, offline.')
+    .argument('<file>', 'proof file, as molt run writes it')
+    .option('--lease <address>', 'lease it must speak of')
+    .option('--spec <file>', 'job specification it must speak of, as molt run writes it')
+    .option('--operator <address>', 'node key that must have signed it')
+    .option('--outputs <dir>', 'folder whose files must be the outputs it names')
+    .action(
+      run(async ({ context, flags, words }) => (await import('./cli/verify.ts')).verifyCommand(context, flags, words)),
+    );
+  examples(verify, ['molt verify proof.json', 'molt verify proof.json --spec spec.json --outputs . --lease 7xKX…']);
+}

@@ -1,0 +1,23 @@
+#!/usr/bin/env node
+// The door of the program, in JavaScript that an old Node still reads: says which Node is needed, or goes on.
+import { existsSync } from 'node:fs';
+import * as nodeModule from 'node:module';
+
+var major = Number(process.versions.node.split('.')[0]);
+if (major < 24) {
+  console.error(
+    'molt needs Node 24 or newer, this is ' +
+      process.versions.node +
+      ': run `npx -y node@24 "' +
+      process.argv[1] +
+      '" …` (in a checkout: `npm run molt -- …`), or install it from https://nodejs.org',
+  );
+  process.exit(1);
+} else {
+  // Compiled code of this program and its libraries is kept between starts: a node listens in half the time.
+  if (nodeModule.enableCompileCache) nodeModule.enableCompileCache();
+  var source = new URL('./cli.ts', import.meta.url);
+  import(existsSync(source) ? source.href : new URL('../dist/node/cli.js', import.meta.url).href).then(function (cli) {
+    return cli.main(process.argv.slice(2));
+  });
+}

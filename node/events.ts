@@ -1,0 +1,32 @@
+/** What a running node tells: one typed event per thing that happened. Logs, the terminal and tests subscribe to it. */
+import type { Address } from '../protocol/address.ts';
+import type { ErrorCode } from '../protocol/errors.ts';
+
+export type NodeEvent =
+  | { readonly type: 'listening'; readonly node: Address; readonly addresses: readonly string[] }
+  | { readonly type: 'runtime'; readonly runtime: string; readonly available: boolean; readonly reason: string }
+  | {
+      readonly type: 'selling';
+      readonly provider: Address;
+      readonly cpuMillis: number;
+      readonly memoryBytes: number;
+      readonly speed: number;
+    }
+  | { readonly type: 'offer-published'; readonly sequence: number; readonly revoked: boolean }
+  | { readonly type: 'bid-refused'; readonly code: ErrorCode; readonly reason: string }
+  | { readonly type: 'bid-declined'; readonly bid: string; readonly code: ErrorCode; readonly reason: string }
+  | { readonly type: 'quoted'; readonly bid: string; readonly quote: string; readonly pricePerSecond: bigint }
+  | { readonly type: 'hold-released'; readonly quote: string; readonly reason: 'expired' | 'let-go' }
+  | { readonly type: 'lease-accepted'; readonly lease: Address; readonly buyer: Address }
+  | { readonly type: 'request-refused'; readonly from: Address; readonly code: ErrorCode; readonly reason: string }
+  | { readonly type: 'job-phase'; readonly lease: Address; readonly phase: string; readonly attempt: number }
+  | { readonly type: 'job-failed'; readonly lease: Address; readonly code: ErrorCode; readonly reason: string }
+  | { readonly type: 'job-recovered'; readonly lease: Address; readonly phase: string; readonly adopted: boolean }
+  | { readonly type: 'proof'; readonly lease: Address; readonly digest: string; readonly claimed: string }
+  | { readonly type: 'claimed'; readonly lease: Address; readonly transaction: string }
+  | { readonly type: 'refunded'; readonly lease: Address; readonly transaction: string }
+  | { readonly type: 'settled-alone'; readonly lease: Address; readonly transaction: string }
+  | { readonly type: 'lease-closed'; readonly lease: Address }
+  | { readonly type: 'trouble'; readonly what: string; readonly code: ErrorCode; readonly reason: string };
+
+export type Tell = (event: NodeEvent) => void;

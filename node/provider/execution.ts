@@ -1,0 +1,427 @@
+/**
+ * What a job does on this machine between the open lease and the proof: fetch, prepare, start, watch, collect.
+ *
+ * Contract: each step reports through the `Jobs` it is given and never decides what follows. A step that fails reports a
+ * typed failure; nothing of a job is left on this machine after `cleanUp`. Everything a job can write is below its own
+ * folder, named by lease and attempt.
+ */
+import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+
+import { type Transcript, createTranscript } from '../../attestation/index.ts';
+import type { Chain } from '../../chain/index.ts';
+import type { Network } from '../../market/ports.ts';
+import { type Address } from '../../protocol/address.ts';
+import type { KeyPair } from '../../protocol/ed25519.ts';
+import type { Env } from '../../protocol/env.ts';
+import { type ErrorCode, MoltError, assert } from '../../protocol/errors.ts';
+import { type JobSpec, decodeJobSpec } from '../../protocol/job-spec.ts';
+import { LIMITS } from '../../protocol/limits.ts';
+import type { RuntimeKind } from '../../protocol/messages.ts';
+import { JobEvent as WireEvent } from '../../protocol/molt.js';
+import type { Tell } from '../events.ts';
+import type { Journal } from '../journal.ts';
+import type { Artifacts } from '../mesh/index.ts';
+import type { Image, Run, RunExit, Runtime } from '../runtime/index.ts';
+import { collectOutputs, proveRun, sha256OfFile } from './evidence.ts';
+import type { Exit, Job } from './job.ts';
+import type { EventBody, Jobs } from './jobs.ts';
+
+export interface ExecutionOptions {
+  readonly key: KeyPair;
+  readonly provider: Address;
+  readonly chain: Chain;
+  readonly network: Network;
+  readonly artifacts: Artifacts;
+  readonly runtimes: ReadonlyMap<RuntimeKind, Runtime>;
+  readonly journal: Journal;
+  readonly directory: string;
+  readonly tell: Tell;
+}
+
+type Step = 'fetch' | 'prepare' | 'start' | 'adopt' | 'collect';
+
+interface Live {
+  readonly attempt: number;
+  readonly abort: AbortController;
+  run?: Run;
+  transcript?: Transcript;
+  /** Resolves when all output of the run is in the journal. */
+  drained?: Promise<void>;
+}
+
+const SAMPLE_EVERY_MS = 2_000;
+const PROGRESS_EVERY_MS = 250;
+const STOP_GRACE_MS = 2_000;
+const PROCESSES_MAX = 256;
+
+export class Execution implements AsyncDisposable {
+  readonly #env: Env;
+  readonly #options: ExecutionOptions;
+  readonly #live = new Map<Address, Live>();
+  readonly #secrets = new Map<Address, Readonly<Record<string, Uint8Array>>>();
+  readonly #modules = new Map<string, string>();
+  #closed = false;
+
+  constructor(env: Env, options: ExecutionOptions) {
+    this.#env = env;
+    this.#options = options;
+  }
+
+  /** Keeps secrets in memory until the run starts; they are never journaled. */
+  keepSecrets(lease: Address, secrets: Readonly<Record<string, Uint8Array>>): void {
+    this.#secrets.set(lease, secrets);
+  }
+
+  /** Modules and images that a new job would find here. */
+  warm(): readonly string[] {
+    return [...this.#modules.keys()];
+  }
+
+  async perform(step: Step, job: Job, jobs: Jobs): Promise<void> {
+    const { lease } = job.agreement;
+    const live = this.#liveOf(job);
+    try {
+      if (step === 'fetch') await this.#fetch(job, jobs, live);
+      else if (step === 'prepare') await this.#prepare(job, jobs, live);
+      else if (step === 'start') await this.#start(job, jobs, live);
+      else if (step === 'adopt') await this.#adopt(job, jobs, live);
+      else await this.#collect(job, jobs, live);
+    } catch (error) {
+      if (this.#closed || live.abort.signal.aborted) return;
+      if (!(error instanceof MoltError))
+        this.#env.logger.log('error', 'a step of a job failed unexpectedly', { step, lease, error });
+      const failure = failureOf(step, error);
+      await jobs.dispatch(lease, { type: 'failed', attempt: job.attempt, failure });
+    }
+  }
+
+  /** Ends whatever the job is doing. The exit, if there was a run, is reported as always. */
+  async stop(job: Job): Promise<void> {
+    const live = this.#live.get(job.agreement.lease);
+    if (live?.run !== undefined) await live.run.stop(STOP_GRACE_MS);
+    else live?.abort.abort(new MoltError('job/cancelled', 'the job was stopped'));
+  }
+
+  /** True when the run of this job outlived the node and can be taken up again. */
+  async canAdopt(job: Job): Promise<boolean> {
+    if (job.phase !== 'running' && job.phase !== 'starting') return false;
+    const run = await this.#runtime(job).adopt(attemptId(job));
+    if (run === undefined) return false;
+    this.#liveOf(job).run = run;
+    return true;
+  }
+
+  /** After a crash: removes what belongs to no unfinished job. */
+  async reconcile(unfinished: readonly Job[]): Promise<void> {
+    const wanted = new Set(unfinished.map(attemptId));
+    for (const runtime of this.#options.runtimes.values()) {
+      for (const id of await runtime.list()) if (!wanted.has(id)) await runtime.remove(id);
+    }
+    const root = join(this.#options.directory, 'jobs');
+    await mkdir(root, { recursive: true, mode: 0o700 });
+    for (const id of await readdir(root))
+      if (!wanted.has(id)) await rm(join(root, id), { recursive: true, force: true });
+  }
+
+  async cleanUp(job: Job): Promise<void> {
+    const { lease } = job.agreement;
+    this.#live.get(lease)?.abort.abort(new MoltError('job/cancelled', 'the job is over'));
+    this.#live.delete(lease);
+    this.#secrets.delete(lease);
+    for (let attempt = 1; attempt <= job.attempt; attempt++) {
+      const past = { ...job, attempt };
+      if (job.spec !== undefined) await this.#runtime(past).remove(attemptId(past));
+      await rm(this.#folder(past), { recursive: true, force: true });
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed = true;
+    for (const live of this.#live.values()) live.abort.abort(new MoltError('node/stopped', 'the node is closing'));
+    for (const runtime of this.#options.runtimes.values()) await runtime.close();
+  }
+
+  async #fetch(job: Job, jobs: Jobs, live: Live): Promise<void> {
+    const { artifacts, network } = this.#options;
+    const { agreement } = job;
+    const spec = specOf(job);
+    const wanted = spec.inputs.map((input) => ({
+      cid: input.cid,
+      what: `input ${input.path}`,
+      missing: 'job/input-missing' as ErrorCode,
+    }));
+    if (spec.runtime === 'wasm') wanted.push({ cid: spec.image, what: 'module', missing: 'job/image-missing' });
+    for (const { cid, what, missing } of wanted) {
+      if (await artifacts.has(cid)) continue;
+      const report = this.#progress(job, jobs, 'fetching', what);
+      try {
+        await artifacts.fetch(network, agreement.delegate, cid, {
+          maxBytes: spec.resources.diskBytes + LIMITS.artifactBlockBytes,
+          signal: live.abort.signal,
+          addresses: agreement.buyerAddresses,
+          onProgress: report,
+        });
+      } catch (cause) {
+        if (!(cause instanceof MoltError) || cause.code === 'job/disk-full') throw cause;
+        throw new MoltError(
+          missing,
+          `the ${what} (${cid}) could not be fetched from the buyer: ${cause.message}`,
+          { cid },
+          { cause },
+        );
+      }
+    }
+    await jobs.dispatch(agreement.lease, { type: 'fetched', attempt: job.attempt });
+  }
+
+  async #prepare(job: Job, jobs: Jobs, live: Live): Promise<void> {
+    const image = await this.#image(specOf(job));
+    const report = this.#progress(job, jobs, 'pulling', image.kind === 'image' ? image.reference : 'module');
+    await this.#runtime(job).prepare(
+      image,
+      (progress) => report(progress.doneBytes, progress.totalBytes),
+      live.abort.signal,
+    );
+    await jobs.dispatch(job.agreement.lease, { type: 'prepared', attempt: job.attempt });
+  }
+
+  async #start(job: Job, jobs: Jobs, live: Live): Promise<void> {
+    const { agreement } = job;
+    const spec = specOf(job);
+    const folder = this.#folder(job);
+    await rm(folder, { recursive: true, force: true });
+    for (const name of ['in', 'out']) await mkdir(join(folder, name), { recursive: true, mode: 0o700 });
+    for (const input of spec.inputs) {
+      const target = join(folder, 'in', input.path);
+      await mkdir(dirname(target), { recursive: true });
+      await this.#options.artifacts.export(input.cid, target, {
+        maxBytes: spec.resources.diskBytes,
+        maxEntries: 10_000,
+      });
+    }
+    const secrets = this.#secrets.get(agreement.lease) ?? {};
+    if (spec.secrets.length > 0) {
+      await mkdir(join(folder, 'secrets'), { mode: 0o700 });
+      for (const name of spec.secrets)
+        await writeFile(join(folder, 'secrets', name), secrets[name] ?? new Uint8Array(), { mode: 0o600 });
+    }
+    const run = await this.#runtime(job).start(
+      {
+        attemptId: attemptId(job),
+        image: await this.#image(spec),
+        command: spec.command,
+        environment: spec.environment,
+        inputDirectory: join(folder, 'in'),
+        outputDirectory: join(folder, 'out'),
+        ...(spec.secrets.length > 0 ? { secretsDirectory: join(folder, 'secrets') } : {}),
+        limits: {
+          cpus: spec.resources.cpuMillis / 1000,
+          memoryBytes: spec.resources.memoryBytes,
+          diskBytes: spec.resources.diskBytes,
+          durationMs: spec.maxDurationSeconds * 1000,
+          ...(spec.fuel === undefined ? {} : { fuel: BigInt(spec.fuel) }),
+          logBytes: LIMITS.logBytes,
+          processes: PROCESSES_MAX,
+        },
+        randomSeed: Buffer.from(agreement.specDigest, 'hex'),
+        clockStartMs: spec.clockMs,
+      },
+      live.abort.signal,
+    );
+    live.run = run;
+    await jobs.dispatch(agreement.lease, { type: 'started', attempt: job.attempt, startedAtMs: run.startedAtMs });
+    this.#watchRun(job, jobs, live);
+  }
+
+  async #adopt(job: Job, jobs: Jobs, live: Live): Promise<void> {
+    assert(live.run !== undefined, 'an adopted job has its run');
+    if (job.phase === 'starting') {
+      await jobs.dispatch(job.agreement.lease, {
+        type: 'started',
+        attempt: job.attempt,
+        startedAtMs: live.run.startedAtMs,
+      });
+    }
+    live.transcript = await this.#replay(job);
+    this.#watchRun(job, jobs, live);
+  }
+
+  /** Logs and samples into journal and transcript until the exit, which is then reported. */
+  #watchRun(job: Job, jobs: Jobs, live: Live): void {
+    const { lease } = job.agreement;
+    const { run } = live;
+    assert(run !== undefined, 'a watched job has its run');
+    const transcript = (live.transcript ??= newTranscript(this.#options.chain.network, job));
+    const pump = async (): Promise<void> => {
+      // An adopted run tells its output from the beginning: what the journal holds is skipped.
+      const known = { stdout: transcript.logBytes.stdout, stderr: transcript.logBytes.stderr };
+      for await (const chunk of run.logs) {
+        const skipped = Math.min(known[chunk.stream], chunk.bytes.length);
+        known[chunk.stream] -= skipped;
+        for (let at = skipped; at < chunk.bytes.length; at += LIMITS.logChunkBytes) {
+          const bytes = chunk.bytes.slice(at, at + LIMITS.logChunkBytes);
+          const offset = transcript.logBytes[chunk.stream];
+          transcript.log(chunk.stream, bytes);
+          await jobs.append(lease, [
+            { log: { stream: chunk.stream === 'stdout' ? 1 : 2, bytes, offset: BigInt(offset) } },
+          ]);
+        }
+      }
+    };
+    const sampler = this.#env.clock.every(SAMPLE_EVERY_MS, async () => {
+      const usage = await run.usage().catch(() => undefined);
+      if (usage === undefined || live.abort.signal.aborted) return;
+      const elapsedMs = Math.max(0, this.#env.clock.now() - run.startedAtMs);
+      const sample = transcript.sample({ elapsedMs, cpuMs: usage.cpuMs, memoryBytes: usage.memoryBytes });
+      if (sample === undefined) return;
+      const told = {
+        elapsedMs: BigInt(sample.elapsedMs),
+        cpuMs: BigInt(sample.cpuMs),
+        memoryBytes: BigInt(sample.memoryBytes),
+      };
+      await jobs.append(lease, [{ usage: told }]);
+    });
+    live.drained = pump();
+    void Promise.all([run.exit, live.drained])
+      .then(async ([exit]) => {
+        sampler[Symbol.dispose]();
+        if (this.#closed) return;
+        if (exit.reason === 'engine-failed') {
+          await jobs.dispatch(lease, {
+            type: 'failed',
+            attempt: job.attempt,
+            failure: { code: 'runtime/engine-failed', message: exit.detail },
+          });
+        } else await jobs.dispatch(lease, { type: 'exited', attempt: job.attempt, exit: exitOf(exit) });
+      })
+      .catch((error: unknown) => {
+        sampler[Symbol.dispose]();
+        void jobs.dispatch(lease, { type: 'failed', attempt: job.attempt, failure: failureOf('start', error) });
+      });
+  }
+
+  async #collect(job: Job, jobs: Jobs, live: Live): Promise<void> {
+    const { key, chain, artifacts, tell } = this.#options;
+    const { lease } = job.agreement;
+    const transcript = live.transcript ?? (await this.#replay(job));
+    const collected = await collectOutputs(artifacts, specOf(job), join(this.#folder(job), 'out'));
+    const proof = proveRun({ key, network: chain.network, job, spec: specOf(job), collected, transcript });
+    const { proofDigest, claimed } = proof.outcome;
+    tell({ type: 'proof', lease, digest: proofDigest, claimed });
+    await jobs.dispatch(lease, { type: 'collected', attempt: job.attempt, outcome: proof.outcome }, [
+      { proof: proof.event },
+    ]);
+  }
+
+  /** Rebuilds the transcript of the present attempt from the journal. */
+  async #replay(job: Job): Promise<Transcript> {
+    const transcript = newTranscript(this.#options.chain.network, job);
+    for await (const { bytes } of this.#options.journal.events(job.agreement.lease, 0)) {
+      const event = WireEvent.decode(bytes);
+      if (event.attempt !== job.attempt) continue;
+      if (event.log !== undefined) transcript.log(event.log.stream === 1 ? 'stdout' : 'stderr', event.log.bytes);
+      if (event.usage !== undefined) {
+        transcript.sample({
+          elapsedMs: Number(event.usage.elapsedMs),
+          cpuMs: Number(event.usage.cpuMs),
+          memoryBytes: Number(event.usage.memoryBytes),
+        });
+      }
+    }
+    return transcript;
+  }
+
+  /** Where the module is on this machine, or the image's name. */
+  async #image(spec: JobSpec): Promise<Image> {
+    if (spec.runtime === 'container') return { kind: 'image', reference: spec.image };
+    const path = join(this.#options.directory, 'modules', `${spec.image}.wasm`);
+    const known = this.#modules.get(spec.image);
+    if (known !== undefined && (await stat(path).catch(() => undefined)) !== undefined)
+      return { kind: 'module', path, digest: known };
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    await rm(path, { force: true });
+    await this.#options.artifacts.export(spec.image, path, {
+      maxBytes: spec.resources.diskBytes + LIMITS.artifactBlockBytes,
+      maxEntries: 1,
+    });
+    const digest = await sha256OfFile(path);
+    this.#modules.set(spec.image, digest);
+    return { kind: 'module', path, digest };
+  }
+
+  /** Tells progress at most four times a second, and always the end. */
+  #progress(job: Job, jobs: Jobs, phase: string, detail: string): (done: number, total?: number) => void {
+    let nextMs = 0;
+    return (done, total = 0) => {
+      const nowMs = this.#env.clock.monotonic();
+      if (nowMs < nextMs && done !== total) return;
+      nextMs = nowMs + PROGRESS_EVERY_MS;
+      const body: EventBody = { phase: { phase, detail, bytesDone: BigInt(done), bytesTotal: BigInt(total) } };
+      void jobs.append(job.agreement.lease, [body]).catch(() => undefined);
+    };
+  }
+
+  #liveOf(job: Job): Live {
+    const known = this.#live.get(job.agreement.lease);
+    if (known !== undefined && known.attempt === job.attempt && !known.abort.signal.aborted) return known;
+    const made: Live = { attempt: job.attempt, abort: new AbortController() };
+    this.#live.set(job.agreement.lease, made);
+    return made;
+  }
+
+  #runtime(job: Job): Runtime {
+    const runtime = this.#options.runtimes.get(job.agreement.runtime);
+    if (runtime === undefined)
+      throw new MoltError('runtime/unavailable', `this node has no runtime "${job.agreement.runtime}"`);
+    return runtime;
+  }
+
+  #folder(job: Job): string {
+    return join(this.#options.directory, 'jobs', attemptId(job));
+  }
+}
+
+/** Names an attempt in labels and folders. */
+export function attemptId(job: Pick<Job, 'agreement' | 'attempt'>): string {
+  return `${job.agreement.lease}-${job.attempt}`;
+}
+
+export function specOf(job: Job): JobSpec {
+  assert(job.spec !== undefined, 'the specification is there after "queued"');
+  return decodeJobSpec(Buffer.from(job.spec, 'base64'));
+}
+
+function newTranscript(network: Address, job: Job): Transcript {
+  const { lease, specDigest } = job.agreement;
+  return createTranscript({ network, lease, attempt: job.attempt, specDigest });
+}
+
+function exitOf(exit: RunExit): Exit {
+  const { reason, exitCode, detail, startedAtMs, finishedAtMs, durationMs, cpuMs, memoryPeakBytes } = exit;
+  return {
+    reason,
+    exitCode,
+    detail,
+    startedAtMs,
+    finishedAtMs,
+    durationMs,
+    cpuMs,
+    memoryPeakBytes,
+    fuel: exit.fuel?.toString(),
+  };
+}
+
+function failureOf(step: Step, error: unknown): { code: ErrorCode; message: string } {
+  if (error instanceof MoltError) return { code: error.code, message: error.message };
+  if ((error as NodeJS.ErrnoException).code === 'ENOSPC') {
+    return {
+      code: 'job/disk-full',
+      message: 'the disk of the provider is full; the money goes back, take another provider',
+    };
+  }
+  return {
+    code: 'runtime/engine-failed',
+    message: `the provider failed while it did "${step}"; the money goes back, take another provider`,
+  };
+}

@@ -1,0 +1,296 @@
+/**
+ * The provider's view of one job, as a pure state machine: (state, input) → (state, effects).
+ *
+ * Contract: the shell (jobs.ts) journals the new state before it performs the effects, and feeds their outcome back as
+ * inputs; an input that the table has no entry for in the present phase is dropped, so late or repeated outcomes do no
+ * harm. Whatever happens, a job ends in `closed` with its capacity released, and every end on chain is one of the lease
+ * table (protocol/lease.ts).
+ */
+import type { Address } from '../../protocol/address.ts';
+import type { ErrorCode } from '../../protocol/errors.ts';
+import { JOB_PHASES } from '../../protocol/job.ts';
+import type { Resources, RuntimeKind } from '../../protocol/messages.ts';
+
+export const PHASES = [
+  'accepted',
+  'queued',
+  'fetching',
+  'pulling',
+  'starting',
+  'running',
+  'collecting',
+  'done',
+  'claimed',
+  'refunding',
+  'closed',
+] as const;
+export type Phase = (typeof PHASES)[number];
+
+/** What was agreed, in a form that survives the journal (JSON): amounts as decimal strings, digests as hex. */
+export interface Agreement {
+  readonly lease: Address;
+  readonly quoteId: string;
+  readonly budget: Address;
+  readonly provider: Address;
+  readonly operator: Address;
+  readonly delegate: Address;
+  readonly buyerAddresses: readonly string[];
+  readonly specDigest: string;
+  readonly termsDigest: string;
+  readonly amount: string;
+  readonly pricePerSecond: string;
+  readonly reserve: string;
+  readonly openBeforeMs: number;
+  readonly finishByMs: number;
+  readonly graceMs: number;
+  readonly windowMs: number;
+  readonly need: Resources;
+  readonly runtime: RuntimeKind;
+  readonly durationSecondsMax: number;
+}
+
+export interface Exit {
+  readonly reason: string;
+  readonly exitCode: number | undefined;
+  readonly detail: string;
+  readonly startedAtMs: number;
+  readonly finishedAtMs: number;
+  readonly durationMs: number;
+  readonly cpuMs: number;
+  readonly memoryPeakBytes: number;
+  readonly fuel: string | undefined;
+}
+
+export interface Outcome {
+  readonly proofDigest: string;
+  readonly claimed: string;
+  readonly outputs: readonly string[];
+}
+
+export interface Failure {
+  readonly code: ErrorCode;
+  readonly message: string;
+}
+
+export interface Job {
+  readonly agreement: Agreement;
+  readonly phase: Phase;
+  readonly phaseSinceMs: number;
+  /** Counts starts of the run; results of an earlier attempt are dropped. */
+  readonly attempt: number;
+  /** dag-cbor of the specification, base64, once received. */
+  readonly spec?: string;
+  readonly hasSecrets?: boolean;
+  readonly startedAtMs?: number;
+  readonly exit?: Exit;
+  readonly outcome?: Outcome;
+  readonly failure?: Failure;
+  /** The buyer asked to stop; the run ends early and is billed for what ran. */
+  readonly cancelled?: boolean;
+  /** When a waiting phase tries its effect (next), Unix ms. */
+  readonly retryAtMs?: number;
+}
+
+export type Input =
+  | { readonly type: 'lease-funded' }
+  | { readonly type: 'lease-missing' }
+  | { readonly type: 'spec'; readonly spec: string; readonly hasSecrets: boolean }
+  | { readonly type: 'fetched'; readonly attempt: number }
+  | { readonly type: 'prepared'; readonly attempt: number }
+  | { readonly type: 'started'; readonly attempt: number; readonly startedAtMs: number }
+  | { readonly type: 'exited'; readonly attempt: number; readonly exit: Exit }
+  | { readonly type: 'collected'; readonly attempt: number; readonly outcome: Outcome }
+  | { readonly type: 'failed'; readonly attempt: number; readonly failure: Failure }
+  | { readonly type: 'cancel' }
+  | { readonly type: 'tick' }
+  | { readonly type: 'restarted'; readonly adopted: boolean }
+  | { readonly type: 'claim-confirmed' }
+  | { readonly type: 'lease-closed' };
+
+export type Effect =
+  | { readonly type: 'await-lease' }
+  | { readonly type: 'fetch' }
+  | { readonly type: 'prepare' }
+  | { readonly type: 'start' }
+  | { readonly type: 'adopt' }
+  | { readonly type: 'stop' }
+  | { readonly type: 'collect' }
+  | { readonly type: 'claim' }
+  | { readonly type: 'settle-lapsed' }
+  | { readonly type: 'refund' }
+  | { readonly type: 'release' }
+  | { readonly type: 'tell-phase' }
+  | { readonly type: 'tell-failure'; readonly failure: Failure }
+  | { readonly type: 'tell-closed' };
+
+export interface Decision {
+  readonly job: Job;
+  readonly effects: readonly Effect[];
+}
+
+/** How long the provider waits for the buyer's signature after the proof before it claims on chain alone. */
+export const SETTLE_PATIENCE_MS = 8_000;
+/** How long after `openBefore` a co-signed lease may still appear before the hold is dropped. */
+export const OPEN_SLACK_MS = 5_000;
+/** A run is taken up again after a restart at most this often. */
+export const ATTEMPTS_MAX = 3;
+/** How often a chain effect of a waiting phase is tried again. */
+const RETRY_EVERY_MS = 3_000;
+
+type Handler<T extends Input['type']> = (job: Job, input: Extract<Input, { type: T }>, nowMs: number) => Decision;
+type Row = { readonly [T in Input['type']]?: Handler<T> };
+
+/** A job whose lease was co-signed and not yet seen on chain. */
+export function acceptJob(agreement: Agreement, nowMs: number): Decision {
+  return { job: { agreement, phase: 'accepted', phaseSinceMs: nowMs, attempt: 1 }, effects: [{ type: 'await-lease' }] };
+}
+
+const to = (job: Job, phase: Phase, nowMs: number, ...effects: readonly Effect[]): Decision => ({
+  job: { ...job, phase, phaseSinceMs: nowMs },
+  effects: [{ type: 'tell-phase' }, ...effects],
+});
+
+const stay = (job: Job, ...effects: readonly Effect[]): Decision => ({ job, effects });
+
+/** Before anything ran there is nothing to bill: the lock goes back whole. */
+function refund(job: Job, failure: Failure, nowMs: number): Decision {
+  return {
+    job: { ...job, phase: 'refunding', phaseSinceMs: nowMs, retryAtMs: nowMs + RETRY_EVERY_MS, failure },
+    effects: [{ type: 'tell-failure', failure }, { type: 'stop' }, { type: 'refund' }],
+  };
+}
+
+const close = (job: Job, nowMs: number): Decision => ({
+  job: { ...job, phase: 'closed', phaseSinceMs: nowMs },
+  effects: [{ type: 'stop' }, { type: 'tell-closed' }, { type: 'release' }],
+});
+
+const cancelledFailure: Failure = {
+  code: 'job/cancelled',
+  message: 'the buyer cancelled the job before it ran; nothing is owed',
+};
+
+function missed(job: Job, nowMs: number): Decision | undefined {
+  const rule = JOB_PHASES[job.phase as keyof typeof JOB_PHASES];
+  const limit = rule?.deadlineMs;
+  if (limit === undefined || nowMs - job.phaseSinceMs < limit) return undefined;
+  return refund(
+    job,
+    { code: rule.onMiss, message: `the phase "${job.phase}" took longer than ${limit / 1000} s; the money goes back` },
+    nowMs,
+  );
+}
+
+/** Starts over from content that is already here, when there is time and patience left. */
+function again(job: Job, nowMs: number): Decision {
+  const { agreement } = job;
+  const lastStartMs = agreement.finishByMs + agreement.graceMs - agreement.durationSecondsMax * 1000;
+  if (job.attempt >= ATTEMPTS_MAX || nowMs > lastStartMs || job.hasSecrets === true) {
+    const why =
+      job.hasSecrets === true
+        ? 'its secrets are not kept on disk'
+        : job.attempt >= ATTEMPTS_MAX
+          ? `${ATTEMPTS_MAX} attempts were made`
+          : 'the time left is too short';
+    return refund(
+      job,
+      {
+        code: 'job/interrupted',
+        message: `the provider restarted in mid-job and cannot run it again: ${why}; the money goes back`,
+      },
+      nowMs,
+    );
+  }
+  const { startedAtMs: _started, exit: _exit, ...rest } = job;
+  return to({ ...rest, attempt: job.attempt + 1 }, 'fetching', nowMs, { type: 'fetch' });
+}
+
+const beforeRun: Row = {
+  failed: (job, input, nowMs) => (input.attempt === job.attempt ? refund(job, input.failure, nowMs) : stay(job)),
+  cancel: (job, _input, nowMs) => refund({ ...job, cancelled: true }, cancelledFailure, nowMs),
+  tick: (job, _input, nowMs) => missed(job, nowMs) ?? stay(job),
+  'lease-closed': (job, _input, nowMs) => close(job, nowMs),
+};
+
+const TABLE: { readonly [P in Phase]: Row } = {
+  accepted: {
+    'lease-funded': (job, _input, nowMs) => to(job, 'queued', nowMs),
+    'lease-missing': (job, _input, nowMs) => close(job, nowMs),
+    restarted: (job) => stay(job, { type: 'await-lease' }),
+  },
+  queued: {
+    ...beforeRun,
+    spec: (job, input, nowMs) =>
+      to({ ...job, spec: input.spec, hasSecrets: input.hasSecrets }, 'fetching', nowMs, { type: 'fetch' }),
+  },
+  fetching: {
+    ...beforeRun,
+    fetched: (job, input, nowMs) =>
+      input.attempt === job.attempt ? to(job, 'pulling', nowMs, { type: 'prepare' }) : stay(job),
+    restarted: (job, _input, nowMs) => again(job, nowMs),
+  },
+  pulling: {
+    ...beforeRun,
+    prepared: (job, input, nowMs) =>
+      input.attempt === job.attempt ? to(job, 'starting', nowMs, { type: 'start' }) : stay(job),
+    restarted: (job, _input, nowMs) => again(job, nowMs),
+  },
+  starting: {
+    ...beforeRun,
+    started: (job, input, nowMs) =>
+      input.attempt === job.attempt ? to({ ...job, startedAtMs: input.startedAtMs }, 'running', nowMs) : stay(job),
+    restarted: (job, input, nowMs) => (input.adopted ? stay(job, { type: 'adopt' }) : again(job, nowMs)),
+  },
+  running: {
+    exited: (job, input, nowMs) =>
+      input.attempt === job.attempt
+        ? to({ ...job, exit: input.exit }, 'collecting', nowMs, { type: 'collect' })
+        : stay(job),
+    failed: (job, input, nowMs) => (input.attempt === job.attempt ? refund(job, input.failure, nowMs) : stay(job)),
+    cancel: (job) => stay({ ...job, cancelled: true }, { type: 'stop' }),
+    restarted: (job, input, nowMs) => (input.adopted ? stay(job, { type: 'adopt' }) : again(job, nowMs)),
+    'lease-closed': (job, _input, nowMs) => close(job, nowMs),
+  },
+  collecting: {
+    collected: (job, input, nowMs) =>
+      input.attempt === job.attempt
+        ? to({ ...job, outcome: input.outcome, retryAtMs: nowMs + SETTLE_PATIENCE_MS }, 'done', nowMs)
+        : stay(job),
+    failed: (job, input, nowMs) => (input.attempt === job.attempt ? refund(job, input.failure, nowMs) : stay(job)),
+    tick: (job, _input, nowMs) => missed(job, nowMs) ?? stay(job),
+    restarted: (job) => stay(job, { type: 'collect' }),
+    'lease-closed': (job, _input, nowMs) => close(job, nowMs),
+  },
+  done: {
+    // The buyer's signature closes the lease; without it the provider claims by itself.
+    tick: (job, _input, nowMs) => retry(job, nowMs, { type: 'claim' }),
+    'claim-confirmed': (job, _input, nowMs) => to({ ...job, retryAtMs: nowMs }, 'claimed', nowMs),
+    'lease-closed': (job, _input, nowMs) => close(job, nowMs),
+  },
+  claimed: {
+    tick: (job, _input, nowMs) => retry(job, nowMs, { type: 'settle-lapsed' }),
+    'lease-closed': (job, _input, nowMs) => close(job, nowMs),
+  },
+  refunding: {
+    tick: (job, _input, nowMs) => retry(job, nowMs, { type: 'refund' }),
+    restarted: (job) => stay(job, { type: 'refund' }),
+    'lease-closed': (job, _input, nowMs) => close(job, nowMs),
+  },
+  closed: {},
+};
+
+function retry(job: Job, nowMs: number, effect: Effect): Decision {
+  if (nowMs < (job.retryAtMs ?? 0)) return stay(job);
+  return stay({ ...job, retryAtMs: nowMs + RETRY_EVERY_MS }, effect);
+}
+
+/** Pure. Inputs without an entry in the present phase leave everything as it is. */
+export function decide(job: Job, input: Input, nowMs: number): Decision {
+  const handler = TABLE[job.phase][input.type] as Handler<Input['type']> | undefined;
+  return handler === undefined ? stay(job) : handler(job, input, nowMs);
+}
+
+/** What may happen in a phase: the test of the table reads it. */
+export function inputsOf(phase: Phase): readonly Input['type'][] {
+  return Object.keys(TABLE[phase]) as Input['type'][];
+}

@@ -1,0 +1,374 @@
+/**
+ * The shell around job.ts: keeps the jobs, journals every decision before its effects, performs the effects and feeds
+ * their outcomes back.
+ *
+ * Contract: inputs of one job are applied one after the other; an effect of a kind that is already under way for a job
+ * is not started twice; `recover` after a crash brings every unfinished job back to where its journal says, exactly once.
+ */
+import type { Chain, LeaseTerms } from '../../chain/index.ts';
+import { type Address } from '../../protocol/address.ts';
+import type { KeyPair } from '../../protocol/ed25519.ts';
+import type { Env } from '../../protocol/env.ts';
+import { MoltError, assert, hasCode } from '../../protocol/errors.ts';
+import { JobEvent as WireEvent, type JobEvent as WireJobEvent } from '../../protocol/molt.js';
+import { baseUnits } from '../../protocol/units.ts';
+import { toRefusal } from '../../protocol/wire.ts';
+import type { Tell } from '../events.ts';
+import type { Journal, JournaledEvent } from '../journal.ts';
+import type { Execution } from './execution.ts';
+import {
+  type Agreement,
+  type Decision,
+  type Effect,
+  type Input,
+  type Job,
+  OPEN_SLACK_MS,
+  acceptJob,
+  decide,
+} from './job.ts';
+
+/** A wire event without the parts that the shell fills in. */
+export type EventBody = Partial<Omit<WireJobEvent, 'sequence' | 'atMs' | 'attempt'>>;
+
+export interface JobsOptions {
+  readonly key: KeyPair;
+  readonly chain: Chain;
+  readonly journal: Journal;
+  readonly execution: Execution;
+  readonly tell: Tell;
+  /** The job is over and its capacity free. */
+  readonly onRelease: (agreement: Agreement) => void;
+}
+
+/** How long closed jobs and their logs are kept for buyers who come back. */
+const KEEP_CLOSED_MS = 24 * 3_600_000;
+/** How often deadlines are looked at. */
+const TICK_MS = 1_000;
+
+export class Jobs implements AsyncDisposable {
+  readonly #env: Env;
+  readonly #options: JobsOptions;
+  readonly #jobs = new Map<Address, Job>();
+  readonly #sequences = new Map<Address, number>();
+  readonly #queues = new Map<Address, Promise<void>>();
+  readonly #busy = new Set<string>();
+  readonly #listeners = new Map<Address, Set<() => void>>();
+  readonly #closing = new AbortController();
+  readonly #ticker: Disposable;
+
+  constructor(env: Env, options: JobsOptions) {
+    this.#env = env;
+    this.#options = options;
+    this.#ticker = env.clock.every(TICK_MS, () => {
+      for (const [lease, job] of this.#jobs) if (job.phase !== 'closed') void this.dispatch(lease, { type: 'tick' });
+    });
+  }
+
+  get(lease: Address): Job | undefined {
+    return this.#jobs.get(lease);
+  }
+
+  list(): readonly Job[] {
+    return [...this.#jobs.values()];
+  }
+
+  /** Journals an agreement before this node signs it. */
+  async accept(agreement: Agreement): Promise<void> {
+    assert(!this.#jobs.has(agreement.lease), 'a lease is accepted once');
+    this.#sequences.set(agreement.lease, 0);
+    await this.#enqueue(agreement.lease, () => this.#carryOut(acceptJob(agreement, this.#env.clock.now()), []));
+  }
+
+  /** Brings back what the journal holds. Called once, before the node trades. */
+  async recover(): Promise<readonly Job[]> {
+    const { journal, execution } = this.#options;
+    const recovered: Job[] = [];
+    for (const job of await journal.jobs()) {
+      const { lease } = job.agreement;
+      if (job.phase === 'closed' && this.#env.clock.now() - job.phaseSinceMs > KEEP_CLOSED_MS) {
+        await journal.forget(lease);
+        continue;
+      }
+      this.#jobs.set(lease, job);
+      this.#sequences.set(lease, await journal.nextSequence(lease));
+      if (job.phase !== 'closed') recovered.push(job);
+    }
+    await execution.reconcile(recovered);
+    return recovered;
+  }
+
+  /** Lets the recovered jobs go on. Called when chain and mesh are there. */
+  async resume(recovered: readonly Job[]): Promise<void> {
+    for (const job of recovered) {
+      const { lease } = job.agreement;
+      const adopted = await this.#options.execution.canAdopt(job);
+      this.#options.tell({ type: 'job-recovered', lease, phase: job.phase, adopted });
+      if (job.phase !== 'accepted') this.#watch(job.agreement);
+      await this.dispatch(lease, { type: 'restarted', adopted });
+    }
+  }
+
+  /** Applies one input. Events in `told` are journaled in the same batch, before what the decision tells. */
+  dispatch(lease: Address, input: Input, told: readonly EventBody[] = []): Promise<void> {
+    return this.#enqueue(lease, async () => {
+      const job = this.#jobs.get(lease);
+      if (job === undefined || this.#closing.signal.aborted) return;
+      const decision = decide(job, input, this.#env.clock.now());
+      if (decision.job === job && decision.effects.length === 0) return;
+      await this.#carryOut(decision, told);
+      if (input.type === 'lease-funded' && decision.job.phase === 'queued') this.#watch(job.agreement);
+    });
+  }
+
+  /** Appends events of a running job (logs, usage, progress). */
+  async append(lease: Address, bodies: readonly EventBody[]): Promise<void> {
+    const job = this.#jobs.get(lease);
+    if (job === undefined || job.phase === 'closed') return;
+    await this.#options.journal.append(lease, this.#number(job, bodies));
+    this.#wake(lease);
+  }
+
+  /** Events with sequence ≥ `from`: those that are there, then each as it comes, until the job is closed. */
+  async *follow(lease: Address, from: number, signal: AbortSignal): AsyncGenerator<JournaledEvent> {
+    let next = from;
+    for (;;) {
+      const changed = this.#changed(lease, signal);
+      for await (const event of this.#options.journal.events(lease, next)) {
+        yield event;
+        next = event.sequence + 1;
+      }
+      const job = this.#jobs.get(lease);
+      if (signal.aborted || job === undefined || (job.phase === 'closed' && next >= this.nextSequence(lease))) {
+        changed.cancel();
+        return;
+      }
+      await changed.promise;
+    }
+  }
+
+  nextSequence(lease: Address): number {
+    return this.#sequences.get(lease) ?? 0;
+  }
+
+  /** Stops without deciding anything: the journal holds where to go on. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort(new MoltError('node/stopped', 'the node is closing'));
+    this.#ticker[Symbol.dispose]();
+    for (const lease of this.#listeners.keys()) this.#wake(lease);
+    await this.#options.execution[Symbol.asyncDispose]();
+    await Promise.allSettled(this.#queues.values());
+  }
+
+  #enqueue(lease: Address, task: () => Promise<void>): Promise<void> {
+    const previous = this.#queues.get(lease) ?? Promise.resolve();
+    const mine = previous.then(task, task);
+    const settled = mine.catch((error: unknown) => this.#trouble(`job ${lease}`, error));
+    this.#queues.set(lease, settled);
+    void settled.then(() => {
+      if (this.#queues.get(lease) === settled) this.#queues.delete(lease);
+    });
+    return mine;
+  }
+
+  async #carryOut(decision: Decision, told: readonly EventBody[]): Promise<void> {
+    const { job } = decision;
+    const { lease } = job.agreement;
+    const bodies = [...told, ...decision.effects.flatMap((effect) => tellOf(job, effect))];
+    await this.#options.journal.commit(job, this.#number(job, bodies));
+    this.#jobs.set(lease, job);
+    this.#wake(lease);
+    for (const effect of decision.effects) {
+      if (effect.type === 'tell-phase')
+        this.#options.tell({ type: 'job-phase', lease, phase: job.phase, attempt: job.attempt });
+      else if (effect.type === 'tell-failure')
+        this.#options.tell({ type: 'job-failed', lease, code: effect.failure.code, reason: effect.failure.message });
+      else if (effect.type === 'tell-closed') this.#options.tell({ type: 'lease-closed', lease });
+      else this.#start(job, effect);
+    }
+  }
+
+  #start(job: Job, effect: Effect): void {
+    const { lease } = job.agreement;
+    const name = `${lease} ${effect.type} ${job.attempt}`;
+    if (this.#busy.has(name)) return;
+    this.#busy.add(name);
+    void this.#perform(job, effect)
+      .catch((error: unknown) => this.#trouble(`${effect.type} of ${lease}`, error))
+      .finally(() => this.#busy.delete(name));
+  }
+
+  async #perform(job: Job, effect: Effect): Promise<void> {
+    const { execution, onRelease } = this.#options;
+    switch (effect.type) {
+      case 'await-lease':
+        return this.#awaitLease(job.agreement);
+      case 'fetch':
+      case 'prepare':
+      case 'start':
+      case 'adopt':
+      case 'collect':
+        return execution.perform(effect.type, job, this);
+      case 'stop':
+        return execution.stop(job);
+      case 'claim':
+        return this.#onChain(job, 'claim');
+      case 'settle-lapsed':
+        return this.#onChain(job, 'settle-lapsed');
+      case 'refund':
+        return this.#onChain(job, 'refund');
+      case 'release':
+        onRelease(job.agreement);
+        return execution.cleanUp(job);
+      default:
+        return undefined;
+    }
+  }
+
+  /** The three things a provider does on chain alone. A lease that is gone already is the end, not an error. */
+  async #onChain(job: Job, what: 'claim' | 'settle-lapsed' | 'refund'): Promise<void> {
+    const { chain, key, tell } = this.#options;
+    const { lease: address } = job.agreement;
+    const lease = await chain.lease(address);
+    if (lease === undefined) return this.dispatch(address, { type: 'lease-closed' });
+    if (what === 'refund') {
+      const { signature } = await chain.cancelByOperator(key, lease);
+      tell({ type: 'refunded', lease: address, transaction: signature });
+      return this.dispatch(address, { type: 'lease-closed' });
+    }
+    if (what === 'claim') {
+      if (lease.state === 'running') {
+        assert(job.outcome !== undefined, 'a claim follows a proof');
+        const resultDigest = Buffer.from(job.outcome.proofDigest, 'hex');
+        const { signature } = await chain.submitProof(
+          key,
+          address,
+          baseUnits(BigInt(job.outcome.claimed)),
+          resultDigest,
+        );
+        tell({ type: 'claimed', lease: address, transaction: signature });
+      }
+      return this.dispatch(address, { type: 'claim-confirmed' });
+    }
+    if (lease.proof === undefined || (await chain.chainTimeMs()) <= lease.proof.provenAtMs + lease.windowMs)
+      return undefined;
+    const { signature } = await chain.settleAfterWindow(key, lease);
+    tell({ type: 'settled-alone', lease: address, transaction: signature });
+    return this.dispatch(address, { type: 'lease-closed' });
+  }
+
+  /** Waits until a co-signed lease is on chain, or can no longer come. */
+  async #awaitLease(agreement: Agreement): Promise<void> {
+    const { chain } = this.#options;
+    const untilMs = agreement.openBeforeMs + OPEN_SLACK_MS;
+    const waiting = abortAt(this.#env, untilMs, this.#closing.signal);
+    try {
+      for await (const lease of chain.watchLease(agreement.lease, waiting)) {
+        if (lease === undefined) continue;
+        await chain.fundedLease(agreement.lease, termsOf(agreement));
+        return await this.dispatch(agreement.lease, { type: 'lease-funded' });
+      }
+    } catch (error) {
+      if (!waiting.aborted) throw error;
+    }
+    if (!this.#closing.signal.aborted) await this.dispatch(agreement.lease, { type: 'lease-missing' });
+  }
+
+  /** Tells the job when its lease leaves the chain, whoever closed it. */
+  #watch(agreement: Agreement): void {
+    const name = `${agreement.lease} watch`;
+    if (this.#busy.has(name)) return;
+    this.#busy.add(name);
+    const watch = async (): Promise<void> => {
+      for await (const lease of this.#options.chain.watchLease(agreement.lease, this.#closing.signal)) {
+        if (lease === undefined) return this.dispatch(agreement.lease, { type: 'lease-closed' });
+      }
+      return undefined;
+    };
+    void watch()
+      .catch((error: unknown) => this.#trouble(`watch of ${agreement.lease}`, error))
+      .finally(() => this.#busy.delete(name));
+  }
+
+  #number(job: Job, bodies: readonly EventBody[]): JournaledEvent[] {
+    return bodies.map((body) => {
+      const sequence = this.nextSequence(job.agreement.lease);
+      this.#sequences.set(job.agreement.lease, sequence + 1);
+      const bytes = WireEvent.encode({
+        ...body,
+        sequence: BigInt(sequence),
+        atMs: BigInt(this.#env.clock.now()),
+        attempt: job.attempt,
+      });
+      return { sequence, bytes };
+    });
+  }
+
+  #wake(lease: Address): void {
+    const listeners = this.#listeners.get(lease);
+    this.#listeners.delete(lease);
+    for (const listener of listeners ?? []) listener();
+  }
+
+  #changed(lease: Address, signal: AbortSignal): { promise: Promise<void>; cancel: () => void } {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const listeners = this.#listeners.get(lease) ?? new Set();
+    this.#listeners.set(lease, listeners.add(resolve));
+    signal.addEventListener('abort', () => resolve(), { once: true });
+    return { promise, cancel: () => listeners.delete(resolve) };
+  }
+
+  #trouble(what: string, error: unknown): void {
+    if (hasCode(error, 'node/stopped') || this.#closing.signal.aborted) return;
+    if (!(error instanceof MoltError)) {
+      this.#env.logger.log('error', 'defect while performing an effect', { what, error });
+      return;
+    }
+    this.#options.tell({ type: 'trouble', what, code: error.code, reason: error.message });
+  }
+}
+
+/** What an effect tells the follower of the job. */
+function tellOf(job: Job, effect: Effect): EventBody[] {
+  switch (effect.type) {
+    case 'tell-phase':
+      return [{ phase: { phase: job.phase, detail: '', bytesDone: 0n, bytesTotal: 0n } }];
+    case 'tell-failure':
+      return [{ failed: toRefusal(effect.failure) }];
+    case 'tell-closed':
+      return [
+        {
+          closed: {
+            state: job.failure === undefined ? 'settled' : 'cancelled',
+            paid: BigInt(job.outcome?.claimed ?? '0'),
+          },
+        },
+      ];
+    default:
+      return [];
+  }
+}
+
+export function termsOf(agreement: Agreement): LeaseTerms {
+  return {
+    budget: agreement.budget,
+    provider: agreement.provider,
+    operator: agreement.operator,
+    delegate: agreement.delegate,
+    termsDigest: new Uint8Array(Buffer.from(agreement.termsDigest, 'hex')),
+    amount: baseUnits(BigInt(agreement.amount)),
+    pricePerSecond: baseUnits(BigInt(agreement.pricePerSecond)),
+    reserve: baseUnits(BigInt(agreement.reserve)),
+    openBeforeMs: agreement.openBeforeMs,
+    finishByMs: agreement.finishByMs,
+    graceMs: agreement.graceMs,
+    windowMs: agreement.windowMs,
+  };
+}
+
+/** Aborts when the clock reaches `atMs`, unless the node closes first. */
+function abortAt(env: Env, atMs: number, closing: AbortSignal): AbortSignal {
+  const controller = new AbortController();
+  const abort = (): void => controller.abort(new MoltError('market/quote-expired', 'the lease was not opened in time'));
+  env.clock.sleep(Math.max(0, atMs - env.clock.now()), closing).then(abort, abort);
+  return controller.signal;
+}

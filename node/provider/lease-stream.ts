@@ -1,0 +1,313 @@
+/**
+ * The lease stream, provider's end: co-sign a lease, take the job, tell its events, co-sign the settlement.
+ *
+ * One kept stream per lease. Every request is checked against the peer that the transport authenticated: only the
+ * delegate that a quote was made for can accept it, and only that delegate can speak about its lease. A refusal is a
+ * typed answer; the stream stays open after it.
+ */
+import type { Chain } from '../../chain/index.ts';
+import { type Channel, type Network, fits } from '../../market/index.ts';
+import { type Address, decodeAddress, encodeAddress } from '../../protocol/address.ts';
+import type { KeyPair } from '../../protocol/ed25519.ts';
+import { verifySignature } from '../../protocol/ed25519.ts';
+import type { Env } from '../../protocol/env.ts';
+import { MoltError, hasCode } from '../../protocol/errors.ts';
+import { type JobSpec, decodeJobSpec, specDigest, termsDigest } from '../../protocol/job-spec.ts';
+import { LIMITS } from '../../protocol/limits.ts';
+import {
+  type Accept,
+  JobEvent as WireEvent,
+  type LeaseRequest,
+  LeaseResponse,
+  type SettleRequest,
+  type Submit,
+} from '../../protocol/molt.js';
+import { baseUnits, formatMolt } from '../../protocol/units.ts';
+import { STREAMS, decodeLeaseRequest, toRefusal } from '../../protocol/wire.ts';
+import type { Tell } from '../events.ts';
+import type { Execution } from './execution.ts';
+import type { Agreement, Job } from './job.ts';
+import { type Jobs, termsOf } from './jobs.ts';
+import type { Trade } from './trade.ts';
+
+export interface LeaseStreamOptions {
+  readonly key: KeyPair;
+  readonly provider: Address;
+  readonly chain: Chain;
+  readonly network: Network;
+  readonly jobs: Jobs;
+  readonly trade: Trade;
+  readonly execution: Execution;
+  readonly tell: Tell;
+  /** The lease is on chain: its stake is reserved there now. */
+  readonly onFunded: (lease: Address) => Promise<void>;
+}
+
+const HEARTBEAT_MS = 2_000;
+/** How long a lease that the buyer says is open may take to be seen on our side of the chain. */
+const FUNDED_PATIENCE_MS = 10_000;
+const FUNDED_POLL_MS = 100;
+
+export function serveLeases(env: Env, options: LeaseStreamOptions): Promise<AsyncDisposable> {
+  return options.network.handle(STREAMS.lease.protocol, STREAMS.lease, (channel) => serveOne(env, options, channel));
+}
+
+async function serveOne(env: Env, options: LeaseStreamOptions, channel: Channel): Promise<void> {
+  const ended = new AbortController();
+  const heartbeats: Disposable[] = [];
+  try {
+    for await (const frame of channel) {
+      try {
+        const request = decodeLeaseRequest(frame);
+        const follow = await answer(env, options, channel, request);
+        if (follow !== undefined) {
+          heartbeats.push(startHeartbeat(env, options, channel, follow.lease));
+          void tellEvents(options, channel, follow, ended.signal).catch(() =>
+            channel.abort(new MoltError('mesh/closed', 'the follower is gone')),
+          );
+        }
+      } catch (error) {
+        if (hasCode(error, 'mesh/closed')) return;
+        const refusal =
+          error instanceof MoltError
+            ? error
+            : new MoltError(
+                'runtime/engine-failed',
+                'the provider failed while it handled the request; try another provider',
+                {},
+                { cause: error },
+              );
+        if (!(error instanceof MoltError)) env.logger.log('error', 'a lease request failed unexpectedly', { error });
+        options.tell({ type: 'request-refused', from: channel.remote, code: refusal.code, reason: refusal.message });
+        await channel.send(LeaseResponse.encode({ refused: toRefusal(refusal) }));
+      }
+    }
+  } finally {
+    ended.abort();
+    for (const heartbeat of heartbeats) heartbeat[Symbol.dispose]();
+    await channel.close();
+  }
+}
+
+interface Follow {
+  readonly lease: Address;
+  readonly from: number;
+}
+
+async function answer(
+  env: Env,
+  options: LeaseStreamOptions,
+  channel: Channel,
+  request: LeaseRequest,
+): Promise<Follow | undefined> {
+  if (request.accept !== undefined) {
+    await channel.send(LeaseResponse.encode({ accepted: await accept(env, options, channel.remote, request.accept) }));
+    return undefined;
+  }
+  if (request.submit !== undefined) return submit(env, options, channel.remote, request.submit);
+  if (request.attach !== undefined) {
+    const job = ownJob(options, channel.remote, request.attach.lease);
+    return { lease: job.agreement.lease, from: Number(request.attach.fromSequence) };
+  }
+  if (request.settle !== undefined) {
+    await channel.send(LeaseResponse.encode({ settleSigned: await settle(options, channel.remote, request.settle) }));
+    return undefined;
+  }
+  if (request.cancel !== undefined) {
+    const job = ownJob(options, channel.remote, request.cancel.lease);
+    await options.jobs.dispatch(job.agreement.lease, { type: 'cancel' });
+    return undefined;
+  }
+  throw new MoltError('protocol/malformed', 'the request says nothing; send accept, submit, attach, settle or cancel');
+}
+
+/** Journals the agreement, then signs the one transaction that both sides derive from it. */
+async function accept(
+  env: Env,
+  options: LeaseStreamOptions,
+  buyer: Address,
+  request: Accept,
+): Promise<{ lease: Uint8Array; operatorSignature: Uint8Array }> {
+  const { chain, key, trade, jobs, tell } = options;
+  if (
+    request.quote.length !== 32 ||
+    request.specDigest.length !== 32 ||
+    request.budget.length !== 32 ||
+    request.blockhash.length !== 32
+  ) {
+    throw new MoltError(
+      'protocol/malformed',
+      'an acceptance names quote, spec digest, budget and blockhash with 32 bytes each',
+    );
+  }
+  const quote = trade.quote(Buffer.from(request.quote).toString('hex'));
+  if (quote === undefined)
+    throw new MoltError('market/quote-unknown', 'this quote is unknown here, expired or already accepted; bid again');
+  if (quote.buyer !== buyer) throw new MoltError('protocol/wrong-signer', 'this quote was made for another buyer');
+  const digest = termsDigest(quote.id, request.specDigest);
+  const budget = encodeAddress(request.budget);
+  const lease = chain.leaseAddress(budget, digest);
+  const { content } = quote;
+  const agreement: Agreement = {
+    lease,
+    quoteId: quote.id,
+    budget,
+    provider: options.provider,
+    operator: key.address,
+    delegate: buyer,
+    buyerAddresses: quote.bid.addresses,
+    specDigest: Buffer.from(request.specDigest).toString('hex'),
+    termsDigest: Buffer.from(digest).toString('hex'),
+    amount: content.amount.toString(),
+    pricePerSecond: content.pricePerSecond.toString(),
+    reserve: content.reserve.toString(),
+    openBeforeMs: content.openBeforeMs,
+    finishByMs: content.finishByMs,
+    graceMs: content.graceMs,
+    windowMs: content.windowMs,
+    need: quote.bid.need,
+    runtime: quote.bid.runtime,
+    durationSecondsMax: quote.bid.durationSecondsMax,
+  };
+  // Built before anything is kept, so that a blockhash that is not one costs nothing.
+  const draft = chain.draftOpenLease(termsOf(agreement), encodeAddress(request.blockhash));
+  if (!trade.takeOver(quote, lease))
+    throw new MoltError('market/quote-expired', 'the quote expired a moment ago; bid again');
+  await jobs.accept(agreement);
+  tell({ type: 'lease-accepted', lease, buyer });
+  return { lease: decodeAddress(lease), operatorSignature: key.sign(draft.message) };
+}
+
+/** Takes the job once its lease is seen funded. */
+async function submit(env: Env, options: LeaseStreamOptions, buyer: Address, request: Submit): Promise<Follow> {
+  const { jobs, execution } = options;
+  const job = ownJob(options, buyer, request.lease);
+  const { agreement } = job;
+  if (Buffer.from(specDigest(request.spec)).toString('hex') !== agreement.specDigest) {
+    throw new MoltError(
+      'job/spec-mismatch',
+      'the specification does not have the digest that the lease carries; send the one that was accepted',
+    );
+  }
+  await waitForLease(env, options, agreement);
+  await jobs.dispatch(agreement.lease, { type: 'lease-funded' });
+  await options.onFunded(agreement.lease);
+  let spec: JobSpec;
+  try {
+    spec = specWithin(agreement, request.spec);
+  } catch (error) {
+    if (!(error instanceof MoltError)) throw error;
+    // The lease is open, so the refusal is an event of the job: the money goes back at once.
+    const failure = { code: error.code, message: error.message };
+    await jobs.dispatch(agreement.lease, { type: 'failed', attempt: job.attempt, failure });
+    return { lease: agreement.lease, from: 0 };
+  }
+  execution.keepSecrets(agreement.lease, readSecrets(request));
+  const encoded = Buffer.from(request.spec).toString('base64');
+  await jobs.dispatch(agreement.lease, { type: 'spec', spec: encoded, hasSecrets: spec.secrets.length > 0 });
+  return { lease: agreement.lease, from: 0 };
+}
+
+/** The specification, if it asks for no more than was leased. Throws `job/impossible` and what `decodeJobSpec` throws. */
+function specWithin(agreement: Agreement, bytes: Uint8Array): JobSpec {
+  const spec = decodeJobSpec(bytes);
+  const shortfall = fits(spec.resources, agreement.need);
+  if (shortfall !== undefined)
+    throw new MoltError('job/impossible', `the lease does not cover this specification: ${shortfall.reason}`);
+  if (spec.runtime !== agreement.runtime || spec.maxDurationSeconds > agreement.durationSecondsMax) {
+    throw new MoltError(
+      'job/impossible',
+      `the lease is for the ${agreement.runtime} runtime and ${agreement.durationSecondsMax} s, the specification asks for ${spec.runtime} and ${spec.maxDurationSeconds} s`,
+    );
+  }
+  return spec;
+}
+
+function readSecrets(request: Submit): Record<string, Uint8Array> {
+  if (
+    request.secrets.length > LIMITS.secrets ||
+    request.secrets.some((secret) => secret.value.length > LIMITS.secretBytes)
+  ) {
+    throw new MoltError(
+      'protocol/oversize',
+      `at most ${LIMITS.secrets} secrets of ${LIMITS.secretBytes} bytes are taken`,
+    );
+  }
+  return Object.fromEntries(request.secrets.map((secret) => [secret.name, secret.value]));
+}
+
+async function waitForLease(env: Env, options: LeaseStreamOptions, agreement: Agreement): Promise<void> {
+  const untilMs = env.clock.monotonic() + FUNDED_PATIENCE_MS;
+  for (;;) {
+    try {
+      await options.chain.fundedLease(agreement.lease, termsOf(agreement));
+      return;
+    } catch (error) {
+      if (!hasCode(error, 'chain/account-missing') || env.clock.monotonic() > untilMs) throw error;
+      await env.clock.sleep(FUNDED_POLL_MS);
+    }
+  }
+}
+
+/** Signs the settlement when it pays at least what the proof claims. */
+async function settle(
+  options: LeaseStreamOptions,
+  buyer: Address,
+  request: SettleRequest,
+): Promise<{ operatorSignature: Uint8Array }> {
+  const job = ownJob(options, buyer, request.lease);
+  const { outcome, agreement } = job;
+  if (outcome === undefined)
+    throw new MoltError('proof/wrong-binding', 'there is no proof yet; wait for it, or cancel the job');
+  const amount = baseUnits(request.amount);
+  if (amount < BigInt(outcome.claimed)) {
+    throw new MoltError(
+      'proof/wrong-metering',
+      `the proof claims ${formatMolt(BigInt(outcome.claimed))}, the settlement pays ${formatMolt(amount)}`,
+    );
+  }
+  if (request.blockhash.length !== 32) throw new MoltError('protocol/malformed', 'a blockhash has 32 bytes');
+  const lease = await options.chain.lease(agreement.lease);
+  if (lease === undefined) throw new MoltError('job/unknown', 'the lease is closed already; nothing is left to settle');
+  const draft = options.chain.draftSettle(
+    lease,
+    amount,
+    Buffer.from(outcome.proofDigest, 'hex'),
+    encodeAddress(request.blockhash),
+  );
+  if (!verifySignature(draft.message, request.delegateSignature, decodeAddress(buyer))) {
+    throw new MoltError(
+      'chain/transaction-mismatch',
+      'the signature is not over the settlement that we derive from the lease; build it from amount, proof digest and blockhash',
+    );
+  }
+  return { operatorSignature: options.key.sign(draft.message) };
+}
+
+/** The job of this lease, if this peer is its buyer. The answer is the same for a stranger's lease and for none. */
+function ownJob(options: LeaseStreamOptions, buyer: Address, lease: Uint8Array): Job {
+  if (lease.length !== 32) throw new MoltError('protocol/malformed', 'a lease is named by 32 bytes');
+  const job = options.jobs.get(encodeAddress(lease));
+  if (job === undefined || job.agreement.delegate !== buyer)
+    throw new MoltError('job/unknown', 'no such lease of yours is known here');
+  return job;
+}
+
+async function tellEvents(
+  options: LeaseStreamOptions,
+  channel: Channel,
+  follow: Follow,
+  signal: AbortSignal,
+): Promise<void> {
+  for await (const event of options.jobs.follow(follow.lease, follow.from, signal)) {
+    await channel.send(LeaseResponse.encode({ event: WireEvent.decode(event.bytes) }), signal);
+  }
+}
+
+/** Lets the buyer tell a quiet job from a dead provider. */
+function startHeartbeat(env: Env, options: LeaseStreamOptions, channel: Channel, lease: Address): Disposable {
+  return env.clock.every(HEARTBEAT_MS, async () => {
+    const nextSequence = BigInt(options.jobs.nextSequence(lease));
+    await channel.send(LeaseResponse.encode({ heartbeat: { nextSequence } })).catch(() => undefined);
+  });
+}

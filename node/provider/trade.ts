@@ -1,0 +1,329 @@
+/**
+ * The provider's side of the market: says what is free, answers bids with firm quotes, and holds capacity for each.
+ *
+ * Contract: a quote is sent only after its capacity and stake are set aside, and they stay so until the quote expires,
+ * the buyer lets go (closes the stream the quote came on), or a lease takes them over. So nothing is sold twice, and a
+ * silent buyer blocks nothing for longer than one quote lives.
+ */
+import {
+  type Admission,
+  type PricePolicy,
+  type ProviderFacts,
+  answerBid,
+  isAsked,
+  nextSequence,
+  OFFER_REPEAT_MS,
+} from '../../market/index.ts';
+import type { Network, PubSub } from '../../market/ports.ts';
+import type { Address } from '../../protocol/address.ts';
+import type { Verified } from '../../protocol/brands.ts';
+import type { KeyPair } from '../../protocol/ed25519.ts';
+import type { Env } from '../../protocol/env.ts';
+import { type Envelope, sealEnvelope } from '../../protocol/envelope.ts';
+import { ACCEPT, MoltError, type Verdict } from '../../protocol/errors.ts';
+import { warmPrefix } from '../../protocol/job-spec.ts';
+import { LIMITS } from '../../protocol/limits.ts';
+import {
+  type Bid,
+  type Message,
+  type Quote,
+  RESOURCE_CLASSES,
+  type Resources,
+  type RuntimeKind,
+  encodeOffer,
+  encodeQuote,
+  resourceClassOf,
+} from '../../protocol/messages.ts';
+import { BidAnswer } from '../../protocol/molt.js';
+import { baseUnits } from '../../protocol/units.ts';
+import { STREAMS, bidsTopic, offersTopic, toRefusal } from '../../protocol/wire.ts';
+import {
+  type Capacity,
+  createCapacity,
+  freeResources,
+  keep,
+  promisedStake,
+  release,
+  reserve,
+  utilisation,
+} from '../capacity.ts';
+import type { Tell } from '../events.ts';
+import type { Journal } from '../journal.ts';
+
+/** A quote that was sent and can still be accepted. */
+export interface OpenQuote {
+  readonly id: string;
+  readonly buyer: Address;
+  readonly content: Quote;
+  readonly bid: Bid;
+  readonly expiresMs: number;
+}
+
+export interface TradeOptions {
+  readonly key: KeyPair;
+  readonly networkId: Address;
+  readonly pubsub: PubSub;
+  readonly network: Network;
+  readonly admission: Admission;
+  readonly journal: Journal;
+  readonly total: Resources;
+  readonly policy: PricePolicy;
+  readonly region: string;
+  readonly runtimes: () => readonly RuntimeKind[];
+  readonly speed: () => { readonly score: number; readonly measuredMs: number };
+  readonly warm: () => readonly string[];
+  /** What the chain says of this provider, kept fresh by the caller. */
+  readonly facts: () => Omit<ProviderFacts, 'runtimes' | 'region' | 'draining'>;
+  readonly chainNowMs: () => number;
+  /** Every offer of our own: gossip does not hand it back to us, but peers pull it from our book. */
+  readonly onOffer: (bytes: Uint8Array) => void;
+  readonly tell: Tell;
+}
+
+const QUOTES_OPEN_MAX = 256;
+/** Offers follow changes of capacity, but not faster than admission elsewhere allows an origin. */
+const OFFER_MIN_GAP_MS = 5_000;
+
+export class Trade implements AsyncDisposable {
+  readonly #env: Env;
+  readonly #options: TradeOptions;
+  readonly #quotes = new Map<string, OpenQuote>();
+  readonly #opened = new AsyncDisposableStack();
+  #capacity: Capacity;
+  #sequence = 0;
+  #lastOfferMs = -Infinity;
+  #offerDue: AbortController | undefined;
+  #draining = false;
+  #closed = false;
+
+  constructor(env: Env, options: TradeOptions) {
+    this.#env = env;
+    this.#options = options;
+    this.#capacity = createCapacity(options.total);
+  }
+
+  /** Starts to listen and to offer. Capacity of recovered jobs must have been taken before. */
+  async open(): Promise<void> {
+    const { pubsub, networkId, journal } = this.#options;
+    this.#sequence = await journal.counter('sequence');
+    for (const resourceClass of this.#classes()) {
+      const topic = bidsTopic(networkId, resourceClass);
+      this.#opened.use(await pubsub.subscribe(topic, (bytes, from) => this.#hear(bytes, from)));
+    }
+    this.#opened.use(this.#env.clock.every(OFFER_REPEAT_MS, () => this.publishOffer()));
+    await this.publishOffer();
+  }
+
+  free(): Resources {
+    return freeResources(this.#capacity, this.#env.clock.now());
+  }
+
+  quote(id: string): OpenQuote | undefined {
+    const found = this.#quotes.get(id);
+    return found === undefined || found.expiresMs <= this.#env.clock.now() ? undefined : found;
+  }
+
+  /** The quote becomes a lease: its capacity stays until `endLease`. False when the hold is gone. */
+  takeOver(quote: OpenQuote, lease: Address): boolean {
+    const kept = keep(this.#capacity, quote.id, { id: lease, expiresMs: undefined }, this.#env.clock.now());
+    if (kept === undefined) return false;
+    this.#capacity = kept;
+    this.#quotes.delete(quote.id);
+    return true;
+  }
+
+  /** Takes capacity for a lease that the journal remembers. Never refuses: it is running already. */
+  restoreLease(lease: Address, need: Resources, stake: bigint): void {
+    const reservations = new Map(this.#capacity.reservations).set(lease, { need, stake, expiresMs: undefined });
+    this.#capacity = { total: this.#capacity.total, reservations };
+  }
+
+  /** The chain has set the stake aside: it is no longer merely promised. */
+  stakeReserved(lease: Address): void {
+    const found = this.#capacity.reservations.get(lease);
+    if (found !== undefined) this.restoreLease(lease, found.need, 0n);
+  }
+
+  endLease(lease: Address): void {
+    this.#capacity = release(this.#capacity, lease);
+    this.#offerSoon();
+  }
+
+  /** Finishes what runs and takes nothing new. */
+  drain(): void {
+    this.#draining = true;
+  }
+
+  async publishOffer(): Promise<void> {
+    if (this.#closed) return;
+    this.#lastOfferMs = this.#env.clock.monotonic();
+    await this.#publish(false);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed = true;
+    this.#offerDue?.abort();
+    await this.#opened.disposeAsync();
+    await this.#publish(true).catch(() => undefined);
+  }
+
+  #classes(): readonly (typeof RESOURCE_CLASSES)[number][] {
+    return [resourceClassOf(this.#options.total)];
+  }
+
+  async #publish(revoked: boolean): Promise<void> {
+    const { key, networkId, pubsub, policy, network, tell } = this.#options;
+    const facts = this.#options.facts();
+    const speed = this.#options.speed();
+    const body = encodeOffer({
+      provider: facts.address,
+      free: this.free(),
+      runtimes: this.#options.runtimes(),
+      prices: policy.prices,
+      speed: speed.score,
+      speedMeasuredMs: speed.measuredMs,
+      region: this.#options.region,
+      durationSecondsMax: policy.durationSecondsMax,
+      warm: this.#options.warm().map(warmPrefix).slice(0, LIMITS.warmPerOffer),
+      addresses: network.addresses.slice(0, 2),
+      revoked,
+    });
+    const envelope = sealEnvelope(key, 'offer', await this.#header(LIMITS.offerLifetimeMs), body);
+    for (const resourceClass of this.#classes())
+      await pubsub.publish(offersTopic(networkId, resourceClass), envelope.bytes);
+    this.#options.onOffer(envelope.bytes);
+    tell({ type: 'offer-published', sequence: envelope.sequence, revoked });
+  }
+
+  /** Write ahead, then sign: a crash must not make us sign the same sequence twice. */
+  async #header(
+    lifetimeMs: number,
+  ): Promise<{ network: Address; sequence: number; issuedMs: number; expiresMs: number }> {
+    const nowMs = this.#env.clock.now();
+    this.#sequence = nextSequence(this.#sequence, nowMs);
+    const sequence = this.#sequence;
+    await this.#options.journal.setCounter('sequence', sequence);
+    return { network: this.#options.networkId, sequence, issuedMs: nowMs, expiresMs: nowMs + lifetimeMs };
+  }
+
+  #hear(bytes: Uint8Array, from: Address): Verdict {
+    const { verdict, message } = this.#options.admission.bid(bytes, from, this.#env.clock.now());
+    if (message === undefined) {
+      this.#options.tell({ type: 'bid-refused', code: verdict.code, reason: verdict.reason });
+      return verdict;
+    }
+    if (isAsked(message, this.#options.facts().address)) {
+      void this.#answer(message).catch((error: unknown) => {
+        const code = error instanceof MoltError ? error.code : 'mesh/unreachable';
+        this.#options.tell({ type: 'bid-declined', bid: message.id, code, reason: (error as Error).message });
+      });
+    }
+    return ACCEPT;
+  }
+
+  async #answer(bid: Verified<Message<Bid>>): Promise<void> {
+    const { tell, network, speed } = this.#options;
+    const nowMs = this.#env.clock.now();
+    const facts = this.#options.facts();
+    const freeStake = facts.freeStake - promisedStake(this.#capacity, nowMs);
+    const answer = answerBid({
+      bid,
+      policy: this.#options.policy,
+      provider: {
+        ...facts,
+        freeStake: baseUnits(freeStake > 0n ? freeStake : 0n),
+        runtimes: this.#options.runtimes(),
+        region: this.#options.region,
+        draining: this.#draining || this.#closed || this.#quotes.size >= QUOTES_OPEN_MAX,
+      },
+      free: this.free(),
+      utilisation: utilisation(this.#capacity, nowMs),
+      speed: speed().score,
+      warm: this.#options.warm().map(warmPrefix).includes(bid.content.warm),
+      nowMs,
+      chainNowMs: this.#options.chainNowMs(),
+    });
+    if ('declined' in answer) {
+      const { code, message } = answer.declined;
+      tell({ type: 'bid-declined', bid: bid.id, code, reason: message });
+      const channel = await network.open(bid.signer, STREAMS.quote.protocol, { addresses: bid.content.addresses });
+      await channel.send(BidAnswer.encode({ bid: Buffer.from(bid.id, 'hex'), declined: toRefusal({ code, message }) }));
+      await channel.close();
+      return;
+    }
+    await this.#sendQuote(bid, answer.quote);
+  }
+
+  /** Holds first, then sends, then waits for the buyer to accept, to let go, or for the time to run out. */
+  async #sendQuote(bid: Verified<Message<Bid>>, content: Quote): Promise<void> {
+    const { key, network, tell } = this.#options;
+    // Held under the bid's name until the quote has one: signing needs the journal, and nothing may slip in between.
+    const holdUntilMs = this.#env.clock.now() + LIMITS.quoteLifetimeMs;
+    this.#capacity = reserve(
+      this.#capacity,
+      bid.id,
+      { need: bid.content.need, stake: content.reserve, expiresMs: holdUntilMs },
+      this.#env.clock.now(),
+    );
+    let envelope: Envelope;
+    try {
+      envelope = sealEnvelope(key, 'quote', await this.#header(LIMITS.quoteLifetimeMs), encodeQuote(content));
+    } catch (error) {
+      this.#capacity = release(this.#capacity, bid.id);
+      throw error;
+    }
+    const quote: OpenQuote = {
+      id: envelope.id,
+      buyer: bid.signer,
+      content,
+      bid: bid.content,
+      expiresMs: envelope.expiresMs,
+    };
+    this.#capacity =
+      keep(this.#capacity, bid.id, { id: quote.id, expiresMs: quote.expiresMs }, this.#env.clock.now()) ??
+      this.#capacity;
+    this.#quotes.set(quote.id, quote);
+    tell({ type: 'quoted', bid: bid.id, quote: quote.id, pricePerSecond: content.pricePerSecond });
+    this.#offerSoon();
+    const expiry = AbortSignal.timeout(LIMITS.quoteLifetimeMs);
+    try {
+      const channel = await network.open(bid.signer, STREAMS.quote.protocol, {
+        addresses: bid.content.addresses,
+        signal: expiry,
+      });
+      await channel.send(BidAnswer.encode({ bid: Buffer.from(bid.id, 'hex'), quote: envelope.bytes }));
+      expiry.addEventListener(
+        'abort',
+        () => channel.abort(new MoltError('market/quote-expired', 'the quote expired')),
+        { once: true },
+      );
+      // The buyer says nothing more here; the end of the stream is the word.
+      for await (const _frame of channel) break;
+      await channel.close();
+    } finally {
+      this.#letGo(quote, expiry.aborted ? 'expired' : 'let-go');
+    }
+  }
+
+  #letGo(quote: OpenQuote, reason: 'expired' | 'let-go'): void {
+    if (!this.#quotes.delete(quote.id)) return;
+    this.#capacity = release(this.#capacity, quote.id);
+    this.#options.tell({ type: 'hold-released', quote: quote.id, reason });
+    this.#offerSoon();
+  }
+
+  /** Capacity changed: tell the market, at most once in a while. */
+  #offerSoon(): void {
+    if (this.#offerDue !== undefined || this.#closed) return;
+    const waiting = new AbortController();
+    this.#offerDue = waiting;
+    const waitMs = Math.max(250, this.#lastOfferMs + OFFER_MIN_GAP_MS - this.#env.clock.monotonic());
+    this.#env.clock
+      .sleep(waitMs, waiting.signal)
+      .then(() => {
+        this.#offerDue = undefined;
+        return this.publishOffer();
+      })
+      .catch(() => undefined);
+  }
+}

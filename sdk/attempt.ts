@@ -1,0 +1,448 @@
+/**
+ * One attempt of a job with one provider: open the lease, follow the run, verify the proof, take the outputs, settle.
+ *
+ * Order of trust: the spec leaves only after the lease is on chain; nothing is paid before the proof is verified and the
+ * outputs are here. An attempt that fails says whose fault it was by its error code, and leaves its lease either closed
+ * or in the care of `reclaim`, which expires it after its deadline.
+ */
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { mkdir, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+
+import { type Proof, type Transcript, createTranscript, verifyProof } from '../attestation/index.ts';
+import type { LeaseAccount, LeaseTerms } from '../chain/index.ts';
+import type { RankedQuote } from '../market/index.ts';
+import { type Address, decodeAddress } from '../protocol/address.ts';
+import type { VerifiedProof } from '../protocol/brands.ts';
+import { MoltError, hasCode } from '../protocol/errors.ts';
+import { type JobSpec, termsDigest } from '../protocol/job-spec.ts';
+import { LIMITS } from '../protocol/limits.ts';
+import type { JobEvent as WireJobEvent } from '../protocol/molt.js';
+import { baseUnits } from '../protocol/units.ts';
+import { fromRefusal } from '../protocol/wire.ts';
+import type { Buyer } from './buyer.ts';
+import { LeaseClient } from './lease-client.ts';
+import type { RunOptions } from './options.ts';
+import type { JobEvent, JobOutput, JobResult } from './progress.ts';
+
+export interface AttemptRequest {
+  readonly spec: JobSpec;
+  readonly specBytes: Uint8Array;
+  readonly specDigest: Uint8Array;
+  readonly quote: RankedQuote['quote'];
+  readonly options: RunOptions;
+  readonly attempt: number;
+  readonly tell: (event: JobEvent) => void;
+  readonly signal: AbortSignal;
+}
+
+/** The last bytes of each stream that the result carries. */
+const TAIL_BYTES = 64 * 1024;
+/** How long a provider that failed is given to put the money back itself. */
+const REFUND_WAIT_MS = 5_000;
+/** How long a cancelled job may take to stop, prove and settle. */
+const CANCEL_WAIT_MS = 15_000;
+
+interface Opened {
+  readonly terms: LeaseTerms;
+  readonly lease: Address;
+  readonly transaction: string;
+}
+
+/** Runs the job once. Throws `job/…`, `proof/…`, `mesh/…`, `market/…`, `chain/…`. */
+export async function attemptJob(buyer: Buyer, request: AttemptRequest): Promise<JobResult> {
+  const { quote, tell } = request;
+  const node = quote.signer;
+  const addresses = buyer.feed.book.get(node)?.content.addresses ?? [];
+  const { reconnectMs } = request.options;
+  await using client = new LeaseClient(buyer, {
+    node,
+    addresses,
+    tell,
+    ...(reconnectMs === undefined ? {} : { reconnectMs }),
+  });
+  const opened = await openLease(buyer, client, request);
+  using _grant = buyer.grant(node, [
+    ...request.spec.inputs.map((input) => input.cid),
+    ...(request.spec.runtime === 'wasm' ? [request.spec.image] : []),
+  ]);
+  try {
+    await client.submit(opened.lease, {
+      spec: request.specBytes,
+      transaction: new Uint8Array(),
+      secrets: secretsOf(request),
+    });
+    return await follow(buyer, client, request, opened);
+  } catch (error) {
+    await afterFailure(buyer, request, opened, error);
+    throw error;
+  }
+}
+
+function secretsOf(request: AttemptRequest): { name: string; value: Uint8Array }[] {
+  return request.spec.secrets.map((name) => {
+    const value = request.options.secrets?.[name];
+    if (value === undefined)
+      throw new MoltError(
+        'protocol/invalid-spec',
+        `the specification names a secret "${name}", its value is not given; pass it in options.secrets`,
+      );
+    return { name, value: new Uint8Array(Buffer.from(value)) };
+  });
+}
+
+async function openLease(buyer: Buyer, client: LeaseClient, request: AttemptRequest): Promise<Opened> {
+  const { chain, key } = buyer;
+  const { quote, tell } = request;
+  const { content } = quote;
+  const startedMs = buyer.env.clock.monotonic();
+  const terms: LeaseTerms = {
+    budget: buyer.budgetAddress,
+    provider: content.provider,
+    operator: quote.signer,
+    delegate: key.address,
+    termsDigest: termsDigest(quote.id, request.specDigest),
+    amount: content.amount,
+    pricePerSecond: content.pricePerSecond,
+    reserve: content.reserve,
+    openBeforeMs: content.openBeforeMs,
+    finishByMs: content.finishByMs,
+    graceMs: content.graceMs,
+    windowMs: content.windowMs,
+  };
+  const lease = chain.leaseAddress(terms.budget, terms.termsDigest);
+  const blockhash = await chain.recentBlockhash();
+  const draft = chain.draftOpenLease(terms, blockhash);
+  const operatorSignature = await client.accept({
+    quote: Buffer.from(quote.id, 'hex'),
+    specDigest: request.specDigest,
+    budget: decodeAddress(terms.budget),
+    blockhash: decodeAddress(blockhash as Address),
+  });
+  tell({ type: 'accepted', provider: content.provider, node: quote.signer, pricePerSecond: content.pricePerSecond });
+  const signatures = new Map([
+    [key.address, key.sign(draft.message)],
+    [quote.signer, operatorSignature],
+  ]);
+  const { signature } = await chain.submit(draft, signatures);
+  tell({
+    type: 'lease-opened',
+    lease,
+    transaction: signature,
+    locked: terms.amount,
+    afterMs: buyer.env.clock.monotonic() - startedMs,
+  });
+  return { terms, lease, transaction: signature };
+}
+
+/** Follows the run to its proof; turns an abort into a cancelled job that is settled for what ran. */
+async function follow(buyer: Buyer, client: LeaseClient, request: AttemptRequest, opened: Opened): Promise<JobResult> {
+  const record = new RunRecord(buyer, request, opened);
+  const overdue = new AbortController();
+  const cancelling = new AbortController();
+  const onAbort = (): void => {
+    void client.cancel().catch((error: unknown) => overdue.abort(error));
+    buyer.env.clock.sleep(CANCEL_WAIT_MS, cancelling.signal).then(
+      () => overdue.abort(new MoltError('job/provider-lost', 'the provider did not end the cancelled job in time')),
+      () => undefined,
+    );
+  };
+  if (request.signal.aborted) onAbort();
+  else request.signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    for await (const event of client.events(AbortSignal.any([buyer.closing, overdue.signal]))) {
+      record.take(event);
+      if (event.failed !== undefined) throw fromRefusal(event.failed);
+      if (event.proof !== undefined)
+        return await conclude(buyer, client, { request, opened, record, proof: event.proof });
+      if (event.closed !== undefined)
+        throw new MoltError(
+          'job/provider-lost',
+          `the provider closed the lease as ${event.closed.state} without a proof`,
+        );
+    }
+    throw new MoltError('job/provider-lost', 'the events of the job ended without a proof');
+  } finally {
+    request.signal.removeEventListener('abort', onAbort);
+    cancelling.abort(new MoltError('node/stopped', 'no longer waiting'));
+  }
+}
+
+interface Concluding {
+  readonly request: AttemptRequest;
+  readonly opened: Opened;
+  readonly record: RunRecord;
+  readonly proof: NonNullable<WireJobEvent['proof']>;
+}
+
+/** Proof, outputs, payment, in this order. */
+async function conclude(buyer: Buyer, client: LeaseClient, concluding: Concluding): Promise<JobResult> {
+  const { request, opened, record } = concluding;
+  const { spec, quote, tell } = request;
+  const proof = verifyProof(concluding.proof.envelope, {
+    expected: {
+      network: buyer.chain.network,
+      lease: opened.lease,
+      termsDigest: Buffer.from(opened.terms.termsDigest).toString('hex'),
+      specDigest: Buffer.from(request.specDigest).toString('hex'),
+      operator: quote.signer,
+      image: spec.image,
+      inputs: spec.inputs,
+      locked: opened.terms.amount,
+      pricePerSecond: opened.terms.pricePerSecond,
+      budget: opened.terms.budget,
+      buyer: buyer.key.address,
+      provider: quote.content.provider,
+      transcript: record.transcript.finish(),
+    },
+    commit: concluding.proof.commit,
+    commitSignature: concluding.proof.commitSignature,
+  });
+  const proofDigest = proof.digest;
+  tell({
+    type: 'proof-verified',
+    proofDigest,
+    billedMs: proof.billedMs,
+    cost: proof.claimed,
+  });
+  const outputs = await takeOutputs(buyer, request, proof);
+  tell({
+    type: 'outputs',
+    count: outputs.length,
+    sizeBytes: outputs.reduce((sum, output) => sum + output.sizeBytes, 0),
+  });
+  const settled = await settle(buyer, client, opened, proof);
+  const cost = settled.paid;
+  tell({
+    type: 'settled',
+    lease: opened.lease,
+    transaction: settled.transaction,
+    paid: cost,
+    refunded: baseUnits(opened.terms.amount - cost),
+  });
+  const lamports = await feesOf(buyer, [opened.transaction, settled.transaction]);
+  const { exit, billedMs } = proof;
+  return {
+    exitCode: exit.exitCode,
+    reason: exit.reason,
+    provider: quote.content.provider,
+    node: quote.signer,
+    lease: opened.lease,
+    outputs,
+    stdout: record.tails.stdout.text(),
+    stderr: record.tails.stderr.text(),
+    billedMs,
+    cost,
+    locked: opened.terms.amount,
+    lamports,
+    openTransaction: opened.transaction,
+    settleTransaction: settled.transaction,
+    proof: concluding.proof.envelope,
+    proofDigest,
+    attempts: request.attempt,
+  };
+}
+
+async function takeOutputs(buyer: Buyer, request: AttemptRequest, proof: VerifiedProof<Proof>): Promise<JobOutput[]> {
+  const { outputDirectory } = request.options;
+  const outputs: JobOutput[] = [];
+  for (const { name, cid, sha256, sizeBytes } of proof.outputs) {
+    if (outputDirectory === undefined) {
+      outputs.push({ name, cid, sha256, sizeBytes });
+      continue;
+    }
+    const { mesh, artifacts } = buyer;
+    const limit = request.spec.resources.diskBytes + LIMITS.artifactBlockBytes;
+    await artifacts.fetch(mesh, request.quote.signer, cid, { maxBytes: limit, signal: buyer.closing });
+    const path = join(outputDirectory, name);
+    await mkdir(dirname(path), { recursive: true });
+    await rm(path, { recursive: true, force: true });
+    await artifacts.export(cid, path, { maxBytes: limit, maxEntries: 10_000 });
+    outputs.push({ name, cid, sha256, sizeBytes, path });
+  }
+  for (const output of outputs) await assertContent(output);
+  return outputs;
+}
+
+/** The proof names a file by CID and by SHA-256; both must be of the same bytes. A folder has only the CID. */
+async function assertContent(output: JobOutput): Promise<void> {
+  if (output.path === undefined) return;
+  const hash = createHash('sha256');
+  try {
+    for await (const chunk of createReadStream(output.path)) hash.update(chunk as Uint8Array);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EISDIR') return;
+    throw error;
+  }
+  if (hash.digest('hex') !== output.sha256) {
+    throw new MoltError(
+      'proof/wrong-binding',
+      `the proof gives output ${output.name} another SHA-256 than its content has; the lease is not settled`,
+    );
+  }
+}
+
+/** Together with the provider for exactly what is claimed; alone when the provider is gone and has claimed on chain. */
+async function settle(
+  buyer: Buyer,
+  client: LeaseClient,
+  opened: Opened,
+  proof: VerifiedProof<Proof>,
+): Promise<{ transaction: string; paid: ReturnType<typeof baseUnits> }> {
+  const { chain, key } = buyer;
+  const amount = proof.claimed;
+  const lease = await chain.lease(opened.lease);
+  if (lease === undefined) return closedAlready(buyer, opened);
+  try {
+    const blockhash = await chain.recentBlockhash();
+    const draft = chain.draftSettle(lease, amount, Buffer.from(proof.digest, 'hex'), blockhash);
+    const mine = key.sign(draft.message);
+    const theirs = await client.settle({
+      amount,
+      blockhash: decodeAddress(blockhash as Address),
+      delegateSignature: mine,
+    });
+    const { signature } = await chain.submit(
+      draft,
+      new Map([
+        [key.address, mine],
+        [lease.operator, theirs],
+      ]),
+    );
+    return { transaction: signature, paid: amount };
+  } catch (error) {
+    if (!(error instanceof MoltError)) throw error;
+    return settleAlone(buyer, opened, amount, error);
+  }
+}
+
+/** The provider did not co-sign: if it has claimed on chain meanwhile, the claim can be paid without it. */
+async function settleAlone(
+  buyer: Buyer,
+  opened: Opened,
+  amount: bigint,
+  cause: MoltError,
+): Promise<{ transaction: string; paid: ReturnType<typeof baseUnits> }> {
+  const { chain, key } = buyer;
+  const lease = await chain.lease(opened.lease);
+  if (lease === undefined) return closedAlready(buyer, opened);
+  if (lease.proof === undefined || lease.proof.claimed !== amount) throw cause;
+  const { signature } = await chain.settleAlone(key, lease, lease.proof.claimed, lease.proof.resultDigest);
+  return { transaction: signature, paid: lease.proof.claimed };
+}
+
+async function closedAlready(
+  buyer: Buyer,
+  opened: Opened,
+): Promise<{ transaction: string; paid: ReturnType<typeof baseUnits> }> {
+  const ending = await buyer.chain.leaseEnding(opened.lease);
+  if (ending === undefined)
+    throw new MoltError(
+      'chain/account-missing',
+      `the lease ${opened.lease} is gone and its end is not in the history of this endpoint`,
+    );
+  return { transaction: ending.signature, paid: ending.paid };
+}
+
+/** Sees to it that the money of a failed attempt comes back: now if the provider gives it back, else after the deadline. */
+async function afterFailure(buyer: Buyer, request: AttemptRequest, opened: Opened, error: unknown): Promise<void> {
+  const gone =
+    hasCode(error, 'job/provider-lost', 'job/unknown') ||
+    (error instanceof MoltError && error.code.startsWith('mesh/'));
+  const lease = gone
+    ? await buyer.chain.lease(opened.lease).catch(() => undefined)
+    : await waitUntilClosed(buyer, opened.lease);
+  if (lease === undefined) return;
+  if (request.signal.aborted && !hasCode(error, 'proof/bad-signature', 'proof/wrong-binding', 'proof/wrong-metering')) {
+    await buyer.chain.cancelByDelegate(buyer.key, lease).catch(() => undefined);
+  }
+}
+
+async function waitUntilClosed(buyer: Buyer, lease: Address): Promise<LeaseAccount | undefined> {
+  const waiting = new AbortController();
+  buyer.env.clock.sleep(REFUND_WAIT_MS, waiting.signal).then(
+    () => waiting.abort(),
+    () => undefined,
+  );
+  let last: LeaseAccount | undefined;
+  try {
+    for await (const account of buyer.chain.watchLease(lease, AbortSignal.any([waiting.signal, buyer.closing]))) {
+      last = account;
+      if (account === undefined) break;
+    }
+  } catch {
+    // The endpoint is away; the lease is reclaimed after its deadline.
+  } finally {
+    waiting.abort();
+  }
+  return last;
+}
+
+async function feesOf(buyer: Buyer, transactions: readonly string[]): Promise<bigint> {
+  let sum = 0n;
+  for (const transaction of transactions) sum += (await buyer.chain.transactionCost(transaction))?.feeLamports ?? 0n;
+  return sum;
+}
+
+/** What the buyer heard of the run: the tails for the result, and its own transcript to hold the proof against. */
+class RunRecord {
+  readonly tails = { stdout: new Tail(), stderr: new Tail() };
+  readonly #subject: { readonly network: Address; readonly lease: Address; readonly specDigest: string };
+  readonly #tell: (event: JobEvent) => void;
+  #attempt = 1;
+  transcript: Transcript;
+
+  constructor(buyer: Buyer, request: AttemptRequest, opened: Opened) {
+    this.#subject = {
+      network: buyer.chain.network,
+      lease: opened.lease,
+      specDigest: Buffer.from(request.specDigest).toString('hex'),
+    };
+    this.#tell = request.tell;
+    this.transcript = createTranscript({ ...this.#subject, attempt: this.#attempt });
+  }
+
+  take(event: WireJobEvent): void {
+    if (event.attempt > this.#attempt) {
+      // The provider started over: what the earlier run said does not count.
+      this.#attempt = event.attempt;
+      this.transcript = createTranscript({ ...this.#subject, attempt: event.attempt });
+      this.tails.stdout = new Tail();
+      this.tails.stderr = new Tail();
+    }
+    const { phase, log, usage } = event;
+    if (phase !== undefined) {
+      const bytes = { bytesDone: Number(phase.bytesDone), bytesTotal: Number(phase.bytesTotal) };
+      this.#tell({ type: 'phase', phase: phase.phase, detail: phase.detail, ...bytes, attempt: event.attempt });
+    } else if (log !== undefined) {
+      if (log.bytes.length > LIMITS.logChunkBytes)
+        throw new MoltError('protocol/oversize', `a log chunk has at most ${LIMITS.logChunkBytes} bytes`);
+      const stream = log.stream === 1 ? 'stdout' : 'stderr';
+      this.transcript.log(stream, log.bytes);
+      this.tails[stream].push(log.bytes);
+      this.#tell({ type: 'log', stream, bytes: log.bytes, atMs: Number(event.atMs) });
+    } else if (usage !== undefined) {
+      const sample = {
+        elapsedMs: Number(usage.elapsedMs),
+        cpuMs: Number(usage.cpuMs),
+        memoryBytes: Number(usage.memoryBytes),
+      };
+      this.transcript.sample(sample);
+      this.#tell({ type: 'usage', ...sample });
+    }
+  }
+}
+
+/** Keeps the last bytes of a stream. */
+class Tail {
+  #bytes = Buffer.alloc(0);
+
+  push(bytes: Uint8Array): void {
+    this.#bytes = Buffer.concat([this.#bytes, bytes]).subarray(-TAIL_BYTES);
+  }
+
+  text(): string {
+    return this.#bytes.toString('utf8');
+  }
+}

@@ -1,0 +1,246 @@
+/**
+ * What every job of one connected buyer shares: mesh, chain, book, content store, and the routes of incoming quotes.
+ *
+ * A buyer is a light peer: it follows offers, publishes bids, answers pulls for the inputs of its own running jobs, and
+ * needs no daemon.
+ */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import {
+  type BudgetAccount,
+  type Chain,
+  type ProviderAccount,
+  connectChain,
+  openChainClock,
+  readNetwork,
+} from '../chain/index.ts';
+import { type OfferFeed, createAdmission, openOfferFeed } from '../market/index.ts';
+import type { Channel } from '../market/ports.ts';
+import { type Artifacts, type Mesh, openArtifacts, openMesh } from '../node/mesh/index.ts';
+import type { Address } from '../protocol/address.ts';
+import type { KeyPair } from '../protocol/ed25519.ts';
+import { type Env, randomInt, systemEnv } from '../protocol/env.ts';
+import { MoltError } from '../protocol/errors.ts';
+import type { BidAnswer } from '../protocol/molt.js';
+import { STREAMS, decodeBidAnswer } from '../protocol/wire.ts';
+import type { ConnectOptions } from './options.ts';
+
+type AnswerRoute = (channel: Channel, answer: BidAnswer) => Promise<void>;
+
+export interface Buyer extends AsyncDisposable {
+  readonly env: Env;
+  readonly key: KeyPair;
+  readonly mesh: Mesh;
+  readonly chain: Chain;
+  readonly chainClock: { now(): number };
+  readonly feed: OfferFeed;
+  readonly artifacts: Artifacts;
+  readonly closing: AbortSignal;
+  /** Newest sequence that this key signed here. */
+  sequence: number;
+  budgetAddress: Address;
+  /** The budget that pays, fresh. Throws `chain/account-missing`, `chain/budget-limit`, `chain/budget-empty`. */
+  budget(): Promise<BudgetAccount>;
+  /** A provider's account, at most a few seconds old. */
+  providerAccount(address: Address): Promise<ProviderAccount>;
+  waitForOffers(timeoutMs: number, signal: AbortSignal): Promise<void>;
+  /** Sends answers to this bid to `route` until the returned function is called. */
+  routeAnswers(bid: string, route: AnswerRoute): () => void;
+  /** Lets one peer fetch this content until disposed. */
+  readonly grant: (peer: Address, cids: readonly string[]) => Disposable;
+  /** A random number in [0, 1). */
+  draw(): number;
+}
+
+const ARTIFACT_QUOTA_BYTES = 50 * 10 ** 9;
+const ACCOUNT_FRESH_MS = 5_000;
+const WARM_PEERS_MAX = 24;
+const DRAW_STEPS = 2 ** 32;
+
+export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
+  const env = options.env ?? systemEnv();
+  const { key } = options;
+  await using opened = new AsyncDisposableStack();
+  const closing = new AbortController();
+  opened.defer(() => closing.abort(new MoltError('node/stopped', 'the client was closed')));
+  const directory = options.directory ?? (await mkdtemp(join(tmpdir(), 'molt-')));
+  if (options.directory === undefined) opened.defer(() => rm(directory, { recursive: true, force: true }));
+  const network = await readNetwork(options.rpcUrl);
+  const [chain, mesh] = await Promise.all([
+    connectChain(env, {
+      rpcUrl: options.rpcUrl,
+      expectedNetwork: network,
+      ...(options.programId === undefined ? {} : { programId: options.programId }),
+    }),
+    openMesh(env, {
+      key,
+      listen: options.listen ?? defaultListen(options.bootstrap),
+      bootstrap: options.bootstrap,
+      mdns: options.mdns ?? false,
+      role: 'light',
+      network: network.slice(0, 16),
+    }),
+  ]);
+  opened.use(chain);
+  opened.use(mesh);
+  const artifacts = await openArtifacts(env, {
+    directory: join(directory, 'artifacts'),
+    quotaBytes: ARTIFACT_QUOTA_BYTES,
+  });
+  const feed = opened.use(
+    await openOfferFeed(env, {
+      pubsub: mesh,
+      network: mesh,
+      networkId: network,
+      admission: createAdmission({ network }),
+    }),
+  );
+  const chainClock = opened.use(await openChainClock(env, chain));
+  followPeers(env, { mesh, feed, opened, closing: closing.signal });
+  const routes = new Map<string, AnswerRoute>();
+  opened.use(await mesh.handle(STREAMS.quote.protocol, STREAMS.quote, (channel) => routeAnswer(channel, routes)));
+  const grants = createGrants();
+  opened.use(await artifacts.serve(mesh, grants.allows));
+  const random = env.random.split('ranking');
+  const resources = opened.move();
+
+  return {
+    env,
+    key,
+    mesh,
+    chain,
+    chainClock,
+    feed,
+    artifacts,
+    closing: closing.signal,
+    sequence: 0,
+    budgetAddress: options.budget,
+    budget: () => readBudget(chain, options.budget, { delegate: key.address, chainNowMs: chainClock.now() }),
+    providerAccount: cachedProviders(env, chain),
+    waitForOffers: (timeoutMs, signal) =>
+      waitForOffers(env, feed, timeoutMs, AbortSignal.any([signal, closing.signal])),
+    routeAnswers: (bid, route) => {
+      routes.set(bid, route);
+      return () => routes.delete(bid);
+    },
+    grant: grants.grant,
+    draw: () => randomInt(random, DRAW_STEPS) / DRAW_STEPS,
+    [Symbol.asyncDispose]: () => resources.disposeAsync(),
+  };
+}
+
+/** Providers must be able to reach the bidder; on one machine loopback is enough and nothing is opened to the network. */
+function defaultListen(bootstrap: readonly string[]): readonly string[] {
+  const local = bootstrap.length > 0 && bootstrap.every((address) => /^\/ip4\/127\.|^\/ip6\/::1\//.test(address));
+  return [local ? '/ip4/127.0.0.1/tcp/0' : '/ip4/0.0.0.0/tcp/0'];
+}
+
+/** Who may fetch what from us: content of a job for the provider that runs it, as long as it does. */
+function createGrants(): { allows: (peer: Address, cid: string) => boolean; grant: Buyer['grant'] } {
+  const counts = new Map<string, number>();
+  const change = (peer: Address, cids: readonly string[], by: 1 | -1): void => {
+    for (const cid of cids) {
+      const name = `${peer} ${cid}`;
+      const count = (counts.get(name) ?? 0) + by;
+      if (count > 0) counts.set(name, count);
+      else counts.delete(name);
+    }
+  };
+  return {
+    allows: (peer, cid) => counts.has(`${peer} ${cid}`),
+    grant: (peer, cids) => {
+      change(peer, cids, 1);
+      return { [Symbol.dispose]: () => change(peer, cids, -1) };
+    },
+  };
+}
+
+/** Pulls the book from every new peer, and keeps connections to those who offer, so that a bid finds them warm. */
+function followPeers(
+  env: Env,
+  parts: { mesh: Mesh; feed: OfferFeed; opened: AsyncDisposableStack; closing: AbortSignal },
+): void {
+  const { mesh, feed, opened, closing } = parts;
+  const pull = (peer: Address): void => {
+    void feed.pull(peer, closing).catch(() => undefined);
+  };
+  const dialled = new Set<Address>();
+  const warm = (): void => {
+    for (const offer of feed.book.list()) {
+      if (dialled.has(offer.signer) || dialled.size >= WARM_PEERS_MAX || mesh.isConnected(offer.signer)) continue;
+      dialled.add(offer.signer);
+      void mesh.connect(offer.content.addresses, closing).catch(() => undefined);
+    }
+  };
+  for (const peer of mesh.peers()) pull(peer);
+  opened.use(mesh.onPeer((event) => event.type === 'connected' && pull(event.peer)));
+  opened.use(feed.onChange(warm));
+}
+
+async function routeAnswer(channel: Channel, routes: ReadonlyMap<string, AnswerRoute>): Promise<void> {
+  for await (const frame of channel) {
+    const answer = decodeBidAnswer(frame);
+    const route = routes.get(Buffer.from(answer.bid).toString('hex'));
+    if (route !== undefined) await route(channel, answer);
+    break;
+  }
+  await channel.close();
+}
+
+function cachedProviders(env: Env, chain: Chain): (address: Address) => Promise<ProviderAccount> {
+  const cache = new Map<Address, { readonly atMs: number; readonly account: ProviderAccount }>();
+  return async (address) => {
+    const known = cache.get(address);
+    if (known !== undefined && env.clock.monotonic() - known.atMs < ACCOUNT_FRESH_MS) return known.account;
+    const account = await chain.provider(address);
+    if (account === undefined)
+      throw new MoltError('chain/account-missing', `the quote names a provider ${address} that is not on this chain`);
+    cache.set(address, { atMs: env.clock.monotonic(), account });
+    return account;
+  };
+}
+
+async function readBudget(
+  chain: Chain,
+  address: Address,
+  at: { delegate: Address; chainNowMs: number },
+): Promise<BudgetAccount> {
+  const budget = await chain.budget(address);
+  if (budget === undefined) {
+    throw new MoltError(
+      'chain/account-missing',
+      `there is no budget ${address} on this chain; create one with \`molt init --role buyer\``,
+      { budget: address },
+    );
+  }
+  if (!budget.delegates.includes(at.delegate)) {
+    throw new MoltError(
+      'chain/budget-limit',
+      `the budget ${address} does not name this node key ${at.delegate} as a delegate; its owner can add it`,
+    );
+  }
+  if (budget.expiresAtMs <= at.chainNowMs)
+    throw new MoltError('chain/budget-limit', `the budget ${address} has expired; its owner can extend it`);
+  if (budget.free === 0n) {
+    throw new MoltError(
+      'chain/budget-empty',
+      `the budget ${address} has nothing free to lease with; deposit MOLT into it`,
+      { budget: address },
+    );
+  }
+  return budget;
+}
+
+async function waitForOffers(env: Env, feed: OfferFeed, timeoutMs: number, signal: AbortSignal): Promise<void> {
+  if (feed.book.size > 0) return;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  using _listening = feed.onChange(resolve);
+  const waiting = new AbortController();
+  try {
+    await Promise.race([promise, env.clock.sleep(timeoutMs, AbortSignal.any([signal, waiting.signal]))]);
+  } finally {
+    waiting.abort(new MoltError('node/stopped', 'no longer waiting'));
+  }
+}

@@ -1,0 +1,18 @@
+/**
+ * The buyer: run a container or a WebAssembly module on somebody else's machine and pay only for proven work.
+ *
+ * `const molt = await connect({ rpcUrl, key, budget, bootstrap })`, then `await molt.run(spec, { maxPrice: '2' })`.
+ * Reading order: molt.ts is the job's life over several providers; bidding.ts asks the market; attempt.ts is one lease
+ * from opening to settlement; lease-client.ts the stream under it; reclaim.ts gets money back from the dead.
+ */
+export { type Job, JobFailedError, type Molt, type OfferRow, connect } from './molt.ts';
+export type { ConnectOptions, RunOptions } from './options.ts';
+export type { JobEvent, JobOutput, JobResult, ScoreReason } from './progress.ts';
+export { readWallet } from '../chain/index.ts';
+export type { Address } from '../protocol/address.ts';
+export { parseAddress } from '../protocol/address.ts';
+export { type KeyPair, keyPairFromSeed } from '../protocol/ed25519.ts';
+export { type Env, type Logger, systemEnv } from '../protocol/env.ts';
+export { type ErrorCode, MoltError, hasCode } from '../protocol/errors.ts';
+export type { JobSpec, JobSpecInput } from '../protocol/job-spec.ts';
+export { type BaseUnits, formatMolt, parseMolt } from '../protocol/units.ts';

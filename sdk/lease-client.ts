@@ -1,0 +1,244 @@
+/**
+ * The lease stream, buyer's end: accept, submit, follow, settle, cancel; and coming back after a cut.
+ *
+ * Contract: events arrive in order, each once, whatever happens to the connection: after a cut the client attaches again
+ * "from n". A provider that sends nothing for `SILENT_MS`, not even its heartbeat, counts as gone.
+ */
+import type { Channel } from '../market/ports.ts';
+import { type Address, decodeAddress } from '../protocol/address.ts';
+import { MoltError, hasCode } from '../protocol/errors.ts';
+import { type JobEvent as WireJobEvent, LeaseRequest } from '../protocol/molt.js';
+import { STREAMS, decodeLeaseResponse, fromRefusal } from '../protocol/wire.ts';
+import type { Buyer } from './buyer.ts';
+import type { JobEvent } from './progress.ts';
+
+type Request = Partial<Parameters<typeof LeaseRequest.encode>[0]>;
+
+const ANSWER_MS = 10_000;
+/** Three heartbeats. */
+const SILENT_MS = 6_000;
+const RECONNECT_EVERY_MS = 500;
+const RECONNECT_MS = 8_000;
+
+export interface LeaseClientOptions {
+  readonly node: Address;
+  readonly addresses: readonly string[];
+  readonly reconnectMs?: number;
+  readonly tell: (event: JobEvent) => void;
+}
+
+/** One at a time waits for an answer that is not an event. */
+interface Waiter {
+  readonly wants: 'accepted' | 'settleSigned';
+  readonly resolve: (answer: Uint8Array) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+export class LeaseClient implements AsyncDisposable {
+  readonly #buyer: Buyer;
+  readonly #options: LeaseClientOptions;
+  #channel: Channel | undefined;
+  #reader: Promise<void> | undefined;
+  #waiter: Waiter | undefined;
+  #lease: Address | undefined;
+  #next = 0;
+  readonly #events: WireJobEvent[] = [];
+  #wake: () => void = () => undefined;
+  #broken: unknown;
+  #refused: MoltError | undefined;
+  #lastHeardMs = 0;
+
+  constructor(buyer: Buyer, options: LeaseClientOptions) {
+    this.#buyer = buyer;
+    this.#options = options;
+  }
+
+  /** Asks the provider to co-sign; resolves to its signature. Throws its typed refusal, or `mesh/…`. */
+  async accept(request: NonNullable<Request['accept']>): Promise<Uint8Array> {
+    return this.#ask({ accept: request }, 'accepted');
+  }
+
+  /** Hands over the job. Events follow. */
+  async submit(lease: Address, request: Omit<NonNullable<Request['submit']>, 'lease'>): Promise<void> {
+    this.#lease = lease;
+    await this.#send({ submit: { ...request, lease: decodeAddress(lease) } });
+  }
+
+  /** Asks for the signature under a settlement; throws the provider's refusal. */
+  async settle(request: Omit<NonNullable<Request['settle']>, 'lease'>): Promise<Uint8Array> {
+    return this.#ask({ settle: { ...request, lease: this.#leaseBytes() } }, 'settleSigned');
+  }
+
+  async cancel(): Promise<void> {
+    await this.#send({ cancel: { lease: this.#leaseBytes() } });
+  }
+
+  /** The job's events until `closed`; throws `job/provider-lost` when the provider does not come back. */
+  async *events(signal: AbortSignal): AsyncGenerator<WireJobEvent> {
+    for (;;) {
+      const event = this.#events.shift();
+      if (event !== undefined) {
+        yield event;
+        if (event.closed !== undefined) return;
+        continue;
+      }
+      if (signal.aborted) throw signal.reason as Error;
+      if (this.#refused !== undefined) throw this.#refused;
+      if (this.#channel === undefined || this.#broken !== undefined) {
+        await this.#comeBack(signal);
+        continue;
+      }
+      await this.#somethingHeard(signal);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#channel?.close().catch(() => undefined);
+    await this.#reader?.catch(() => undefined);
+  }
+
+  async #ask(request: Request, wants: Waiter['wants']): Promise<Uint8Array> {
+    const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>();
+    this.#waiter = { wants, resolve, reject };
+    const given = new AbortController();
+    try {
+      await this.#send(request);
+      const timeout = this.#buyer.env.clock.sleep(ANSWER_MS, given.signal).then(() => {
+        throw new MoltError('mesh/timeout', `the provider did not answer within ${ANSWER_MS / 1000} s; take another`, {
+          node: this.#options.node,
+        });
+      });
+      timeout.catch(() => undefined);
+      return await Promise.race([promise, timeout]);
+    } finally {
+      promise.catch(() => undefined);
+      this.#waiter = undefined;
+      given.abort(new MoltError('node/stopped', 'no longer waiting'));
+    }
+  }
+
+  async #send(request: Request): Promise<void> {
+    const channel = this.#channel ?? (await this.#open());
+    await channel.send(LeaseRequest.encode(request));
+  }
+
+  async #open(signal?: AbortSignal): Promise<Channel> {
+    const channel = await this.#buyer.mesh.open(this.#options.node, STREAMS.lease.protocol, {
+      addresses: this.#options.addresses,
+      maxFrameBytes: STREAMS.lease.maxFrameBytes,
+      ...(signal === undefined ? {} : { signal }),
+    });
+    this.#channel = channel;
+    this.#broken = undefined;
+    this.#lastHeardMs = this.#buyer.env.clock.monotonic();
+    this.#reader = this.#read(channel);
+    return channel;
+  }
+
+  async #read(channel: Channel): Promise<void> {
+    let reason: unknown = new MoltError('mesh/closed', 'the provider ended the stream');
+    try {
+      for await (const frame of channel) {
+        this.#lastHeardMs = this.#buyer.env.clock.monotonic();
+        const response = decodeLeaseResponse(frame);
+        if (response.event !== undefined) this.#take(response.event);
+        else if (response.accepted !== undefined) this.#answer('accepted', response.accepted.operatorSignature);
+        else if (response.settleSigned !== undefined)
+          this.#answer('settleSigned', response.settleSigned.operatorSignature);
+        else if (response.refused !== undefined) this.#refuse(fromRefusal(response.refused));
+        this.#wake();
+      }
+    } catch (error) {
+      reason = error;
+      channel.abort(error as Error);
+    }
+    if (this.#channel !== channel) return;
+    this.#broken = reason;
+    this.#waiter?.reject(reason);
+    this.#wake();
+  }
+
+  #take(event: WireJobEvent): void {
+    const sequence = Number(event.sequence);
+    if (sequence < this.#next) return;
+    if (sequence > this.#next) {
+      throw new MoltError('protocol/malformed', `expected event ${this.#next} of the job, got ${sequence}`);
+    }
+    this.#next = sequence + 1;
+    this.#events.push(event);
+  }
+
+  #answer(kind: Waiter['wants'], signature: Uint8Array): void {
+    if (this.#waiter?.wants === kind) this.#waiter.resolve(signature);
+  }
+
+  /** A refusal answers what is waited for; otherwise it is about the job itself and ends the following of it. */
+  #refuse(error: MoltError): void {
+    if (this.#waiter !== undefined) this.#waiter.reject(error);
+    else this.#refused = error;
+  }
+
+  async #somethingHeard(signal: AbortSignal): Promise<void> {
+    const { clock } = this.#buyer.env;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#wake = resolve;
+    if (this.#events.length > 0 || this.#broken !== undefined || this.#refused !== undefined) return;
+    const woken = new AbortController();
+    const leftMs = Math.max(0, this.#lastHeardMs + SILENT_MS - clock.monotonic());
+    const silence = clock.sleep(leftMs, AbortSignal.any([woken.signal, signal]));
+    silence.catch(() => undefined);
+    try {
+      await Promise.race([promise, silence]);
+    } finally {
+      woken.abort(new MoltError('node/stopped', 'woken'));
+    }
+    if (clock.monotonic() - this.#lastHeardMs >= SILENT_MS && this.#channel !== undefined) {
+      const error = new MoltError('mesh/timeout', `nothing was heard for ${SILENT_MS / 1000} s`);
+      this.#channel.abort(error);
+      this.#broken ??= error;
+    }
+  }
+
+  /** Attaches again where the stream broke, for as long as the buyer is patient. */
+  async #comeBack(signal: AbortSignal): Promise<void> {
+    const { env } = this.#buyer;
+    const { node, tell } = this.#options;
+    const untilMs = env.clock.monotonic() + (this.#options.reconnectMs ?? RECONNECT_MS);
+    tell({
+      type: 'provider-silent',
+      node,
+      reason: this.#broken instanceof Error ? this.#broken.message : 'the stream is closed',
+    });
+    for (;;) {
+      const trying = AbortSignal.any([
+        signal,
+        AbortSignal.timeout(Math.max(1, Math.ceil(untilMs - env.clock.monotonic()))),
+      ]);
+      try {
+        const channel = await this.#open(trying);
+        await channel.send(
+          LeaseRequest.encode({ attach: { lease: this.#leaseBytes(), fromSequence: BigInt(this.#next) } }),
+        );
+        tell({ type: 'provider-back', node, fromSequence: this.#next });
+        return;
+      } catch (error) {
+        if (signal.aborted) throw signal.reason as Error;
+        if (hasCode(error, 'job/unknown')) throw error;
+        if (env.clock.monotonic() + RECONNECT_EVERY_MS >= untilMs) {
+          throw new MoltError(
+            'job/provider-lost',
+            `the provider ${node} no longer answers; the job goes to another one`,
+            { node },
+            { cause: error },
+          );
+        }
+      }
+      await env.clock.sleep(RECONNECT_EVERY_MS, signal);
+    }
+  }
+
+  #leaseBytes(): Uint8Array {
+    if (this.#lease === undefined) throw new MoltError('job/unknown', 'no lease was opened on this stream yet');
+    return decodeAddress(this.#lease);
+  }
+}

@@ -1,0 +1,307 @@
+/**
+ * `connect` and what it gives: add content, run jobs, look at the market.
+ *
+ * `run` is `start` plus waiting. A job tries providers one after the other until one delivers, its own fault is found,
+ * or the attempts are used up; a provider that failed the job is out for the job.
+ */
+import type { RankedQuote } from '../market/index.ts';
+import type { Address } from '../protocol/address.ts';
+import { type ErrorCode, MoltError } from '../protocol/errors.ts';
+import { type JobSpec, type JobSpecInput, encodeJobSpec, parseJobSpec, specDigest } from '../protocol/job-spec.ts';
+import type { Offer } from '../protocol/messages.ts';
+import { type BaseUnits, baseUnits, parseMolt } from '../protocol/units.ts';
+import { attemptJob } from './attempt.ts';
+import { bidFor } from './bidding.ts';
+import { type Buyer, openBuyer } from './buyer.ts';
+import { EventStream } from './event-stream.ts';
+import type { ConnectOptions, RunOptions } from './options.ts';
+import type { JobEvent, JobResult } from './progress.ts';
+import { reclaimLeases } from './reclaim.ts';
+
+/** A live offer as this buyer heard it. */
+export interface OfferRow extends Offer {
+  readonly node: Address;
+  readonly sequence: number;
+  readonly issuedMs: number;
+  readonly expiresMs: number;
+}
+
+/** A job that was started. */
+export interface Job {
+  /** Everything that happens, from the beginning, for any number of readers; ends with the job. */
+  readonly events: AsyncIterable<JobEvent>;
+  /** Output of the program as it comes. */
+  readonly logs: AsyncIterable<{ readonly stream: 'stdout' | 'stderr'; readonly bytes: Uint8Array }>;
+  /** Rejects with a typed error; a non-zero exit is one unless `allowFailure` is set. */
+  readonly result: Promise<JobResult>;
+  /** What is known of the cost so far, base units: 0 until the proof is verified. */
+  cost(): BaseUnits;
+  /** Stops the job; what ran is paid, the rest comes back. `result` rejects with `job/cancelled`. */
+  cancel(): void;
+}
+
+export interface Molt extends AsyncDisposable {
+  /** This buyer's node key. */
+  readonly self: Address;
+  /** Live offers, waiting up to `timeoutMs` (default 3,000) for the first. */
+  offers(timeoutMs?: number): Promise<readonly OfferRow[]>;
+  /** Imports a file or folder and returns the CID that a spec's inputs name. */
+  add(path: string): Promise<{ readonly cid: string; readonly sizeBytes: number }>;
+  start(spec: JobSpecInput, options: RunOptions): Job;
+  run(spec: JobSpecInput, options: RunOptions): Promise<JobResult>;
+  close(): Promise<void>;
+}
+
+/** The program ended, and not well. `result` has everything; the job was paid. */
+export class JobFailedError extends MoltError {
+  readonly result: JobResult;
+
+  constructor(code: ErrorCode, message: string, result: JobResult) {
+    super(code, message, { exitCode: result.exitCode, reason: result.reason, lease: result.lease });
+    this.result = result;
+  }
+}
+
+const ATTEMPTS = 3;
+const OFFERS_WAIT_MS = 3_000;
+
+/**
+ * Joins mesh and chain as a light peer. Throws `chain/unreachable`, `chain/not-deployed`, `chain/wrong-network`,
+ * `mesh/listen-failed`.
+ */
+export async function connect(options: ConnectOptions): Promise<Molt> {
+  options.signal?.throwIfAborted();
+  const buyer = await openBuyer(options);
+  const listeners = new Set<(event: JobEvent) => void>();
+  const reclaiming = reclaimLeases(buyer, (event) => {
+    for (const listener of listeners) listener(event);
+  });
+  let closed: Promise<void> | undefined;
+  const close = (): Promise<void> =>
+    (closed ??= (async () => {
+      reclaiming[Symbol.dispose]();
+      await buyer[Symbol.asyncDispose]();
+    })());
+  options.signal?.addEventListener('abort', () => void close(), { once: true });
+  const start = (spec: JobSpecInput, runOptions: RunOptions): Job =>
+    startJob(buyer, listeners, { spec, options: runOptions });
+  return {
+    self: buyer.key.address,
+    offers: async (timeoutMs = OFFERS_WAIT_MS) => {
+      await buyer.waitForOffers(timeoutMs, buyer.closing).catch(() => undefined);
+      return buyer.feed.book.list().map(({ content, signer, sequence, issuedMs, expiresMs }) => ({
+        ...content,
+        node: signer,
+        sequence,
+        issuedMs,
+        expiresMs,
+      }));
+    },
+    add: (path) => buyer.artifacts.add(path),
+    start,
+    run: (spec, runOptions) => start(spec, runOptions).result,
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+function startJob(
+  buyer: Buyer,
+  listeners: Set<(event: JobEvent) => void>,
+  request: { spec: JobSpecInput; options: RunOptions },
+): Job {
+  const { options } = request;
+  const stream = new EventStream<JobEvent>();
+  const cancelling = new AbortController();
+  let cost = baseUnits(0n);
+  const tell = (event: JobEvent): void => {
+    if (event.type === 'proof-verified') cost = event.cost;
+    stream.push(event);
+    options.onEvent?.(event);
+  };
+  const signal =
+    options.signal === undefined ? cancelling.signal : AbortSignal.any([options.signal, cancelling.signal]);
+  listeners.add(tell);
+  const result = runJob(buyer, { spec: request.spec, options, tell, signal }).finally(() => {
+    listeners.delete(tell);
+    stream.end();
+  });
+  // Readers of events may never look at the result.
+  result.catch(() => undefined);
+  return {
+    events: stream,
+    logs: { [Symbol.asyncIterator]: () => logsOf(stream) },
+    result,
+    cost: () => cost,
+    cancel: () => cancelling.abort(new MoltError('job/cancelled', 'the job was cancelled')),
+  };
+}
+
+interface RunRequest {
+  readonly spec: JobSpecInput;
+  readonly options: RunOptions;
+  readonly tell: (event: JobEvent) => void;
+  readonly signal: AbortSignal;
+}
+
+async function runJob(buyer: Buyer, request: RunRequest): Promise<JobResult> {
+  const { options, tell, signal } = request;
+  const spec = parseJobSpec(request.spec);
+  const maxPrice = typeof options.maxPrice === 'string' ? parseMolt(options.maxPrice) : options.maxPrice;
+  const specBytes = encodeJobSpec(spec);
+  const digest = specDigest(specBytes);
+  await assertContent(buyer, spec);
+  await buyer.budget();
+  const failed = new Set<Address>();
+  tell({ type: 'mesh-joined', peers: buyer.mesh.peers().length });
+  const attempts = options.attempts ?? ATTEMPTS;
+  for (let attempt = 1; ; attempt++) {
+    throwIfCancelled(signal);
+    const bidding = await bidFor(buyer, { spec, maxPrice, options, attempt, failed, tell, signal });
+    const context = { spec, specBytes, specDigest: digest, options, tell, signal };
+    const outcome = await tryQuotes(buyer, {
+      ...context,
+      attempt,
+      attempts,
+      failed,
+      ranked: bidding.ranked,
+      letGo: bidding.letGo,
+    });
+    if (outcome.result !== undefined) return checked(outcome.result, options, signal);
+    if (attempt >= attempts || !worthRetrying(outcome.error)) throw outcome.error;
+  }
+}
+
+interface Tries {
+  readonly spec: JobSpec;
+  readonly specBytes: Uint8Array;
+  readonly specDigest: Uint8Array;
+  readonly options: RunOptions;
+  readonly tell: (event: JobEvent) => void;
+  readonly signal: AbortSignal;
+  readonly attempt: number;
+  readonly attempts: number;
+  readonly failed: Set<Address>;
+  readonly ranked: readonly RankedQuote[];
+  readonly letGo: () => Promise<void>;
+}
+
+type Outcome =
+  | { readonly result: JobResult; readonly error?: undefined }
+  | { readonly result?: undefined; readonly error: unknown };
+
+/** Takes the best quote; while no money is locked the next ones stay as fall-backs. */
+async function tryQuotes(buyer: Buyer, tries: Tries): Promise<Outcome> {
+  let error: unknown;
+  try {
+    for (const [index, { quote }] of tries.ranked.entries()) {
+      let opened = false;
+      const tell = (event: JobEvent): void => {
+        if (event.type === 'lease-opened') {
+          opened = true;
+          // The others get their capacity back as soon as one is bound.
+          void tries.letGo();
+        }
+        tries.tell(event);
+      };
+      try {
+        const { spec, specBytes, specDigest: digest, options, attempt, signal } = tries;
+        return {
+          result: await attemptJob(buyer, {
+            spec,
+            specBytes,
+            specDigest: digest,
+            options,
+            attempt,
+            signal,
+            quote,
+            tell,
+          }),
+        };
+      } catch (caught) {
+        error = caught;
+        if (tries.signal.aborted) return { error: caught };
+        tries.failed.add(quote.signer);
+        const another = opened
+          ? tries.attempt < tries.attempts
+          : index + 1 < tries.ranked.length || tries.attempt < tries.attempts;
+        const retrying = another && worthRetrying(caught);
+        const code = caught instanceof MoltError ? caught.code : 'job/provider-lost';
+        tries.tell({ type: 'provider-failed', node: quote.signer, code, reason: (caught as Error).message, retrying });
+        if (opened || !worthRetrying(caught)) return { error: caught };
+      }
+    }
+    return { error };
+  } finally {
+    await tries.letGo();
+  }
+}
+
+/** Another provider can help unless the fault is the buyer's own. */
+function worthRetrying(error: unknown): boolean {
+  if (!(error instanceof MoltError)) return false;
+  return error.blame !== 'user' && error.code !== 'node/stopped';
+}
+
+function throwIfCancelled(signal: AbortSignal): void {
+  if (signal.aborted) throw new MoltError('job/cancelled', 'the job was cancelled', {}, { cause: signal.reason });
+}
+
+/** Everything the job needs must be here before a bid goes out. */
+async function assertContent(buyer: Buyer, spec: JobSpec): Promise<void> {
+  for (const input of spec.inputs) {
+    if (!(await buyer.artifacts.has(input.cid))) {
+      throw new MoltError(
+        'job/input-missing',
+        `input ${input.path} (${input.cid}) is not in this client's store; add the file first with molt.add(path)`,
+        { cid: input.cid },
+      );
+    }
+  }
+  if (spec.runtime === 'wasm' && !(await buyer.artifacts.has(spec.image))) {
+    throw new MoltError(
+      'job/image-missing',
+      `the module ${spec.image} is not in this client's store; add the .wasm file first with molt.add(path)`,
+      { cid: spec.image },
+    );
+  }
+}
+
+/** How an end of a run reads as an error. */
+const EXIT_CODES: Readonly<Record<string, ErrorCode>> = {
+  'out-of-memory': 'job/out-of-memory',
+  'out-of-fuel': 'job/out-of-fuel',
+  'stack-overflow': 'job/stack-overflow',
+  'timed-out': 'job/timed-out',
+  cancelled: 'job/cancelled',
+  'output-too-large': 'job/output-too-large',
+  'output-missing': 'job/output-missing',
+  signalled: 'job/crashed',
+  crashed: 'job/crashed',
+};
+
+function checked(result: JobResult, options: RunOptions, signal: AbortSignal): JobResult {
+  if (result.reason === 'cancelled' || signal.aborted) {
+    throw new JobFailedError(
+      'job/cancelled',
+      'the job was cancelled; what ran is paid, the rest is back in the budget',
+      result,
+    );
+  }
+  if (options.allowFailure === true || (result.reason === 'exited' && result.exitCode === 0)) return result;
+  const code = EXIT_CODES[result.reason] ?? 'job/failed';
+  const tail = result.stderr.trim().split('\n').slice(-3).join('\n');
+  const what =
+    result.reason === 'exited'
+      ? `the program ended with exit code ${result.exitCode}`
+      : `the run ended with "${result.reason}"`;
+  throw new JobFailedError(code, `${what}${tail === '' ? '' : `; it said last:\n${tail}`}`, result);
+}
+
+async function* logsOf(
+  stream: AsyncIterable<JobEvent>,
+): AsyncGenerator<{ stream: 'stdout' | 'stderr'; bytes: Uint8Array }> {
+  for await (const event of stream) {
+    if (event.type === 'log') yield { stream: event.stream, bytes: event.bytes };
+  }
+}

@@ -2,7 +2,15 @@
 import type { Address } from '../protocol/address.ts';
 import { MoltError } from '../protocol/errors.ts';
 import { baseUnits, type BaseUnits } from '../protocol/units.ts';
-import type { BudgetAccount, BudgetLimits, LeaseAccount, LeaseEnding, Parameters, ProviderAccount } from './chain.ts';
+import type {
+  BudgetAccount,
+  BudgetLimits,
+  LeaseAccount,
+  LeaseEnding,
+  LeaseTerms,
+  Parameters,
+  ProviderAccount,
+} from './chain.ts';
 import { decodeAccount, decodeEvent, type AccountFields, type EventFields, type Fields } from './codec.ts';
 import { LEASE_ENDINGS, LEASE_STATES, type RECORDS } from './layout.ts';
 
@@ -124,6 +132,28 @@ export function readLease(address: Address, data: Uint8Array): LeaseAccount {
     state: 'proven',
     proof: { claimed: baseUnits(claimed), resultDigest, provenAtMs: secondsToMs(provenAt) },
   };
+}
+
+/** The first field in which the lease is not what the terms say, in words; undefined when it carries all of them. */
+export function leaseDifference(lease: LeaseAccount, terms: LeaseTerms): string | undefined {
+  const expected: Readonly<Record<string, string | number | bigint>> = {
+    state: 'running',
+    budget: terms.budget,
+    provider: terms.provider,
+    operator: terms.operator,
+    delegate: terms.delegate,
+    amount: terms.amount,
+    pricePerSecond: terms.pricePerSecond,
+    reserve: terms.reserve,
+    finishByMs: secondsUp(terms.finishByMs) * 1000,
+    graceMs: secondsUp(terms.graceMs) * 1000,
+    windowMs: secondsUp(terms.windowMs) * 1000,
+  };
+  for (const [name, value] of Object.entries(expected)) {
+    const found: unknown = lease[name as keyof LeaseAccount];
+    if (found !== value) return `${name} is not ${value}`;
+  }
+  return Buffer.from(lease.termsDigest).equals(terms.termsDigest) ? undefined : 'the terms digest is another';
 }
 
 /** Balance of an SPL token account, 0 where there is none. */

@@ -1,0 +1,442 @@
+/** The `Chain` client over Solana JSON-RPC. Imported lazily by chain/index.ts: its libraries take a while to load. */
+import { Connection, PublicKey, type GetProgramAccountsFilter, type TransactionInstruction } from '@solana/web3.js';
+import { base58btc } from 'multiformats/bases/base58';
+
+import { parseAddress, type Address } from '../protocol/address.ts';
+import type { FundedLease } from '../protocol/brands.ts';
+import type { Signer } from '../protocol/ed25519.ts';
+import type { Env } from '../protocol/env.ts';
+import { MoltError, hasCode } from '../protocol/errors.ts';
+import { baseUnits, type BaseUnits } from '../protocol/units.ts';
+import {
+  leaseDifference,
+  readBudget,
+  readConfig,
+  readEndings,
+  readLease,
+  readProvider,
+  tokenAmount,
+} from './accounts.ts';
+import {
+  budgetAddress,
+  configAddress,
+  leaseAddress,
+  providerAddress,
+  tokenAddress,
+  vaultAddress,
+} from './addresses.ts';
+import * as calls from './calls.ts';
+import type {
+  BudgetAccount,
+  BudgetLimits,
+  Chain,
+  ChainOptions,
+  Confirmed,
+  Draft,
+  LeaseAccount,
+  LeaseEnding,
+  LeaseTerms,
+  Network,
+  Parameters,
+  ProviderAccount,
+  ProviderSettings,
+  Signatures,
+  TransactionCost,
+} from './chain.ts';
+import { LOCAL_PROGRAM_ID, buildDraft } from './instructions.ts';
+import { ACCOUNTS, fieldOffset, type AccountKind } from './layout.ts';
+import { reach, submitDraft } from './submit.ts';
+import { createTokenAccount } from './token.ts';
+import { watchAccount } from './watch.ts';
+
+const CLOCK_SYSVAR = 'SysvarC1ock11111111111111111111111111111111' as Address;
+/** A blockhash lives for about 60 s: up to FRESH it is used as it is, up to STALE used while the next one is fetched. */
+const BLOCKHASH_FRESH_MS = 2_000;
+const BLOCKHASH_STALE_MS = 15_000;
+/** Transactions of a closed lease that are searched for its ending, newest first. */
+const ENDING_SEARCH_MAX = 50;
+
+/** Reads genesis hash and Config. Throws `chain/unreachable`, `chain/wrong-network`, `chain/not-deployed`. */
+export async function openChain(env: Env, options: ChainOptions): Promise<Chain> {
+  const connection = new Connection(options.rpcUrl, {
+    commitment: 'confirmed',
+    disableRetryOnRateLimit: true,
+    confirmTransactionInitialTimeout: 90_000,
+  });
+  const programId = options.programId ?? LOCAL_PROGRAM_ID;
+  const [genesis, config] = await Promise.all([
+    reach(connection.getGenesisHash()),
+    reach(connection.getAccountInfo(new PublicKey(configAddress(programId).address))),
+  ]);
+  const network = parseAddress(genesis);
+  if (options.expectedNetwork !== undefined && options.expectedNetwork !== network) {
+    throw new MoltError(
+      'chain/wrong-network',
+      `expected the cluster with genesis hash ${options.expectedNetwork}, but ${options.rpcUrl} serves ${network}: change rpcUrl or the network`,
+      { expected: options.expectedNetwork, network },
+    );
+  }
+  if (config === null || config.owner.toBase58() !== programId) {
+    throw new MoltError(
+      'chain/not-deployed',
+      `the program ${programId} has no config on this cluster: check programId, or start a local chain with "molt devnet"`,
+      { programId },
+    );
+  }
+  return new SolanaChain(env, connection, { network, programId, ...readConfig(config.data) });
+}
+
+interface Deployment extends calls.Market {
+  readonly network: Network;
+  readonly parameters: Parameters;
+}
+
+class SolanaChain implements Chain {
+  readonly network: Network;
+  readonly programId: Address;
+  readonly mint: Address;
+  readonly parameters: Parameters;
+  readonly #env: Env;
+  readonly #connection: Connection;
+  readonly #market: calls.Market;
+  readonly #closing = new AbortController();
+  #blockhash: { readonly value: string; readonly atMs: number } | undefined;
+  #fetching: Promise<string> | undefined;
+
+  constructor(env: Env, connection: Connection, deployment: Deployment) {
+    this.#env = env;
+    this.#connection = connection;
+    this.network = deployment.network;
+    this.programId = deployment.programId;
+    this.mint = deployment.mint;
+    this.parameters = deployment.parameters;
+    this.#market = { programId: deployment.programId, mint: deployment.mint };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort(new MoltError('node/stopped', 'the chain client was closed'));
+    await this.#fetching?.catch(() => undefined);
+  }
+
+  // Addresses
+
+  leaseAddress(budget: Address, termsDigest: Uint8Array): Address {
+    return leaseAddress(this.programId, budget, termsDigest).address;
+  }
+
+  providerAddress(owner: Address): Address {
+    return providerAddress(this.programId, owner).address;
+  }
+
+  budgetAddress(owner: Address, id: bigint): Address {
+    return budgetAddress(this.programId, owner, id).address;
+  }
+
+  tokenAddress(owner: Address): Address {
+    return tokenAddress(owner, this.mint);
+  }
+
+  // Reading
+
+  async #read(
+    addresses: readonly Address[],
+  ): Promise<({ readonly data: Uint8Array; readonly lamports: number; readonly owner: string } | undefined)[]> {
+    const infos = await reach(
+      this.#connection.getMultipleAccountsInfo(addresses.map((address) => new PublicKey(address))),
+    );
+    return infos
+      .map((info) => info && { data: info.data, lamports: info.lamports, owner: info.owner.toBase58() })
+      .map((info) => info ?? undefined);
+  }
+
+  /** Data of an account of the program; undefined where there is none. */
+  async #readOwn(address: Address): Promise<Uint8Array | undefined> {
+    const [info] = await this.#read([address]);
+    if (info === undefined || info.data.length === 0) return undefined;
+    this.#requireOwn(address, info.owner);
+    return info.data;
+  }
+
+  #requireOwn(address: Address, owner: string): void {
+    if (owner === this.programId) return;
+    throw new MoltError(
+      'chain/account-malformed',
+      `${address} belongs to ${owner}, not to the program ${this.programId}: check the address`,
+      { address },
+    );
+  }
+
+  async provider(address: Address): Promise<ProviderAccount | undefined> {
+    const data = await this.#readOwn(address);
+    return data && readProvider(address, data);
+  }
+
+  async budget(address: Address): Promise<BudgetAccount | undefined> {
+    const [info, vault] = await this.#read([address, vaultAddress(this.programId, address).address]);
+    if (info === undefined || info.data.length === 0) return undefined;
+    this.#requireOwn(address, info.owner);
+    return readBudget(address, info.data, tokenAmount(vault?.data));
+  }
+
+  async lease(address: Address): Promise<LeaseAccount | undefined> {
+    const data = await this.#readOwn(address);
+    return data && readLease(address, data);
+  }
+
+  async #search(
+    kind: AccountKind,
+    keys: Readonly<Record<string, Address | undefined>>,
+  ): Promise<{ address: Address; data: Uint8Array }[]> {
+    const { tag, fields } = ACCOUNTS[kind];
+    const filters: GetProgramAccountsFilter[] = [
+      { memcmp: { offset: 0, bytes: base58btc.baseEncode(Uint8Array.of(tag)) } },
+    ];
+    for (const [name, key] of Object.entries(keys)) {
+      if (key !== undefined) filters.push({ memcmp: { offset: fieldOffset(fields, name), bytes: key } });
+    }
+    const found = await reach(this.#connection.getProgramAccounts(new PublicKey(this.programId), { filters }));
+    return found.map(({ pubkey, account }) => ({ address: pubkey.toBase58() as Address, data: account.data }));
+  }
+
+  async leases(filter: {
+    readonly operator?: Address;
+    readonly delegate?: Address;
+    readonly budget?: Address;
+  }): Promise<LeaseAccount[]> {
+    const { operator, delegate, budget } = filter;
+    const found = await this.#search('lease', { operator, delegate, budget });
+    return found.map(({ address, data }) => readLease(address, data));
+  }
+
+  async providers(): Promise<ProviderAccount[]> {
+    const found = await this.#search('provider', {});
+    return found.map(({ address, data }) => readProvider(address, data));
+  }
+
+  watchLease(address: Address, signal: AbortSignal): AsyncIterable<LeaseAccount | undefined> {
+    const ended = AbortSignal.any([signal, this.#closing.signal]);
+    return watchAccount(this.#env, this.#connection, { address, signal: ended, read: () => this.lease(address) });
+  }
+
+  async leaseEnding(address: Address): Promise<LeaseEnding | undefined> {
+    const key = new PublicKey(address);
+    const signatures = await reach(this.#connection.getSignaturesForAddress(key, { limit: ENDING_SEARCH_MAX }));
+    for (const { signature, err } of signatures) {
+      if (err !== null) continue;
+      const found = await reach(this.#connection.getTransaction(signature, { maxSupportedTransactionVersion: 0 }));
+      const ending = readEndings(this.programId, found?.meta?.logMessages ?? [], signature).find(
+        ({ lease }) => lease === address,
+      );
+      if (ending) return ending;
+    }
+    return undefined;
+  }
+
+  async chainTimeMs(): Promise<number> {
+    const [clock] = await this.#read([CLOCK_SYSVAR]);
+    if (clock === undefined || clock.data.length < 40) {
+      throw new MoltError('chain/account-malformed', 'the cluster has no Clock sysvar: is rpcUrl a Solana cluster?');
+    }
+    return Number(Buffer.from(clock.data).readBigInt64LE(32)) * 1000;
+  }
+
+  async balances(owner: Address): Promise<{ readonly lamports: bigint; readonly tokens: BaseUnits }> {
+    const [wallet, tokens] = await this.#read([owner, this.tokenAddress(owner)]);
+    return { lamports: BigInt(wallet?.lamports ?? 0), tokens: tokenAmount(tokens?.data) };
+  }
+
+  async transactionCost(signature: string): Promise<TransactionCost | undefined> {
+    const found = await reach(
+      this.#connection.getTransaction(signature, { maxSupportedTransactionVersion: 0, commitment: 'confirmed' }),
+    );
+    if (!found?.meta) return undefined;
+    return { feeLamports: BigInt(found.meta.fee), computeUnits: found.meta.computeUnitsConsumed ?? 0 };
+  }
+
+  // Transactions of two parties
+
+  async recentBlockhash(): Promise<string> {
+    const known = this.#blockhash;
+    const ageMs = known ? this.#env.clock.monotonic() - known.atMs : Infinity;
+    if (known && ageMs < BLOCKHASH_FRESH_MS) return known.value;
+    const fetching = this.#fetchBlockhash();
+    if (!known || ageMs >= BLOCKHASH_STALE_MS) return fetching;
+    fetching.catch(() => undefined);
+    return known.value;
+  }
+
+  #fetchBlockhash(): Promise<string> {
+    this.#fetching ??= reach(this.#connection.getLatestBlockhash())
+      .then(({ blockhash }) => {
+        this.#blockhash = { value: blockhash, atMs: this.#env.clock.monotonic() };
+        return blockhash;
+      })
+      .finally(() => {
+        this.#fetching = undefined;
+      });
+    return this.#fetching;
+  }
+
+  draftOpenLease(terms: LeaseTerms, blockhash: string): Draft {
+    return buildDraft(terms.delegate, blockhash, [calls.callOpenLease(this.#market, terms)]);
+  }
+
+  draftSettle(lease: LeaseAccount, amount: BaseUnits, resultDigest: Uint8Array, blockhash: string): Draft {
+    const call = calls.callSettle(this.#market, lease, { amount, resultDigest }, ['delegate', 'operator']);
+    return buildDraft(lease.delegate, blockhash, [call]);
+  }
+
+  draftCancel(lease: LeaseAccount, amount: BaseUnits, blockhash: string): Draft {
+    return buildDraft(lease.delegate, blockhash, [
+      calls.callCancelLease(this.#market, lease, amount, ['delegate', 'operator']),
+    ]);
+  }
+
+  async submit(draft: Draft, signatures: Signatures): Promise<Confirmed> {
+    try {
+      return await submitDraft(this.#env, this.#connection, draft, signatures);
+    } catch (error) {
+      if (hasCode(error, 'chain/blockhash-expired')) this.#blockhash = undefined;
+      throw error;
+    }
+  }
+
+  async fundedLease(address: Address, terms: LeaseTerms): Promise<FundedLease<LeaseAccount>> {
+    const lease = await this.lease(address);
+    const differs = lease === undefined ? 'it does not exist' : leaseDifference(lease, terms);
+    if (
+      lease === undefined ||
+      differs !== undefined ||
+      address !== this.leaseAddress(terms.budget, terms.termsDigest)
+    ) {
+      throw new MoltError(
+        'chain/lease-mismatch',
+        `lease ${address} does not carry the agreed terms: ${differs ?? 'its address is another'}; do not run or pay`,
+        { lease: address },
+      );
+    }
+    return lease as FundedLease<LeaseAccount>;
+  }
+
+  // Transactions of one party
+
+  /** Builds, signs and submits; a blockhash that expired meanwhile is replaced once, since nothing happened then. */
+  async #perform(signer: Signer, instructions: readonly TransactionInstruction[]): Promise<Confirmed> {
+    const attempt = async (): Promise<Confirmed> =>
+      this.submit(buildDraft(signer.address, await this.recentBlockhash(), instructions), [signer]);
+    try {
+      return await attempt();
+    } catch (error) {
+      if (!hasCode(error, 'chain/blockhash-expired')) throw error;
+      return attempt();
+    }
+  }
+
+  #createTokens(owner: Address): TransactionInstruction {
+    return createTokenAccount({ payer: owner, account: this.tokenAddress(owner), owner, mint: this.mint });
+  }
+
+  registerProvider(owner: Signer, settings: ProviderSettings & { readonly operator: Address }): Promise<Confirmed> {
+    const { operator, commissionBps = 0 } = settings;
+    const payout = settings.payout ?? this.tokenAddress(owner.address);
+    const call = calls.callRegisterProvider(this.#market, owner.address, { operator, payout, commissionBps });
+    return this.#perform(owner, settings.payout === undefined ? [this.#createTokens(owner.address), call] : [call]);
+  }
+
+  async updateProvider(owner: Signer, settings: ProviderSettings): Promise<Confirmed> {
+    const address = this.providerAddress(owner.address);
+    const current = await this.provider(address);
+    if (!current) {
+      throw new MoltError('chain/account-missing', `${owner.address} has no provider account: register one first`, {
+        address,
+      });
+    }
+    const { operator, payout, commissionBps } = { ...current, ...settings };
+    return this.#perform(owner, [
+      calls.callUpdateProvider(this.#market, owner.address, { operator, payout, commissionBps }),
+    ]);
+  }
+
+  stake(owner: Signer, amount: BaseUnits): Promise<Confirmed> {
+    const source = this.tokenAddress(owner.address);
+    return this.#perform(owner, [calls.callStake(this.#market, owner.address, source, amount)]);
+  }
+
+  unstake(owner: Signer, amount: BaseUnits): Promise<Confirmed> {
+    const destination = this.tokenAddress(owner.address);
+    return this.#perform(owner, [
+      this.#createTokens(owner.address),
+      calls.callUnstake(this.#market, owner.address, destination, amount),
+    ]);
+  }
+
+  async createBudget(
+    owner: Signer,
+    id: bigint,
+    limits: BudgetLimits,
+    deposit?: BaseUnits,
+  ): Promise<Confirmed & { readonly budget: Address }> {
+    const budget = this.budgetAddress(owner.address, id);
+    const account = this.tokenAddress(owner.address);
+    const instructions = [calls.callCreateBudget(this.#market, owner.address, id, limits)];
+    if (deposit !== undefined)
+      instructions.push(calls.callDeposit(this.#market, owner.address, { budget, account, amount: deposit }));
+    return { ...(await this.#perform(owner, instructions)), budget };
+  }
+
+  deposit(depositor: Signer, budget: Address, amount: BaseUnits): Promise<Confirmed> {
+    const account = this.tokenAddress(depositor.address);
+    return this.#perform(depositor, [calls.callDeposit(this.#market, depositor.address, { budget, account, amount })]);
+  }
+
+  withdrawBudget(owner: Signer, budget: Address, amount: BaseUnits): Promise<Confirmed> {
+    const account = this.tokenAddress(owner.address);
+    return this.#perform(owner, [
+      this.#createTokens(owner.address),
+      calls.callWithdrawBudget(this.#market, owner.address, { budget, account, amount }),
+    ]);
+  }
+
+  setDelegates(owner: Signer, budget: Address, limits: BudgetLimits): Promise<Confirmed> {
+    return this.#perform(owner, [calls.callSetDelegates(this.#market, owner.address, budget, limits)]);
+  }
+
+  closeBudget(owner: Signer, budget: Address): Promise<Confirmed> {
+    const destination = this.tokenAddress(owner.address);
+    return this.#perform(owner, [
+      this.#createTokens(owner.address),
+      calls.callCloseBudget(this.#market, owner.address, budget, destination),
+    ]);
+  }
+
+  submitProof(operator: Signer, lease: Address, claimed: BaseUnits, resultDigest: Uint8Array): Promise<Confirmed> {
+    return this.#perform(operator, [
+      calls.callSubmitProof(this.#market, operator.address, { lease, claimed, resultDigest }),
+    ]);
+  }
+
+  settleAfterWindow(payer: Signer, lease: LeaseAccount): Promise<Confirmed> {
+    if (!lease.proof) {
+      const message = `lease ${lease.address} has no proof as far as it was read: read it again, or submit the proof first`;
+      return Promise.reject(new MoltError('chain/refused', message, { lease: lease.address }));
+    }
+    const settlement = { amount: lease.proof.claimed, resultDigest: lease.proof.resultDigest };
+    return this.#perform(payer, [calls.callSettle(this.#market, lease, settlement, [])]);
+  }
+
+  settleAlone(delegate: Signer, lease: LeaseAccount, amount: BaseUnits, resultDigest: Uint8Array): Promise<Confirmed> {
+    return this.#perform(delegate, [calls.callSettle(this.#market, lease, { amount, resultDigest }, ['delegate'])]);
+  }
+
+  cancelByOperator(operator: Signer, lease: LeaseAccount): Promise<Confirmed> {
+    return this.#perform(operator, [calls.callCancelLease(this.#market, lease, baseUnits(0n), ['operator'])]);
+  }
+
+  cancelByDelegate(delegate: Signer, lease: LeaseAccount, mostToPay: BaseUnits = lease.amount): Promise<Confirmed> {
+    return this.#perform(delegate, [calls.callCancelLease(this.#market, lease, mostToPay, ['delegate'])]);
+  }
+
+  expireLease(payer: Signer, lease: LeaseAccount): Promise<Confirmed> {
+    return this.#perform(payer, [calls.callExpireLease(this.#market, lease)]);
+  }
+}

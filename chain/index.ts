@@ -1,0 +1,51 @@
+/**
+ * Chain: budgets, stake and leases, and the program that holds one against the other.
+ *
+ * The program (program/, C) is the only authority about money. `layout.ts` declares its accounts, instructions and
+ * events once; `connectChain` gives the client that reads them and sends transactions, to any cluster; `devnet/` is a
+ * whole local chain with the same interface. Types cost nothing here: the client's libraries load with the first
+ * connection.
+ */
+import type { Env } from '../protocol/env.ts';
+import type { Chain, ChainOptions } from './chain.ts';
+
+export type {
+  BudgetAccount,
+  BudgetLimits,
+  Chain,
+  ChainOptions,
+  Confirmed,
+  Draft,
+  LeaseAccount,
+  LeaseEnding,
+  LeaseTerms,
+  Network,
+  Parameters,
+  ProviderAccount,
+  ProviderSettings,
+  Signatures,
+  TransactionCost,
+} from './chain.ts';
+export type { Devnet, DevnetOptions } from './devnet/index.ts';
+export { type ChainClock, openChainClock } from './chain-clock.ts';
+export { readNetwork } from './network.ts';
+export { PROGRAM_ERRORS, type ProgramError } from './program-errors.ts';
+export { createWallet, readWallet } from './wallet.ts';
+
+/**
+ * Connects to a cluster and reads the market's Config. Throws `chain/unreachable`, `chain/wrong-network` and
+ * `chain/not-deployed`.
+ */
+export async function connectChain(env: Env, options: ChainOptions): Promise<Chain> {
+  const { openChain } = await import('./client.ts');
+  return openChain(env, options);
+}
+
+/** Starts the local chain (devnet/index.ts). */
+export async function startDevnet(
+  env: Env,
+  options: import('./devnet/index.ts').DevnetOptions,
+): Promise<import('./devnet/index.ts').Devnet> {
+  const devnet = await import('./devnet/index.ts');
+  return devnet.startDevnet(env, options);
+}

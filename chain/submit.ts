@@ -1,0 +1,183 @@
+/**
+ * Sending a transaction and learning its fate, with the errors of the catalogue.
+ *
+ * A transaction is looked up right after it was sent, because a local chain has decided by then; only if it has not, a
+ * websocket subscription waits, with polling behind it for the notification that never comes.
+ */
+import { SendTransactionError, type Connection, type SignatureStatus, type TransactionError } from '@solana/web3.js';
+import { base58btc } from 'multiformats/bases/base58';
+
+import type { Env } from '../protocol/env.ts';
+import { MoltError, assert } from '../protocol/errors.ts';
+import type { Confirmed, Draft, Signatures } from './chain.ts';
+import { wireTransaction } from './instructions.ts';
+import { programError } from './program-errors.ts';
+
+const POLL_MS = 400;
+/** Longer than a blockhash lives, so that the fate is known by then unless the cluster is in trouble. */
+const GIVE_UP_MS = 90_000;
+
+/** Puts the signatures in the draft's order. Throws `chain/transaction-mismatch` when one is missing. */
+function collectSignatures(draft: Draft, signatures: Signatures): Uint8Array[] {
+  return draft.signers.map((address) => {
+    const signature = Array.isArray(signatures)
+      ? signatures.find((signer) => signer.address === address)?.sign(draft.message)
+      : (signatures as ReadonlyMap<string, Uint8Array>).get(address);
+    if (signature?.length === 64) return signature;
+    throw new MoltError(
+      'chain/transaction-mismatch',
+      `the transaction needs a signature of ${address}, and there is none: collect it from that party first`,
+      { signer: address },
+    );
+  });
+}
+
+/** Sends the signed draft and resolves once it is confirmed. Throws the errors listed at `Chain`. */
+export async function submitDraft(
+  env: Env,
+  connection: Connection,
+  draft: Draft,
+  signatures: Signatures,
+): Promise<Confirmed> {
+  const ordered = collectSignatures(draft, signatures);
+  const [first] = ordered;
+  assert(first, 'a transaction has a fee payer');
+  const signature = base58btc.baseEncode(first);
+  try {
+    await connection.sendRawTransaction(wireTransaction(draft, ordered), { preflightCommitment: 'confirmed' });
+  } catch (error) {
+    const refused = refusalOfSend(error);
+    // A node that has seen it already refuses to take it twice; its fate is what the status says.
+    if (refused !== 'already-processed') throw refused;
+  }
+  const status = (await readStatus(connection, signature)) ?? (await awaitStatus(env, connection, draft, signature));
+  if (status.err !== null) throw refusal(status.err, signature);
+  return { signature };
+}
+
+async function readStatus(connection: Connection, signature: string): Promise<SignatureStatus | undefined> {
+  const { value } = await reach(connection.getSignatureStatuses([signature]));
+  const status = value[0];
+  return status && status.confirmationStatus !== 'processed' ? status : undefined;
+}
+
+async function awaitStatus(
+  env: Env,
+  connection: Connection,
+  draft: Draft,
+  signature: string,
+): Promise<SignatureStatus> {
+  const giveUpAt = env.clock.monotonic() + GIVE_UP_MS;
+  let wake: () => void = () => undefined;
+  const subscription = connection.onSignature(signature, () => wake(), 'confirmed');
+  try {
+    for (;;) {
+      const timer = new AbortController();
+      const notified = new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+      await Promise.race([notified, env.clock.sleep(POLL_MS, timer.signal).catch(() => undefined)]);
+      timer.abort();
+      // Asked before the status: a transaction can still be included between the two questions, never after both.
+      const alive = await reach(connection.isBlockhashValid(blockhashOf(draft), { commitment: 'confirmed' }));
+      const status = await readStatus(connection, signature);
+      if (status) return status;
+      if (!alive.value) throw expired(signature);
+      if (env.clock.monotonic() > giveUpAt) {
+        throw new MoltError(
+          'chain/not-confirmed',
+          `transaction ${signature} was sent but is not confirmed after ${GIVE_UP_MS / 1000} s: read the accounts before trying again`,
+          { signature },
+        );
+      }
+    }
+  } finally {
+    await connection.removeSignatureListener(subscription).catch(() => undefined);
+  }
+}
+
+/** The recent blockhash inside a legacy message: after the header and the account keys. */
+export function blockhashOf(draft: Draft): string {
+  const { message } = draft;
+  const count = message[3] ?? 0;
+  assert(count < 128, 'a legacy message of ours names fewer than 128 accounts');
+  const start = 4 + 32 * count;
+  return base58btc.baseEncode(message.subarray(start, start + 32));
+}
+
+/** Runs a request; what fails in the transport becomes `chain/unreachable`. */
+export async function reach<T>(request: Promise<T>): Promise<T> {
+  try {
+    return await request;
+  } catch (error) {
+    if (error instanceof MoltError) throw error;
+    throw unreachable(error);
+  }
+}
+
+export function unreachable(cause: unknown): MoltError {
+  const text = cause instanceof Error ? cause.message : String(cause);
+  return new MoltError(
+    'chain/unreachable',
+    `the RPC endpoint did not answer as a Solana cluster does (${text.slice(0, 200)}): check rpcUrl and that the chain is running`,
+    {},
+    { cause },
+  );
+}
+
+function expired(signature?: string): MoltError {
+  return new MoltError(
+    'chain/blockhash-expired',
+    'the transaction was not included before its blockhash expired: nothing happened, build it again',
+    { signature },
+  );
+}
+
+/** JSON-RPC reports what preflight found as text only, in the words of the runtime. */
+function refusalOfSend(error: unknown): MoltError | 'already-processed' {
+  if (!(error instanceof SendTransactionError)) return unreachable(error);
+  const text = error.transactionError.message;
+  if (/already been processed/i.test(text)) return 'already-processed';
+  if (/blockhash not found/i.test(text)) return expired();
+  const custom = /Instruction (\d+): custom program error: 0x([0-9a-f]+)/i.exec(text);
+  if (custom) return refusal({ InstructionError: [Number(custom[1]), { Custom: parseInt(custom[2] ?? '', 16) }] });
+  if (
+    /debit an account but found no record|insufficient (funds|lamports)|insufficient funds for (fee|rent)/i.test(text)
+  ) {
+    return poor('lamports to pay the fee and rent of the transaction');
+  }
+  return new MoltError(
+    'chain/refused',
+    `the chain refused the transaction: ${text.slice(0, 300)}`,
+    {},
+    { cause: error },
+  );
+}
+
+function poor(what: string): MoltError {
+  return new MoltError('chain/insufficient-funds', `the account has not enough ${what}: transfer some to it first`);
+}
+
+/** The error of an executed or simulated transaction. Small custom numbers come from SPL Token and the system program. */
+function refusal(error: TransactionError, signature?: string): MoltError {
+  const custom = customNumber(error);
+  const known = custom === undefined ? undefined : programError(custom);
+  if (known) {
+    return new MoltError(known.code, `the chain program refused (${known.name}): ${known.text}`, {
+      program: known.name,
+      number: known.number,
+      signature,
+    });
+  }
+  if (custom === 1) return poor('tokens, or lamports for the rent of a new account');
+  const text = JSON.stringify(error);
+  if (/InsufficientFunds/.test(text)) return poor('lamports to pay the fee and rent of the transaction');
+  if (/BlockhashNotFound/.test(text)) return expired(signature);
+  return new MoltError('chain/refused', `the chain refused the transaction: ${text}`, { signature });
+}
+
+function customNumber(error: TransactionError): number | undefined {
+  if (typeof error !== 'object' || !('InstructionError' in error)) return undefined;
+  const detail: unknown = Array.isArray(error.InstructionError) ? error.InstructionError[1] : undefined;
+  return typeof detail === 'object' && detail !== null && 'Custom' in detail ? Number(detail.Custom) : undefined;
+}

@@ -2,7 +2,7 @@
  * Brings a container engine up where that is possible, so that the container tests run for real.
  *
  * `node scripts/engine.ts` uses an engine that answers, or starts `dockerd` (installing Debian's `docker.io` when it is
- * absent and we are root), and prints `DOCKER_HOST=unix://…` as its last line. Where it cannot, it says why and exits 0:
+ * absent and we are root; with `busybox-static`, from which the tests make their image), and prints `DOCKER_HOST=unix://…` as its last line. Where it cannot, it says why and exits 0:
  * the tests then count the container tests as skipped. Running it again changes nothing. `MOLT_ENGINE_ROOT` and
  * `MOLT_ENGINE_SOCKET` move the engine's data and socket.
  */
@@ -48,13 +48,26 @@ function run(command: string, args: readonly string[]): boolean {
 }
 
 function install(): void {
-  if (has('dockerd')) return;
-  if (!has('apt-get')) giveUp('dockerd is not installed, and this is not a Debian on which it could be');
+  if (has('dockerd') && has('busybox')) return;
+  if (!has('apt-get')) {
+    if (has('dockerd')) return;
+    giveUp('dockerd is not installed, and this is not a Debian on which it could be');
+  }
   console.log('installing docker.io');
-  const installed =
-    run('apt-get', ['update', '-qq']) &&
-    run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', 'docker.io', 'ca-certificates', 'e2fsprogs']);
-  if (!installed || !has('dockerd')) giveUp('installing docker.io failed');
+  // What matters is what is there afterwards.
+  if (run('apt-get', ['update', '-qq'])) {
+    run('apt-get', [
+      'install',
+      '-y',
+      '-qq',
+      '--no-install-recommends',
+      'docker.io',
+      'ca-certificates',
+      'e2fsprogs',
+      'busybox-static',
+    ]);
+  }
+  if (!has('dockerd')) giveUp('installing docker.io failed');
 }
 
 /**
@@ -91,11 +104,11 @@ async function start(): Promise<void> {
     detached: true,
     stdio: ['ignore', output, output],
   });
-  let ended = false;
-  engine.once('error', () => (ended = true));
-  engine.once('exit', () => (ended = true));
+  const ended = new AbortController();
+  engine.once('error', () => ended.abort());
+  engine.once('exit', () => ended.abort());
   engine.unref();
-  for (let waited = 0; waited < START_MS_MAX && !ended; waited += 100) {
+  for (let waited = 0; waited < START_MS_MAX && !ended.signal.aborted; waited += 100) {
     if (await answers()) return;
     await sleep(100);
   }
@@ -103,7 +116,9 @@ async function start(): Promise<void> {
   giveUp(`dockerd did not come up; the end of ${log} says:\n${last}`);
 }
 
-if (!(await answers())) {
+if (await answers()) {
+  if (process.platform === 'linux' && process.getuid?.() === 0) install();
+} else {
   if (process.platform !== 'linux') giveUp('it can be started on Linux only; start Docker Desktop and run this again');
   if (process.getuid?.() !== 0) giveUp('starting one needs root; start Docker and run this again');
   install();

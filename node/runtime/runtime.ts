@@ -158,8 +158,11 @@ export interface Runtime extends AsyncDisposable {
   prepare(image: Image, onProgress: (progress: PrepareProgress) => void, signal: AbortSignal): Promise<void>;
   /** Throws what `prepare` throws, and `job/impossible`, `job/out-of-memory`, `job/cancelled`, `job/failed`. */
   start(run: RunRequest, signal: AbortSignal): Promise<Run>;
-  /** Takes up a run that outlived the node process; `undefined` when there is none (or none can be: wasm). */
-  adopt(attemptId: string): Promise<Run | undefined>;
+  /**
+   * Takes up a run that outlived the node process, or ended meanwhile; `undefined` when there is none (or none can be:
+   * wasm). Its logs start after `logsSinceMs`, Unix ms, by default at the beginning of what the engine kept.
+   */
+  adopt(attemptId: string, logsSinceMs?: number): Promise<Run | undefined>;
   /** Ends and deletes everything of the attempt. Idempotent. */
   remove(attemptId: string): Promise<void>;
   /** Attempts of which something is left on this machine. */

@@ -1,0 +1,129 @@
+/**
+ * Files into and out of containers, as tar streams.
+ *
+ * Going in: regular files and directories of a host directory, read-only for the job's user. Coming out: what the job
+ * left, which is hostile. Only regular files and directories are kept, under names that stay inside; sizes are judged by
+ * the header before a byte is read; nothing is unpacked that could point elsewhere, so links are left out.
+ */
+import { createReadStream, createWriteStream } from 'node:fs';
+import { lstat, mkdir, readdir } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { extract, pack, type Pack } from 'tar-stream';
+import { MoltError } from '../../../protocol/errors.ts';
+
+/** The user of every job: nobody. */
+export const JOB_UID = 65_534;
+const ENTRIES_MAX = 65_536;
+const DEPTH_MAX = 64;
+const PATH_BYTES_MAX = 4096;
+
+/** A tree of the archive: `directory`'s contents under `name`. Without a directory it is empty. */
+export interface PackedTree {
+  /** Path in the container without leading slash. */
+  readonly name: string;
+  readonly directory?: string;
+  readonly directoryMode: number;
+  readonly fileMode: number;
+}
+
+/** Packs trees for `putArchive` at `/`. Links and special files of the host are left out. */
+export function packTrees(trees: readonly PackedTree[]): Readable {
+  const archive = pack();
+  void fill(archive, trees).then(
+    () => archive.finalize(),
+    (error: unknown) => archive.destroy(error instanceof Error ? error : new Error(String(error))),
+  );
+  return Readable.from(archive);
+}
+
+async function fill(archive: Pack, trees: readonly PackedTree[]): Promise<void> {
+  for (const tree of trees) {
+    await addEntry(archive, { name: tree.name, type: 'directory', mode: tree.directoryMode });
+    if (tree.directory !== undefined) await addDirectory(archive, tree, tree.directory, tree.name);
+  }
+}
+
+async function addDirectory(archive: Pack, tree: PackedTree, hostPath: string, name: string): Promise<void> {
+  for (const child of (await readdir(hostPath)).sort()) {
+    const childPath = join(hostPath, child);
+    const childName = `${name}/${child}`;
+    const status = await lstat(childPath);
+    if (status.isDirectory()) {
+      await addEntry(archive, { name: childName, type: 'directory', mode: tree.directoryMode });
+      await addDirectory(archive, tree, childPath, childName);
+    } else if (status.isFile()) {
+      const { size } = status;
+      const entry = archive.entry({ name: childName, type: 'file', mode: tree.fileMode, size, ...owner });
+      await pipeline(createReadStream(childPath, { end: Math.max(size - 1, 0) }), entry);
+    }
+  }
+}
+
+const owner = { uid: JOB_UID, gid: JOB_UID, mtime: new Date(0) };
+
+async function addEntry(archive: Pack, headers: Parameters<Pack['entry']>[0]): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    archive.entry({ ...headers, ...owner }, '', (error) => (error ? reject(error) : resolve()));
+  });
+}
+
+/** Bounds of what is taken out. */
+export interface UnpackLimits {
+  readonly bytesMax: number;
+}
+
+/**
+ * Writes the tree under the archive's first directory into `target`, which must be empty. Throws `job/output-too-large`
+ * and `artifact/unsafe-path`; what was written until then stays for the caller to delete.
+ */
+export async function unpackTree(archive: Readable, target: string, limits: UnpackLimits): Promise<void> {
+  const unpacker = extract();
+  let entries = 0;
+  let bytes = 0;
+  const copying = pipeline(archive, unpacker);
+  // The loop below reports the fault; this keeps it from being reported a second time as unhandled.
+  copying.catch(() => undefined);
+  for await (const entry of unpacker) {
+    // Destroying the unpacker in the middle of an entry emits on the entry as well.
+    entry.on('error', () => undefined);
+    const { name, type, size } = entry.header;
+    if (++entries > ENTRIES_MAX) throw tooLarge(`more than ${ENTRIES_MAX} entries`);
+    const path = safePath(name);
+    if (path === undefined) {
+      entry.resume();
+    } else if (type === 'directory') {
+      await mkdir(join(target, path), { recursive: true });
+      entry.resume();
+    } else if (type === 'file') {
+      bytes += size;
+      if (bytes > limits.bytesMax) throw tooLarge(`more than the disk limit of ${limits.bytesMax} bytes`);
+      await mkdir(dirname(join(target, path)), { recursive: true });
+      await pipeline(entry, createWriteStream(join(target, path), { flags: 'wx', mode: 0o600 }));
+    } else entry.resume();
+  }
+  await copying;
+}
+
+function tooLarge(what: string): MoltError {
+  return new MoltError('job/output-too-large', `the outputs have ${what}; write less or ask for more disk`, { what });
+}
+
+/** The part of an entry's name below the archive's first directory; undefined for that directory itself. */
+export function safePath(name: string): string | undefined {
+  const parts = name.split('/').filter((part) => part !== '' && part !== '.');
+  const unsafe =
+    name.startsWith('/') ||
+    parts.includes('..') ||
+    name.includes('\0') ||
+    parts.length > DEPTH_MAX ||
+    Buffer.byteLength(name) > PATH_BYTES_MAX;
+  if (unsafe) {
+    throw new MoltError('artifact/unsafe-path', 'an output has a name that leaves its directory or is too long', {
+      name: name.slice(0, 200),
+    });
+  }
+  const below = parts.slice(1).join('/');
+  return below === '' ? undefined : below;
+}

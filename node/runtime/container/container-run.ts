@@ -1,0 +1,264 @@
+/**
+ * One run of a container: its output, its end, its outputs.
+ *
+ * The end is found by asking: a blocking `wait` makes it prompt, but an engine that dies in mid-wait leaves that call
+ * hanging, so a poll decides. While the engine is away the run goes on; only an engine that stays away ends it.
+ */
+import { mkdir, readdir, rm } from 'node:fs/promises';
+import { constants } from 'node:os';
+import { join } from 'node:path';
+import type { Readable } from 'node:stream';
+import type { Container, ContainerInspectInfo } from 'dockerode';
+import type { Env } from '../../../protocol/env.ts';
+import { hasCode, MoltError } from '../../../protocol/errors.ts';
+import type { ExitReason, LogChunk, Run, RunExit, RunUsage } from '../runtime.ts';
+import { unpackTree } from './archive.ts';
+import { engineCall, engineFailed, isMissing } from './engine.ts';
+import { readFrames } from './frames.ts';
+
+const POLL_MS = 500;
+/** A run whose engine is away for longer is given up. */
+const ENGINE_AWAY_MS_MAX = 120_000;
+const CUT_MARK = '\nmolt: the output limit is reached, the rest is dropped\n';
+
+/** What of the request must survive a restart of the node; kept as a label of the container. */
+export interface RunTerms {
+  readonly outputDirectory: string;
+  readonly durationMs: number;
+  readonly diskBytes: number;
+  readonly logBytes: number;
+  /** `/out` lies in the container's writable layer and is watched instead of limited. */
+  readonly watchDisk: boolean;
+}
+
+export interface ContainerRunOptions {
+  readonly container: Container;
+  readonly terms: RunTerms;
+  readonly startedAtMs: number;
+  /** Output from before the start; without it the engine's log is read. */
+  readonly attached?: Readable;
+  /** With the engine's log: only what is later than this, Unix ms. */
+  readonly logsSinceMs: number;
+  /** Resolves when the engine says that the container stopped; may hang or reject. */
+  readonly waiting: Promise<unknown>;
+}
+
+type Ending = Extract<ExitReason, 'timed-out' | 'cancelled' | 'output-too-large'>;
+/** With `size`, the engine adds the size of the writable layer, which the type declarations do not know. */
+type Inspection = ContainerInspectInfo & { readonly SizeRw?: number };
+/** Which of these there are depends on the cgroup version, and a container that just ended has none. */
+interface MemoryStatistics {
+  readonly usage?: number;
+  readonly max_usage?: number;
+  readonly stats?: { readonly total_inactive_file?: number; readonly inactive_file?: number };
+}
+type Verdict = Pick<RunExit, 'reason' | 'exitCode' | 'signal' | 'detail'>;
+
+export class ContainerRun implements Run {
+  readonly #env: Env;
+  readonly #container: Container;
+  readonly #terms: RunTerms;
+  readonly #waiting: Promise<unknown>;
+  readonly #deadline: number;
+  readonly #over = new AbortController();
+  #ending: Ending | undefined;
+  #usage: RunUsage = { cpuMs: 0, memoryBytes: 0, memoryPeakBytes: 0 };
+  readonly startedAtMs: number;
+  readonly logs: AsyncIterable<LogChunk>;
+  readonly exit: Promise<RunExit>;
+
+  constructor(env: Env, options: ContainerRunOptions) {
+    this.#env = env;
+    this.#container = options.container;
+    this.#terms = options.terms;
+    this.startedAtMs = options.startedAtMs;
+    this.#waiting = options.waiting.then(
+      () => undefined,
+      () => undefined,
+    );
+    const ranMs = Math.max(0, env.clock.now() - options.startedAtMs);
+    this.#deadline = env.clock.monotonic() + options.terms.durationMs - ranMs;
+    this.logs = this.#readLogs(options.attached, options.logsSinceMs);
+    this.exit = this.#finish();
+  }
+
+  async #finish(): Promise<RunExit> {
+    const ended = await this.#untilStopped();
+    this.#over.abort();
+    if (ended === undefined) {
+      const finishedAtMs = this.#env.clock.now();
+      return this.#exitOf(
+        { reason: 'engine-failed', exitCode: undefined, detail: 'the container or its engine went away in mid-run' },
+        finishedAtMs,
+      );
+    }
+    const finishedAtMs = Date.parse(ended.State.FinishedAt);
+    let verdict = this.#verdict(ended);
+    try {
+      await this.#collect();
+    } catch (error) {
+      await emptyDirectory(this.#terms.outputDirectory);
+      const reason = hasCode(error, 'job/output-too-large') ? 'output-too-large' : 'engine-failed';
+      const detail = error instanceof Error ? error.message : String(error);
+      verdict = { reason, exitCode: undefined, detail };
+    }
+    return this.#exitOf(verdict, finishedAtMs);
+  }
+
+  #exitOf(verdict: Verdict, finishedAtMs: number): RunExit {
+    const { startedAtMs } = this;
+    const { cpuMs, memoryPeakBytes } = this.#usage;
+    const durationMs = Math.max(0, finishedAtMs - startedAtMs);
+    return { ...verdict, startedAtMs, finishedAtMs, durationMs, cpuMs, memoryPeakBytes };
+  }
+
+  /** The container's state once it stopped; undefined when it, or its engine, is gone. */
+  async #untilStopped(): Promise<ContainerInspectInfo | undefined> {
+    const { clock } = this.#env;
+    let seenAt = clock.monotonic();
+    let prompt: Promise<unknown> = this.#waiting;
+    for (;;) {
+      const untilDeadline = Math.max(this.#deadline - clock.monotonic(), 0);
+      const pause = new AbortController();
+      const slept = clock.sleep(Math.min(POLL_MS, untilDeadline + 1), pause.signal).catch(() => undefined);
+      await Promise.race([prompt.then(() => (prompt = new Promise(() => undefined))), slept]);
+      pause.abort();
+      try {
+        const info = await this.#inspect();
+        seenAt = clock.monotonic();
+        if (!info.State.Running && info.State.Status !== 'created') return info;
+        await this.#enforce(info);
+        await this.#sample();
+      } catch (error) {
+        if (isMissing(error) || clock.monotonic() - seenAt > ENGINE_AWAY_MS_MAX) return undefined;
+      }
+    }
+  }
+
+  async #inspect(): Promise<Inspection> {
+    const { watchDisk } = this.#terms;
+    return this.#container.inspect(watchDisk ? ({ size: true } as object) : {});
+  }
+
+  async #enforce(info: Inspection): Promise<void> {
+    if (this.#terms.watchDisk && (info.SizeRw ?? 0) > this.#terms.diskBytes) this.#ending ??= 'output-too-large';
+    else if (this.#env.clock.monotonic() >= this.#deadline) this.#ending ??= 'timed-out';
+    if (this.#ending !== undefined && this.#ending !== 'cancelled') await this.#container.kill();
+  }
+
+  async #sample(): Promise<void> {
+    const stats = await this.#container.stats({ stream: false, 'one-shot': true });
+    const { usage = 0, max_usage = 0, stats: parts } = stats.memory_stats as MemoryStatistics;
+    // The page cache of files is not the job's own memory: cgroup v1 and v2 name it differently.
+    const cache = parts?.total_inactive_file ?? parts?.inactive_file ?? 0;
+    const memoryBytes = Math.max(0, usage - cache);
+    const memoryPeakBytes = Math.max(this.#usage.memoryPeakBytes, memoryBytes, max_usage);
+    const cpuMs = Math.max(this.#usage.cpuMs, stats.cpu_stats.cpu_usage.total_usage / 1e6);
+    this.#usage = { cpuMs, memoryBytes, memoryPeakBytes };
+  }
+
+  #verdict({ State }: ContainerInspectInfo): Verdict {
+    const { ExitCode, OOMKilled } = State;
+    const { durationMs, diskBytes } = this.#terms;
+    switch (this.#ending) {
+      case 'timed-out':
+        return { reason: 'timed-out', exitCode: undefined, detail: `killed at its limit of ${durationMs} ms` };
+      case 'output-too-large':
+        return {
+          reason: 'output-too-large',
+          exitCode: undefined,
+          detail: `killed for writing more than ${diskBytes} bytes`,
+        };
+      case 'cancelled':
+        return { reason: 'cancelled', exitCode: undefined, detail: 'stopped on request' };
+      case undefined:
+        break;
+    }
+    if (OOMKilled && ExitCode === 137) {
+      return {
+        reason: 'out-of-memory',
+        exitCode: undefined,
+        detail: 'killed for using more memory than it was leased; ask for more',
+      };
+    }
+    const signal = Object.entries(constants.signals).find(([, number]) => number === ExitCode - 128)?.[0];
+    if (signal !== undefined) {
+      return { reason: 'signalled', exitCode: ExitCode, signal, detail: `ended by ${signal} (exit code ${ExitCode})` };
+    }
+    const oom = OOMKilled ? ', after one of its processes was killed for want of memory' : '';
+    return { reason: 'exited', exitCode: ExitCode, detail: `exit code ${ExitCode}${oom}` };
+  }
+
+  async #collect(): Promise<void> {
+    const { outputDirectory, diskBytes } = this.#terms;
+    // A node that restarts while it collects does so again.
+    await emptyDirectory(outputDirectory);
+    const archive = await engineCall('collecting the outputs', () => this.#container.getArchive({ path: '/out' }));
+    try {
+      await unpackTree(archive as Readable, outputDirectory, { bytesMax: diskBytes });
+    } catch (error) {
+      throw error instanceof MoltError ? error : engineFailed('collecting the outputs', error);
+    }
+  }
+
+  async *#readLogs(attached: Readable | undefined, sinceMs: number): AsyncGenerator<LogChunk, void, undefined> {
+    let source = attached;
+    let lastMs = sinceMs;
+    let left = this.#terms.logBytes;
+    let interrupted = false;
+    try {
+      for (;;) {
+        try {
+          source ??= await this.#openLog(lastMs);
+          for await (const { stream, bytes } of readFrames(source)) {
+            lastMs = this.#env.clock.now();
+            if (left < 0) continue;
+            const kept = bytes.subarray(0, left);
+            left -= bytes.length;
+            if (kept.length > 0) yield { stream, bytes: kept, atMs: lastMs };
+            if (left < 0) yield { stream: 'stderr', bytes: Buffer.from(CUT_MARK), atMs: lastMs };
+          }
+          if (!interrupted && !(await this.#container.inspect()).State.Running) return;
+          interrupted = false;
+        } catch (error) {
+          // The engine is away: what it kept is read when it is back, or the run is given up and so is its output.
+          if (isMissing(error) || this.#over.signal.aborted) return;
+          interrupted = true;
+        }
+        source = undefined;
+        await this.#env.clock.sleep(POLL_MS, this.#over.signal).catch(() => undefined);
+      }
+    } finally {
+      source?.resume();
+    }
+  }
+
+  async #openLog(sinceMs: number): Promise<Readable> {
+    const since = sinceMs === 0 ? 0 : (sinceMs + 1) / 1000;
+    return (await this.#container.logs({ follow: true, stdout: true, stderr: true, since })) as Readable;
+  }
+
+  async usage(): Promise<RunUsage> {
+    if (!this.#over.signal.aborted) {
+      await engineCall('reading statistics', () => this.#sample()).catch((error: unknown) => {
+        if (!this.#over.signal.aborted) throw error;
+      });
+    }
+    return this.#usage;
+  }
+
+  async stop(graceMs: number): Promise<void> {
+    if (!this.#over.signal.aborted) {
+      this.#ending ??= 'cancelled';
+      const stopping = graceMs > 0 ? this.#container.stop({ t: Math.ceil(graceMs / 1000) }) : this.#container.kill();
+      // "Not running" and "gone" are what was asked for; an engine that is away is dealt with by the watching loop.
+      await stopping.catch(() => undefined);
+    }
+    await this.exit;
+  }
+}
+
+async function emptyDirectory(directory: string): Promise<void> {
+  await mkdir(directory, { recursive: true });
+  for (const name of await readdir(directory)) await rm(join(directory, name), { recursive: true, force: true });
+}

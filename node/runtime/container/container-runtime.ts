@@ -1,0 +1,385 @@
+/**
+ * The container runtime: jobs as hardened containers of a Docker or Podman engine.
+ *
+ * Everything of an attempt carries its labels, so a node that restarts finds its containers, takes the running ones up
+ * again and removes the rest. Images are pulled by digest; data goes in and out through volumes as tar streams.
+ */
+import { randomUUID } from 'node:crypto';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Readable } from 'node:stream';
+import type { Container, ContainerInfo } from 'dockerode';
+import { z } from 'zod';
+import type { Env } from '../../../protocol/env.ts';
+import { MoltError } from '../../../protocol/errors.ts';
+import { checkRequest } from '../request.ts';
+import type { Capability, Image, PrepareProgress, Run, RunRequest, Runtime } from '../runtime.ts';
+import { packTrees } from './archive.ts';
+import { ContainerRun, type RunTerms } from './container-run.ts';
+import { Disks } from './disk.ts';
+import { connectEngine, type Engine, engineCall, engineFailed, engineRemoval, faultOf, LABEL } from './engine.ts';
+import { containerConfig, type ContainerPlacement, loaderConfig, mount } from './host-config.ts';
+import { ensureIdleImage, IDLE_IMAGE } from './idle-image.ts';
+import { imageReference, pullImage } from './pull.ts';
+import { type EngineArchitecture, seccompProfile } from './seccomp.ts';
+
+export interface ContainerOptions {
+  /** Belongs to this runtime: the node's id for labels, and the files behind jobs' disks. */
+  readonly directory: string;
+  /** Path of the engine's socket. */
+  readonly socketPath: string;
+}
+
+/** What the engine told about itself, and what was tried. */
+interface EngineFacts {
+  readonly architecture: EngineArchitecture;
+  readonly seccomp: string;
+  readonly init: boolean;
+  readonly limitsDisk: boolean;
+  readonly details: Capability['details'];
+}
+
+const engineInfo = z.object({
+  Architecture: z.string(),
+  OSType: z.string(),
+  KernelVersion: z.string().default(''),
+  ServerVersion: z.string().default(''),
+  CgroupVersion: z.string().default('1'),
+  InitBinary: z.string().default(''),
+  SecurityOptions: z.array(z.string()).nullish(),
+  NCPU: z.number().default(0),
+  MemTotal: z.number().default(0),
+});
+
+const runTerms = z.object({
+  outputDirectory: z.string(),
+  durationMs: z.number(),
+  diskBytes: z.number(),
+  logBytes: z.number(),
+  watchDisk: z.boolean(),
+});
+
+const SELF_TEST_MS = 250;
+const SELF_TEST_TRIES = 8;
+const REMOVE_TRIES = 10;
+const REMOVE_PAUSE_MS = 100;
+const SECRETS_BYTES = 1 << 20;
+
+function unavailable(reason: string): MoltError {
+  return new MoltError('runtime/unavailable', reason);
+}
+
+export class ContainerRuntime implements Runtime {
+  readonly kind = 'container';
+  readonly #env: Env;
+  readonly #engine: Engine;
+  readonly #directory: string;
+  readonly #disks: Disks;
+  #facts: Promise<EngineFacts> | undefined;
+  #nodeId: Promise<string> | undefined;
+
+  constructor(env: Env, options: ContainerOptions) {
+    this.#env = env;
+    this.#engine = connectEngine(options.socketPath);
+    this.#directory = options.directory;
+    this.#disks = new Disks(join(options.directory, 'disks'));
+  }
+
+  async probe(signal: AbortSignal): Promise<Capability> {
+    try {
+      const facts = await this.#learn();
+      await this.#selfTest(facts, signal);
+      const disk = facts.limitsDisk
+        ? 'disk is limited by a file system of the leased size'
+        : 'the root file system is not read-only, and disk is watched: a job can exceed it for half a second';
+      const enforced = [
+        'no network, no capabilities, no new privileges, our own system call allow-list, nobody as user',
+        'memory (swap included), cpu, processes, open files, output and wall time are limited by the engine',
+      ];
+      return {
+        available: true,
+        details: facts.details,
+        guarantees: facts.limitsDisk ? [...enforced, 'the root file system is read-only', disk] : enforced,
+        gaps: [
+          ...(facts.limitsDisk ? [] : [disk]),
+          'containers share the kernel of the host',
+          'cpu time and memory peak of a job are sampled twice a second',
+        ],
+      };
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      return { available: false, reason, details: {}, guarantees: [], gaps: [] };
+    }
+  }
+
+  async #learn(): Promise<EngineFacts> {
+    this.#facts ??= this.#askEngine().catch((error: unknown) => {
+      // Asked again next time: an engine may come up later.
+      this.#facts = undefined;
+      throw error;
+    });
+    return this.#facts;
+  }
+
+  async #askEngine(): Promise<EngineFacts> {
+    const info = engineInfo.parse(await engineCall('asking what it is', () => this.#engine.info()));
+    const architecture = info.Architecture;
+    if (architecture !== 'x86_64' && architecture !== 'aarch64') {
+      throw unavailable(`the engine runs on ${architecture}; x86_64 and aarch64 are supported`);
+    }
+    if (info.OSType !== 'linux')
+      throw unavailable(`the engine runs ${info.OSType} containers; switch it to Linux containers`);
+    const rootless = (info.SecurityOptions ?? []).some((option) => option.includes('name=rootless'));
+    if (rootless && info.CgroupVersion === '1') {
+      throw unavailable('a rootless engine on cgroup v1 ignores limits; run the engine as root or boot with cgroup v2');
+    }
+    const limitsDisk = await this.#disks.canLimitDisk();
+    return {
+      architecture,
+      seccomp: seccompProfile(architecture),
+      init: info.InitBinary !== '',
+      limitsDisk,
+      details: {
+        engine: 'docker-api',
+        version: info.ServerVersion,
+        kernel: info.KernelVersion,
+        cgroups: Number(info.CgroupVersion),
+        rootless,
+        architecture,
+        cpus: info.NCPU,
+        memoryBytes: info.MemTotal,
+        diskQuota: limitsDisk,
+      },
+    };
+  }
+
+  /** Runs a hardened container of our own and looks at its statistics: an engine where they stay zero cannot be billed. */
+  async #selfTest(facts: EngineFacts, signal: AbortSignal): Promise<void> {
+    await ensureIdleImage(this.#engine, facts.architecture);
+    const labels = await this.#labels(`self-test-${randomUUID()}`, 'self-test');
+    const config = loaderConfig(IDLE_IMAGE, labels, []);
+    const hardened = { ...config.HostConfig, SecurityOpt: ['no-new-privileges:true', `seccomp=${facts.seccomp}`] };
+    await engineCall('its self-test', async () => {
+      const container = await this.#engine.createContainer({ ...config, HostConfig: hardened });
+      try {
+        await container.start();
+        for (let tries = 0; tries < SELF_TEST_TRIES; tries++) {
+          await this.#env.clock.sleep(SELF_TEST_MS, signal);
+          const stats = await container.stats({ stream: false, 'one-shot': true });
+          if (stats.cpu_stats.cpu_usage.total_usage > 0 && (stats.memory_stats.usage ?? 0) > 0) return;
+        }
+        throw unavailable(
+          'the engine reports no cpu and memory use; mount every cgroup hierarchy of /proc/self/cgroup',
+        );
+      } finally {
+        await container.remove({ force: true, v: true });
+      }
+    });
+  }
+
+  /** A name of this runtime's directory for labels, so that two nodes on one engine do not touch each other's jobs. */
+  async #id(): Promise<string> {
+    this.#nodeId ??= (async () => {
+      const path = join(this.#directory, 'node-id');
+      await mkdir(this.#directory, { recursive: true });
+      await writeFile(path, randomUUID(), { flag: 'wx' }).catch((error: NodeJS.ErrnoException) => {
+        if (error.code !== 'EEXIST') throw error;
+      });
+      return (await readFile(path, 'utf8')).trim();
+    })();
+    return this.#nodeId;
+  }
+
+  async #labels(attemptId: string, role: 'job' | 'loader' | 'self-test'): Promise<Record<string, string>> {
+    return { [LABEL.node]: await this.#id(), [LABEL.attempt]: attemptId, [LABEL.role]: role };
+  }
+
+  async prepare(image: Image, onProgress: (progress: PrepareProgress) => void, signal: AbortSignal): Promise<void> {
+    await pullImage(this.#engine, imageReference(image), onProgress, signal);
+  }
+
+  async start(request: RunRequest, signal: AbortSignal): Promise<Run> {
+    checkRequest(request);
+    const image = imageReference(request.image);
+    const facts = await this.#learn();
+    await pullImage(this.#engine, image, () => undefined, signal);
+    await ensureIdleImage(this.#engine, facts.architecture);
+    try {
+      return await this.#create(request, image, facts, signal);
+    } catch (error) {
+      await this.remove(request.attemptId).catch((fault: unknown) => {
+        this.#env.logger.log('warn', 'an attempt that did not start could not be removed', {
+          attemptId: request.attemptId,
+          fault: faultOf(fault).message,
+        });
+      });
+      throw engineFailed('starting the job', error);
+    }
+  }
+
+  async #create(request: RunRequest, image: string, facts: EngineFacts, signal: AbortSignal): Promise<Run> {
+    const { attemptId, limits, outputDirectory } = request;
+    const terms: RunTerms = {
+      outputDirectory,
+      durationMs: limits.durationMs,
+      diskBytes: limits.diskBytes,
+      logBytes: limits.logBytes,
+      watchDisk: !facts.limitsDisk,
+    };
+    const labels = { ...(await this.#labels(attemptId, 'job')), [LABEL.terms]: JSON.stringify(terms) };
+    const placement: ContainerPlacement = {
+      image,
+      labels,
+      seccomp: facts.seccomp,
+      init: facts.init,
+      ...(await this.#createVolumes(request, facts)),
+    };
+    // Checked before anything is copied.
+    const config = containerConfig(request, placement);
+    const loaders = await this.#load(request, placement);
+    if (signal.aborted)
+      throw new MoltError('job/cancelled', 'the start of the job was cancelled', {}, { cause: signal.reason });
+    const container = await this.#engine.createContainer({
+      ...config,
+      name: `molt-${(await this.#id()).slice(0, 8)}-${attemptId}`,
+    });
+    if (terms.watchDisk) {
+      const out = { name: 'out', directoryMode: 0o755, fileMode: 0o644 };
+      await container.putArchive(packTrees([out]), { path: '/' });
+    }
+    const run = await this.#launch(container, terms, request.command);
+    await Promise.all(loaders.map((loader) => loader.remove({ force: true })));
+    return run;
+  }
+
+  /** Attaches before it starts, so that no output is missed. */
+  async #launch(container: Container, terms: RunTerms, command: readonly string[]): Promise<Run> {
+    const attached = (await container.attach({ stream: true, stdout: true, stderr: true })) as unknown as Readable;
+    const waiting = container.wait({ condition: 'next-exit' });
+    waiting.catch(() => undefined);
+    try {
+      await container.start();
+    } catch (error) {
+      const { statusCode, message } = faultOf(error);
+      if (statusCode !== 400 && !/executable file|no such file|permission denied/i.test(message)) throw error;
+      throw new MoltError(
+        'job/failed',
+        `the command ${command[0] ?? '(of the image)'} cannot be started in this image: ${message}`,
+        {},
+        { cause: error },
+      );
+    }
+    const { State } = await container.inspect();
+    const startedAtMs = Date.parse(State.StartedAt);
+    return new ContainerRun(this.#env, { container, terms, startedAtMs, attached, logsSinceMs: 0, waiting });
+  }
+
+  async #createVolumes(
+    request: RunRequest,
+    facts: EngineFacts,
+  ): Promise<Pick<ContainerPlacement, 'inputVolume' | 'outputVolume' | 'secretsVolume'>> {
+    const { attemptId, limits, secretsDirectory } = request;
+    const prefix = `molt-${(await this.#id()).slice(0, 8)}-${attemptId}`;
+    const Labels = await this.#labels(attemptId, 'job');
+    const create = async (name: string, options: Record<string, string>): Promise<string> => {
+      await this.#engine.createVolume({ Name: `${prefix}-${name}`, Driver: 'local', DriverOpts: options, Labels });
+      return `${prefix}-${name}`;
+    };
+    const inputVolume = await create('in', {});
+    const secretsVolume =
+      secretsDirectory === undefined
+        ? {}
+        : {
+            secretsVolume: await create('secrets', {
+              type: 'tmpfs',
+              device: 'tmpfs',
+              o: `size=${SECRETS_BYTES},nosuid,nodev,noexec,mode=0755`,
+            }),
+          };
+    if (!facts.limitsDisk) return { inputVolume, ...secretsVolume };
+    const device = await this.#disks.create(attemptId, limits.diskBytes);
+    const outputVolume = await create('out', { type: 'ext4', device, o: 'nosuid,nodev' });
+    return { inputVolume, outputVolume, ...secretsVolume };
+  }
+
+  /**
+   * Fills the volumes. Inputs go through a container that never runs. Secrets live in a tmpfs, which is gone as soon as
+   * nobody mounts it: a running loader holds it until the job has started. Returns the loaders to remove after that.
+   */
+  async #load(request: RunRequest, placement: ContainerPlacement): Promise<readonly Container[]> {
+    const labels = await this.#labels(request.attemptId, 'loader');
+    const inputs = { name: 'in', directory: request.inputDirectory, directoryMode: 0o555, fileMode: 0o444 };
+    const mounts = [mount(placement.inputVolume, '/in', false)];
+    if (placement.secretsVolume !== undefined) mounts.push(mount(placement.secretsVolume, '/secrets', false));
+    const loader = await this.#engine.createContainer(loaderConfig(IDLE_IMAGE, labels, mounts));
+    const trees = [inputs];
+    if (request.secretsDirectory !== undefined) {
+      trees.push({ name: 'secrets', directory: request.secretsDirectory, directoryMode: 0o555, fileMode: 0o400 });
+      await loader.start();
+    }
+    await loader.putArchive(packTrees(trees), { path: '/' });
+    return [loader];
+  }
+
+  async #containers(attemptId?: string): Promise<ContainerInfo[]> {
+    const label = [`${LABEL.node}=${await this.#id()}`];
+    if (attemptId !== undefined) label.push(`${LABEL.attempt}=${attemptId}`);
+    return engineCall('listing containers', () => this.#engine.listContainers({ all: true, filters: { label } }));
+  }
+
+  async adopt(attemptId: string, logsSinceMs: number = 0): Promise<Run | undefined> {
+    const found = (await this.#containers(attemptId)).find(({ Labels }) => Labels[LABEL.role] === 'job');
+    if (found === undefined) return undefined;
+    const container = this.#engine.getContainer(found.Id);
+    const { State } = await engineCall('looking at the container', () => container.inspect());
+    if (State.Status === 'created') return undefined;
+    const terms = runTerms.parse(JSON.parse(found.Labels[LABEL.terms] ?? '{}'));
+    const waiting = container.wait({ condition: 'not-running' });
+    const startedAtMs = Date.parse(State.StartedAt);
+    return new ContainerRun(this.#env, { container, terms, startedAtMs, logsSinceMs, waiting });
+  }
+
+  async remove(attemptId: string): Promise<void> {
+    for (const { Id } of await this.#containers(attemptId)) {
+      await engineRemoval('removing the container', () =>
+        this.#engine.getContainer(Id).remove({ force: true, v: true }),
+      );
+    }
+    for (const name of await this.#volumes(attemptId)) await this.#removeVolume(name);
+    await this.#disks.remove(attemptId);
+  }
+
+  async #volumes(attemptId?: string): Promise<string[]> {
+    const label = [`${LABEL.node}=${await this.#id()}`];
+    if (attemptId !== undefined) label.push(`${LABEL.attempt}=${attemptId}`);
+    const { Volumes } = await engineCall('listing volumes', () => this.#engine.listVolumes({ filters: { label } }));
+    return (Volumes ?? []).map(({ Name }) => Name);
+  }
+
+  /** A volume stays "in use" for a moment after its last container was removed. */
+  async #removeVolume(name: string): Promise<void> {
+    for (let tries = 1; ; tries++) {
+      try {
+        await engineRemoval('removing a volume', () => this.#engine.getVolume(name).remove());
+        return;
+      } catch (error) {
+        if (tries >= REMOVE_TRIES) throw error;
+        await this.#env.clock.sleep(REMOVE_PAUSE_MS);
+      }
+    }
+  }
+
+  async list(): Promise<string[]> {
+    const label = [`${LABEL.node}=${await this.#id()}`];
+    const { Volumes } = await engineCall('listing volumes', () => this.#engine.listVolumes({ filters: { label } }));
+    const labelled = [...(await this.#containers()), ...(Volumes ?? [])];
+    return [...new Set(labelled.flatMap(({ Labels }) => Labels?.[LABEL.attempt] ?? []))].sort();
+  }
+
+  /** Containers go on; the next node process adopts them. */
+  async close(): Promise<void> {}
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}

@@ -1,0 +1,81 @@
+/**
+ * Disk quotas for container jobs: an ext4 file system of the wanted size in a sparse file, given to the job as `/out`.
+ *
+ * Needs Linux, root, losetup and mkfs.ext4, and an engine on this machine: where one of them is missing, `canLimitDisk`
+ * says so and the container runtime falls back to watching the size of the container's writable layer.
+ */
+import { execFile } from 'node:child_process';
+import { mkdir, open, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { JOB_UID } from './archive.ts';
+import { MoltError } from '../../../protocol/errors.ts';
+
+const execute = promisify(execFile);
+const BLOCK_BYTES = 4096;
+const TOOL_MS_MAX = 30_000;
+
+async function tool(file: string, args: readonly string[]): Promise<string> {
+  const { stdout } = await execute(file, args, {
+    timeout: TOOL_MS_MAX,
+    env: { LC_ALL: 'C', PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+  });
+  return stdout.trim();
+}
+
+export class Disks {
+  readonly #directory: string;
+
+  constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  /** Makes, attaches and removes a small disk. */
+  async canLimitDisk(): Promise<boolean> {
+    if (process.platform !== 'linux' || process.getuid?.() !== 0) return false;
+    try {
+      await this.create('self-test', 1 << 20);
+      return true;
+    } catch {
+      return false;
+    } finally {
+      await this.remove('self-test').catch(() => undefined);
+    }
+  }
+
+  #file(attemptId: string): string {
+    return join(this.#directory, `${attemptId}.ext4`);
+  }
+
+  /** A disk that holds `bytes` of file contents; returns its loop device. Throws `job/disk-full`. */
+  async create(attemptId: string, bytes: number): Promise<string> {
+    await mkdir(this.#directory, { recursive: true });
+    const path = this.#file(attemptId);
+    // Inode tables and bitmaps take a thirty-second and a fixed part.
+    const blocks = Math.ceil((bytes + bytes / 32 + (2 << 20)) / BLOCK_BYTES);
+    try {
+      await using file = await open(path, 'wx', 0o600);
+      await file.truncate(blocks * BLOCK_BYTES);
+    } catch (error) {
+      throw new MoltError(
+        'job/disk-full',
+        `the job's disk of ${bytes} bytes cannot be made in ${this.#directory}`,
+        {},
+        { cause: error },
+      );
+    }
+    const options = `nodiscard,root_owner=${JOB_UID}:${JOB_UID}`;
+    await tool('mkfs.ext4', ['-q', '-b', String(BLOCK_BYTES), '-E', options, '-O', '^has_journal', '-m', '0', path]);
+    // The job finds its output directory empty.
+    await tool('debugfs', ['-w', '-R', 'rmdir lost+found', path]);
+    return tool('losetup', ['-f', '--show', path]);
+  }
+
+  /** Detaches and deletes the attempt's disk. Idempotent. */
+  async remove(attemptId: string): Promise<void> {
+    const path = this.#file(attemptId);
+    const devices = await tool('losetup', ['-n', '-O', 'NAME', '-j', path]).catch(() => '');
+    for (const device of devices.split('\n').filter(Boolean)) await tool('losetup', ['-d', device]);
+    await rm(path, { force: true });
+  }
+}

@@ -1,0 +1,75 @@
+/**
+ * The engine behind a socket: calls with a deadline, errors in our words, and nothing that can hang for ever.
+ */
+import Docker from 'dockerode';
+import { MoltError } from '../../../protocol/errors.ts';
+
+/** Labels by which a node finds what is its own. */
+export const LABEL = {
+  node: 'molt.node',
+  attempt: 'molt.attempt',
+  role: 'molt.role',
+  terms: 'molt.terms',
+} as const;
+
+/** An engine that does not answer a simple call within this is treated as gone. */
+const CALL_MS_MAX = 60_000;
+
+export type Engine = Docker;
+
+export function connectEngine(socketPath: string): Engine {
+  return new Docker({ socketPath, timeout: CALL_MS_MAX });
+}
+
+interface HttpFault {
+  readonly statusCode?: number;
+  readonly message: string;
+}
+
+export function faultOf(error: unknown): HttpFault {
+  if (!(error instanceof Error)) return { message: String(error) };
+  const status = 'statusCode' in error ? error.statusCode : undefined;
+  return typeof status === 'number' ? { statusCode: status, message: error.message } : { message: error.message };
+}
+
+export function isMissing(error: unknown): boolean {
+  return faultOf(error).statusCode === 404;
+}
+
+/** Anything an engine call threw, as `runtime/engine-failed` (or `job/disk-full` when that is what it says). */
+export function engineFailed(doing: string, error: unknown): MoltError {
+  if (error instanceof MoltError) return error;
+  const { message } = faultOf(error);
+  if (/no space left on device/i.test(message)) {
+    return new MoltError(
+      'job/disk-full',
+      `no space is left for ${doing}; free some and start the job again`,
+      {},
+      { cause: error },
+    );
+  }
+  return new MoltError(
+    'runtime/engine-failed',
+    `the container engine failed at ${doing}: ${message}. Check that it runs (docker info) and start the job again.`,
+    { doing },
+    { cause: error },
+  );
+}
+
+/** Performs an engine call; what it throws becomes `runtime/engine-failed`. */
+export async function engineCall<T>(doing: string, call: () => Promise<T>): Promise<T> {
+  try {
+    return await call();
+  } catch (error) {
+    throw engineFailed(doing, error);
+  }
+}
+
+/** Performs a call that deletes something: that it is gone already is success. */
+export async function engineRemoval(doing: string, call: () => Promise<unknown>): Promise<void> {
+  try {
+    await call();
+  } catch (error) {
+    if (!isMissing(error)) throw engineFailed(doing, error);
+  }
+}

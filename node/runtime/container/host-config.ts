@@ -1,0 +1,131 @@
+/**
+ * What a job's container is created with: everything denied but what the job was leased.
+ *
+ * No network, read-only root, no capabilities, no new privileges, our own seccomp profile, nobody as user, limits on
+ * memory (swap included), cpu, processes, files, locked memory and core dumps. Ulimits are explicit because Podman would
+ * raise them otherwise. Every host path stays outside: data goes through volumes, never through binds.
+ */
+import type { ContainerCreateOptions } from 'dockerode';
+import { MoltError } from '../../../protocol/errors.ts';
+import type { RunRequest } from '../runtime.ts';
+import { JOB_UID } from './archive.ts';
+
+const SCRATCH_BYTES = 64 << 20;
+const NODE_CPUS_MIN = 0.01;
+
+export interface ContainerPlacement {
+  readonly image: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly seccomp: string;
+  /** The engine has an init process to put before the job. */
+  readonly init: boolean;
+  readonly inputVolume: string;
+  /** Absent where disk cannot be limited by a volume: then `/out` lies in the container's writable layer. */
+  readonly outputVolume?: string;
+  readonly secretsVolume?: string;
+}
+
+type HostConfig = NonNullable<ContainerCreateOptions['HostConfig']> & {
+  /** Known to the engine's API since 1.41, not to the type declarations. */
+  readonly CgroupnsMode?: 'private' | 'host';
+};
+type Mount = NonNullable<HostConfig['Mounts']>[number];
+
+function mount(source: string, target: string, readOnly: boolean): Mount {
+  return { Type: 'volume', Source: source, Target: target, ReadOnly: readOnly };
+}
+
+function hostConfig(request: RunRequest, placement: ContainerPlacement): HostConfig {
+  const { limits } = request;
+  const memory = Math.floor(limits.memoryBytes);
+  const mounts = [mount(placement.inputVolume, '/in', true)];
+  if (placement.outputVolume !== undefined) mounts.push(mount(placement.outputVolume, '/out', false));
+  if (placement.secretsVolume !== undefined) mounts.push(mount(placement.secretsVolume, '/secrets', true));
+  return {
+    NetworkMode: 'none',
+    ReadonlyRootfs: placement.outputVolume !== undefined,
+    CapDrop: ['ALL'],
+    Privileged: false,
+    Init: placement.init,
+    SecurityOpt: ['no-new-privileges:true', `seccomp=${placement.seccomp}`],
+    Memory: memory,
+    MemorySwap: memory,
+    NanoCpus: Math.round(Math.max(limits.cpus, NODE_CPUS_MIN) * 1e9),
+    PidsLimit: limits.processes,
+    OomScoreAdj: 500,
+    ShmSize: SCRATCH_BYTES,
+    IpcMode: 'private',
+    CgroupnsMode: 'private',
+    // With no network nothing resolves anyway; this keeps the host's own resolvers out of the job's sight.
+    Dns: ['127.0.0.1'],
+    RestartPolicy: { Name: 'no' },
+    AutoRemove: false,
+    Ulimits: [
+      { Name: 'nofile', Soft: 1024, Hard: 4096 },
+      { Name: 'nproc', Soft: 4096, Hard: 4096 },
+      { Name: 'core', Soft: 0, Hard: 0 },
+      { Name: 'memlock', Soft: 65_536, Hard: 65_536 },
+    ],
+    Tmpfs: {
+      '/tmp': `rw,nosuid,nodev,exec,size=${SCRATCH_BYTES},nr_inodes=10000,uid=${JOB_UID},gid=${JOB_UID},mode=0700`,
+    },
+    Mounts: mounts,
+    LogConfig: { Type: 'json-file', Config: { 'max-size': '8m', 'max-file': '2' } },
+  };
+}
+
+/** Throws `job/impossible` for variables with which an image could claim devices that were not leased. */
+export function containerConfig(request: RunRequest, placement: ContainerPlacement): ContainerCreateOptions {
+  const claims = Object.keys(request.environment).filter((name) => name.startsWith('NVIDIA_'));
+  if (claims.length > 0) {
+    throw new MoltError(
+      'job/impossible',
+      `${claims.join(', ')} cannot be set by a job: devices are leased, not claimed`,
+    );
+  }
+  const [program, ...rest] = request.command;
+  return {
+    Image: placement.image,
+    ...(program === undefined ? {} : { Entrypoint: [program], Cmd: rest }),
+    Env: [
+      ...Object.entries(request.environment).map(([name, value]) => `${name}=${value}`),
+      'NVIDIA_VISIBLE_DEVICES=void',
+    ],
+    ...(request.workdir === undefined ? {} : { WorkingDir: request.workdir }),
+    User: `${JOB_UID}:${JOB_UID}`,
+    Labels: placement.labels,
+    OpenStdin: false,
+    Tty: false,
+    HostConfig: hostConfig(request, placement),
+  };
+}
+
+/** A container that carries data into volumes: it shares the job's volumes, writable, and has no rights of its own. */
+export function loaderConfig(
+  image: string,
+  labels: Readonly<Record<string, string>>,
+  mounts: readonly Mount[],
+): ContainerCreateOptions {
+  return {
+    Image: image,
+    Entrypoint: ['/idle'],
+    User: `${JOB_UID}:${JOB_UID}`,
+    Labels: labels,
+    NetworkDisabled: true,
+    HostConfig: {
+      NetworkMode: 'none',
+      CapDrop: ['ALL'],
+      SecurityOpt: ['no-new-privileges:true'],
+      Memory: 64 << 20,
+      MemorySwap: 64 << 20,
+      PidsLimit: 16,
+      Ulimits: [
+        { Name: 'nofile', Soft: 64, Hard: 64 },
+        { Name: 'nproc', Soft: 4096, Hard: 4096 },
+      ],
+      Mounts: [...mounts],
+    },
+  };
+}
+
+export { mount };

@@ -1,0 +1,48 @@
+/**
+ * Runtimes: what executes a job, behind one port.
+ *
+ * Read runtime.ts for the contract; wasm/ is the embedded executor that every machine has, container/ drives a Docker or
+ * Podman engine. Both pass test/contract/runtime.ts.
+ */
+import { join } from 'node:path';
+import type { Env } from '../../protocol/env.ts';
+import { ContainerRuntime } from './container/container-runtime.ts';
+import type { Runtime } from './runtime.ts';
+import { WasmRuntime } from './wasm/wasm-runtime.ts';
+
+export type {
+  Capability,
+  ContainerImage,
+  ExitReason,
+  Image,
+  LogChunk,
+  LogStream,
+  ModuleImage,
+  PrepareProgress,
+  Run,
+  RunExit,
+  RunLimits,
+  RunRequest,
+  Runtime,
+  RunUsage,
+} from './runtime.ts';
+export type { ContainerOptions } from './container/container-runtime.ts';
+export { ContainerRuntime, WasmRuntime };
+
+export interface RuntimesOptions {
+  /** Directory of the node's own for caches and scratch files; each runtime gets a part of it. */
+  readonly directory: string;
+  /** Path of a Docker or Podman socket; no container runtime when absent. */
+  readonly containerSocket?: string;
+}
+
+/** The runtimes of one node; which of them work here is told by their `probe`. */
+export function createRuntimes(env: Env, options: RuntimesOptions): readonly Runtime[] {
+  const wasm = new WasmRuntime(env, join(options.directory, 'wasm'));
+  if (options.containerSocket === undefined) return [wasm];
+  const container = new ContainerRuntime(env, {
+    directory: join(options.directory, 'container'),
+    socketPath: options.containerSocket,
+  });
+  return [wasm, container];
+}

@@ -1,0 +1,180 @@
+/**
+ * Goal: what is published arrives, once, at everybody who listens and soon; what is refused is not forwarded, and who
+ * keeps sending it is thrown out. Method: real libp2p nodes on loopback in one process.
+ */
+import { describe, expect, it } from 'vitest';
+
+import type { Mesh } from '../../../node/mesh/index.ts';
+import { Peers, collect, env, pause, text, until } from './peers.ts';
+
+const TOPIC = '/molt/1/offers/cpu';
+const REJECT = { verdict: 'reject', code: 'protocol/bad-signature', reason: 'test' } as const;
+const IGNORE = { verdict: 'ignore', code: 'protocol/expired', reason: 'test' } as const;
+
+describe('gossip', () => {
+  it('delivers a message that is published right after connecting', async () => {
+    await using peers = new Peers();
+    const a = await peers.open();
+    const heard = await collect(a, TOPIC);
+    const b = await peers.open({ listen: [], role: 'light' });
+    await b.connect(a.addresses);
+    await b.publish(TOPIC, text('first'));
+    await until('the first message arrives', () => heard.length === 1, 2_000);
+    expect(heard).toEqual(['first']);
+  });
+
+  it('delivers every message once to all of ten peers in a star', async () => {
+    await using peers = new Peers();
+    const hub = await peers.open();
+    const all: Mesh[] = [hub];
+    const heard: string[][] = [await collect(hub, TOPIC)];
+    for (let index = 1; index < 10; index++) {
+      const peer = await peers.open({ bootstrap: hub.addresses });
+      heard.push(await collect(peer, TOPIC));
+      all.push(peer);
+    }
+    await until('all are connected to the hub', () => hub.peers().length === 9);
+    for (const [index, peer] of all.entries()) await peer.publish(TOPIC, text(`from ${index}`));
+    await until('everybody heard the nine others', () => heard.every((messages) => messages.length === 9));
+    for (const messages of heard) expect(new Set(messages).size).toBe(9);
+  });
+
+  it('tells the subscriber which neighbour a message came from', async () => {
+    await using peers = new Peers();
+    const [a, b] = await peers.pair();
+    const from: string[] = [];
+    await a.subscribe(TOPIC, (_data, sender) => {
+      from.push(sender);
+      return { verdict: 'accept' };
+    });
+    await b.publish(TOPIC, text('x'));
+    await until('it arrives', () => from.length === 1);
+    expect(from).toEqual([b.self]);
+  });
+
+  it('does not forward what the validator ignores or rejects', async () => {
+    for (const verdict of [IGNORE, REJECT]) {
+      await using peers = new Peers();
+      const middle = await peers.open();
+      const [left, right] = [await peers.open({ listen: [] }), await peers.open({ listen: [] })];
+      await left.connect(middle.addresses);
+      await right.connect(middle.addresses);
+      const atMiddle = await collect(middle, TOPIC, verdict);
+      const atRight = await collect(right, TOPIC);
+      await left.publish(TOPIC, text('bad'));
+      await until('the middle saw it', () => atMiddle.length === 1);
+      await pause(1_500);
+      expect(atRight).toEqual([]);
+    }
+  });
+
+  it('throws out a peer that floods with rejected messages, and keeps it out when it comes back', async () => {
+    await using peers = new Peers();
+    const [a, b] = await peers.pair();
+    const heard = await collect(a, TOPIC, REJECT);
+    for (let index = 0; index < 40; index++) await b.publish(TOPIC, text(`bad ${index}`));
+    await until('the flooder is disconnected', () => !a.isConnected(b.self), 5_000);
+    expect(heard.length).toBeGreaterThanOrEqual(9);
+    await pause(3_000);
+    expect(a.isConnected(b.self)).toBe(false);
+  });
+
+  it('keeps a peer whose messages are merely ignored', async () => {
+    await using peers = new Peers();
+    const [a, b] = await peers.pair();
+    const heard = await collect(a, TOPIC, IGNORE);
+    for (let index = 0; index < 40; index++) await b.publish(TOPIC, text(`stale ${index}`));
+    await until('all were seen', () => heard.length === 40);
+    await pause(2_000);
+    expect(a.isConnected(b.self)).toBe(true);
+  });
+
+  it('refuses an oversize message at the publisher', async () => {
+    await using peers = new Peers();
+    const a = await peers.open();
+    await expect(a.publish(TOPIC, new Uint8Array(4_097))).rejects.toMatchObject({ code: 'protocol/oversize' });
+    await a.publish(TOPIC, new Uint8Array(4_096));
+  });
+
+  it('counts an oversize message of somebody else as a bad one, without showing it to the validator', async () => {
+    await using peers = new Peers();
+    const [a, b] = await peers.pair({}, { limits: { messageBytesMax: 64 * 1024 } });
+    const heard = await collect(a, TOPIC);
+    for (let index = 0; index < 12; index++) await b.publish(TOPIC, new Uint8Array(5_000).fill(index));
+    await until('the sender is disconnected', () => !a.isConnected(b.self), 5_000);
+    expect(heard).toEqual([]);
+  });
+
+  it('heals gossip with a peer that was cut off for a frame above the limit', async () => {
+    await using peers = new Peers();
+    const limits = { messageBytesMax: 64 * 1024 };
+    const [a, b] = await peers.pair({ limits: { ...limits, frameBytesMax: 16 * 1024 } }, { limits });
+    const heard = await collect(a, TOPIC);
+    const heardByB = await collect(b, TOPIC);
+    await b.publish(TOPIC, text('before'));
+    await until('gossip flows', () => heard.length === 1);
+    await b.publish(TOPIC, new Uint8Array(32 * 1024));
+    let sent = 0;
+    await until(
+      'gossip flows again in both directions',
+      async () => {
+        await b.publish(TOPIC, text(`after ${sent}`));
+        await a.publish(TOPIC, text(`back ${sent++}`));
+        await pause(200);
+        return heard.length > 1 && heardByB.length > 0;
+      },
+      20_000,
+    );
+  });
+
+  it('keeps networks apart, though they share a connection', async () => {
+    await using peers = new Peers();
+    const [a, b] = await peers.pair({ network: 'one' }, { network: 'two' });
+    const heard = await collect(a, TOPIC);
+    await b.publish(TOPIC, text('wrong network'));
+    await pause(500);
+    expect(heard).toEqual([]);
+    expect(a.isConnected(b.self)).toBe(true);
+  });
+
+  it('ignores messages of a topic that was left, and can join it again', async () => {
+    await using peers = new Peers();
+    const [a, b] = await peers.pair();
+    const heard: string[] = [];
+    const accept = (data: Uint8Array): { verdict: 'accept' } => {
+      heard.push(Buffer.from(data).toString());
+      return { verdict: 'accept' };
+    };
+    const first = await a.subscribe(TOPIC, accept);
+    await b.publish(TOPIC, text('one'));
+    await until('it arrives', () => heard.length === 1);
+    first[Symbol.dispose]();
+    for (let index = 0; index < 20; index++) await b.publish(TOPIC, text(`lost ${index}`));
+    await pause(300);
+    await a.subscribe(TOPIC, accept);
+    await until('the new subscription is heard', async () => {
+      await b.publish(TOPIC, text(`again ${env.clock.monotonic()}`));
+      return heard.length > 1;
+    });
+    expect(heard.some((message) => message.startsWith('lost'))).toBe(false);
+    expect(a.isConnected(b.self)).toBe(true);
+  });
+
+  it('drops messages beyond the pending verdicts without blame', async () => {
+    await using peers = new Peers();
+    const [a, b] = await peers.pair({ limits: { pendingVerdictsMax: 2 } });
+    const { promise, resolve } = Promise.withResolvers<void>();
+    let asked = 0;
+    await a.subscribe(TOPIC, async () => {
+      asked++;
+      await promise;
+      return { verdict: 'accept' };
+    });
+    for (let index = 0; index < 30; index++) await b.publish(TOPIC, text(`m ${index}`));
+    await pause(500);
+    expect(asked).toBe(2);
+    resolve();
+    await pause(1_500);
+    expect(a.isConnected(b.self)).toBe(true);
+  });
+});

@@ -60,7 +60,12 @@ interface Outline {
   readonly functionsImported: number;
   readonly functionsDefined: number;
   readonly globals: number;
-  readonly memoryPages: number;
+  readonly memory: MemoryLimits;
+}
+
+interface MemoryLimits {
+  readonly pages: number;
+  readonly pagesMax: number;
 }
 
 /** Rewrites a module. Throws `job/module-invalid` naming what is wrong and at which byte. */
@@ -82,7 +87,7 @@ export function meterModule(source: Uint8Array): Uint8Array {
 }
 
 /**
- * Sets the memory maximum of a module that `meterModule` wrote, in place. Returns the pages the module starts with;
+ * Lowers the memory maximum of a module that `meterModule` wrote to `maximumPages`, in place. Returns the pages the module starts with;
  * when these exceed `maximumPages` the module cannot run within its memory and nothing is changed.
  */
 export function capMemory(metered: Uint8Array, maximumPages: number): number {
@@ -93,7 +98,8 @@ export function capMemory(metered: Uint8Array, maximumPages: number): number {
     if (id !== SECTION.memory) continue;
     section.skip(2); // one memory, limits with a maximum
     const initialPages = section.u32();
-    if (initialPages <= maximumPages) fillPadded(metered, section.offset, Math.min(maximumPages, PAGES_MAX));
+    const place = section.offset;
+    if (initialPages <= maximumPages) fillPadded(metered, place, Math.min(maximumPages, section.u32()));
     return initialPages;
   }
   throw invalidModule(metered.length, 'no memory');
@@ -128,8 +134,8 @@ function writeContents(writer: ModuleWriter, source: Uint8Array, outline: Outlin
       return;
     case SECTION.memory:
       writer.put(1, 0x01);
-      writer.u32(outline.memoryPages);
-      writer.fill(writer.hole(), PAGES_MAX);
+      writer.u32(outline.memory.pages);
+      writer.fill(writer.hole(), outline.memory.pagesMax);
       return;
     case SECTION.global: // fuel: mutable i64, empty until the runtime fills it before `_start`; refusals: mutable i32
       append(2, () => writer.put(0x7e, 0x01, 0x42, 0x00, 0x0b, 0x7f, 0x01, 0x41, 0x00, 0x0b));
@@ -167,11 +173,11 @@ function readOutline(source: Uint8Array): Outline {
   const types = readTypes(need(SECTION.type, 'types'));
   const functionsImported = readImports(open(SECTION.import));
   const functionsDefined = need(SECTION.function, 'functions').u32();
-  const memoryPages = readMemory(need(SECTION.memory, 'memory'));
+  const memory = readMemory(need(SECTION.memory, 'memory'));
   const globals = sections.has(SECTION.global) ? open(SECTION.global).count('globals') : 0;
   need(SECTION.code, 'code');
   readExports(need(SECTION.export, 'exports'), globals);
-  return { sections, names, types, functionsImported, functionsDefined, globals, memoryPages };
+  return { sections, names, types, functionsImported, functionsDefined, globals, memory };
 }
 
 function readSections(source: Uint8Array): { sections: Map<number, Section>; names: Section | undefined } {
@@ -231,16 +237,20 @@ function readImports(reader: ModuleReader): number {
   return count;
 }
 
-/** The module's own single 32-bit memory; returns the pages it starts with. */
-function readMemory(reader: ModuleReader): number {
+/** The limits of the module's own single 32-bit memory. */
+function readMemory(reader: ModuleReader): MemoryLimits {
   const start = reader.offset;
   if (reader.u32() !== 1) throw invalidModule(start, 'more or fewer than one memory');
   const flags = reader.byte();
   if ((flags & 0x02) !== 0) throw invalidModule(start, 'a shared memory: threads are refused,');
   if (flags > 1) throw invalidModule(start, 'a 64-bit memory or one of odd pages');
   const pages = reader.u32();
-  if (pages > PAGES_MAX) throw invalidModule(start, `a memory of ${pages} pages`);
-  return pages;
+  const pagesMax = flags === 1 ? reader.u32() : PAGES_MAX;
+  if (pages > pagesMax || pagesMax > PAGES_MAX) {
+    throw invalidModule(start, `a memory of ${pages} pages, at most ${pagesMax}`);
+  }
+  if (!reader.done) throw invalidModule(reader.offset, 'bytes behind the memory');
+  return { pages, pagesMax };
 }
 
 function readExports(reader: ModuleReader, globals: number): void {

@@ -55,7 +55,8 @@ const u64Text = z
   .refine((digits) => BigInt(digits) <= U64_MAX, 'must fit into 64 bits');
 const amount = u64Text.transform((digits): BaseUnits => baseUnits(BigInt(digits)));
 
-const predicateSchema = z.strictObject({
+/** The predicate, as untrusted JSON is checked against it. scripts/spec.ts prints it. */
+export const predicateSchema = z.strictObject({
   network: address,
   lease: address,
   /** Binds quote and spec: protocol/job-spec.ts, `termsDigest`. */

@@ -10,7 +10,14 @@ export { type Book, type BookChange, createBook } from './book.ts';
 export { type BidRequest, distance, distanceCut, isAsked, makeBid, pricePerSecondWithin } from './bid.ts';
 export { type Shortfall, fits } from './fit.ts';
 export { type HistoryParameters, type SettledHistory, HISTORY_PARAMETERS, historyScore } from './history.ts';
-export { type OfferFeed, type OfferFeedOptions, OFFER_REPEAT_MS, nextSequence, openOfferFeed } from './offers.ts';
+export {
+  type OfferFeed,
+  type OfferFeedOptions,
+  type Refusal,
+  OFFER_REPEAT_MS,
+  nextSequence,
+  openOfferFeed,
+} from './offers.ts';
 export type { Channel, Network, OpenOptions, ProtocolLimits, PubSub } from './ports.ts';
 export { type PricePolicy, askPerSecond } from './price.ts';
 export {
@@ -30,8 +37,6 @@ export {
   type RankingContext,
   type Reason,
   type Strategy,
-  BALANCED_WEIGHTS,
-  balanced,
   rank,
   weightedStrategy,
 } from './rank.ts';

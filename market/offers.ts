@@ -6,7 +6,7 @@
  */
 import type { Address } from '../protocol/address.ts';
 import type { Env } from '../protocol/env.ts';
-import { ACCEPT, MoltError } from '../protocol/errors.ts';
+import { ACCEPT, MoltError, type Verdict } from '../protocol/errors.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import { RESOURCE_CLASSES, type ResourceClass } from '../protocol/messages.ts';
 import { OffersRequest } from '../protocol/molt.js';
@@ -31,7 +31,11 @@ export interface OfferFeedOptions {
   readonly networkId: Address;
   readonly admission: Admission;
   readonly classes?: readonly ResourceClass[];
+  /** Hears of every offer that was not taken, and why. */
+  readonly onRefused?: (refusal: Refusal) => void;
 }
+
+export type Refusal = Exclude<Verdict, { readonly verdict: 'accept' }>;
 
 const OFFERS_MAX = 10_000;
 /** Offers taken over from one pull. */
@@ -46,7 +50,10 @@ export async function openOfferFeed(env: Env, options: OfferFeedOptions): Promis
 
   const take = (bytes: Uint8Array, from: Address | undefined): ReturnType<Admission['offer']>['verdict'] => {
     const { verdict, message } = admission.offer(bytes, from, env.clock.now());
-    if (message === undefined) return verdict;
+    if (message === undefined) {
+      options.onRefused?.(verdict);
+      return verdict;
+    }
     const change = book.put(message);
     if (change === 'full')
       return { verdict: 'ignore', code: 'market/book-full', reason: `the book holds ${OFFERS_MAX} offers` };

@@ -13,6 +13,7 @@ export type NodeEvent =
       readonly speed: number;
     }
   | { readonly type: 'offer-published'; readonly sequence: number; readonly revoked: boolean }
+  | { readonly type: 'offer-refused'; readonly code: ErrorCode; readonly reason: string }
   | { readonly type: 'bid-refused'; readonly code: ErrorCode; readonly reason: string }
   | { readonly type: 'bid-declined'; readonly bid: string; readonly code: ErrorCode; readonly reason: string }
   | { readonly type: 'quoted'; readonly bid: string; readonly quote: string; readonly pricePerSecond: bigint }

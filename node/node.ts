@@ -9,7 +9,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { type Chain, type ProviderAccount, connectChain, openChainClock, readNetwork } from '../chain/index.ts';
-import { type Admission, type OfferFeed, createAdmission, openOfferFeed } from '../market/index.ts';
+import { type Admission, type OfferFeed, type Refusal, createAdmission, openOfferFeed } from '../market/index.ts';
 import type { Address } from '../protocol/address.ts';
 import type { Env } from '../protocol/env.ts';
 import { MoltError } from '../protocol/errors.ts';
@@ -141,7 +141,8 @@ async function openProvider(
 ): Promise<{ trade: Trade; jobs: Jobs; speed: Speed }> {
   const { env, config, tell, networkId, journal, mesh, chain, artifacts, runtimes } = parts;
   const admission = createAdmission({ network: networkId });
-  const feed = opened.use(await openOfferFeed(env, { pubsub: mesh, network: mesh, networkId, admission }));
+  const onRefused = ({ code, reason }: Refusal): void => tell({ type: 'offer-refused', code, reason });
+  const feed = opened.use(await openOfferFeed(env, { pubsub: mesh, network: mesh, networkId, admission, onRefused }));
   const execution = new Execution(env, {
     key: config.key,
     provider: config.provider,

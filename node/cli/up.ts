@@ -59,6 +59,7 @@ function levelOf(event: NodeEvent): LogLevel {
     case 'job-failed':
       return 'warn';
     case 'offer-published':
+    case 'offer-refused':
     case 'bid-refused':
     case 'bid-declined':
     case 'hold-released':
@@ -79,6 +80,8 @@ export function inWords(event: NodeEvent): string {
       return `selling as provider ${event.provider}: ${event.cpuMillis / 1_000} cores, ${formatBytes(event.memoryBytes)} memory, speed ${event.speed}`;
     case 'offer-published':
       return event.revoked ? 'offer withdrawn' : `offer ${event.sequence} published`;
+    case 'offer-refused':
+      return `offer refused: ${event.reason} (${event.code})`;
     case 'bid-refused':
       return `bid refused: ${event.reason} (${event.code})`;
     case 'bid-declined':

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import type { Env } from '../../protocol/env.ts';
 import { ContainerRuntime } from './container/container-runtime.ts';
 import type { Runtime } from './runtime.ts';
-import { WasmRuntime } from './wasm/wasm-runtime.ts';
+import { type WasmCompiler, WasmRuntime } from './wasm/wasm-runtime.ts';
 
 export type {
   Capability,
@@ -27,18 +27,19 @@ export type {
   RunUsage,
 } from './runtime.ts';
 export type { ContainerOptions } from './container/container-runtime.ts';
-export { ContainerRuntime, WasmRuntime };
+export { ContainerRuntime, type WasmCompiler, WasmRuntime };
 
 export interface RuntimesOptions {
   /** Directory of the node's own for caches and scratch files; each runtime gets a part of it. */
   readonly directory: string;
+  readonly wasmCompiler?: WasmCompiler;
   /** Path of a Docker or Podman socket; no container runtime when absent. */
   readonly containerSocket?: string;
 }
 
 /** The runtimes of one node; which of them work here is told by their `probe`. */
 export function createRuntimes(env: Env, options: RuntimesOptions): readonly Runtime[] {
-  const wasm = new WasmRuntime(env, join(options.directory, 'wasm'));
+  const wasm = new WasmRuntime(env, join(options.directory, 'wasm'), options.wasmCompiler);
   if (options.containerSocket === undefined) return [wasm];
   const container = new ContainerRuntime(env, {
     directory: join(options.directory, 'container'),

@@ -15,6 +15,8 @@ import { processEnvironment } from '../../config.ts';
 
 export interface MoltChild {
   readonly name: string;
+  /** Undefined when it could not be started. */
+  readonly pid: number | undefined;
   /** Exit code, undefined after a signal. */
   readonly exited: Promise<number | undefined>;
   /** Resolves with the first line of this type, from the start. Throws what the process reported when it ended before. */
@@ -84,6 +86,7 @@ export function startMolt(env: Env, options: ChildOptions): MoltChild {
   const failure = (): MoltError => failureOf(options.name, errors);
   return {
     name: options.name,
+    pid: child.pid,
     exited,
     failure,
     first: (type) =>

@@ -16,11 +16,17 @@ export const EVENT_FD = 4;
 /** Largest frame of guest output, header excluded. */
 export const FRAME_BYTES_MAX = 65_536;
 
+/**
+ * Which of V8's compilers a module gets. `optimise-at-once` is right for small modules with hot loops; `tier-up` starts in
+ * the baseline compiler and replaces what runs often, right for large interpreters; `baseline` never optimises.
+ */
+export type WasmTier = 'optimise-at-once' | 'tier-up' | 'baseline';
+
 export interface RunTask {
   readonly task: 'run';
   /** The metered module. */
   readonly modulePath: string;
-  readonly optimiseEagerly: boolean;
+  readonly compiler: WasmTier;
   readonly command: readonly string[];
   readonly environment: Readonly<Record<string, string>>;
   readonly inputDirectory: string;

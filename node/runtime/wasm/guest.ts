@@ -107,7 +107,8 @@ function compile(task: RunTask): WebAssembly.Module {
   }
   // V8 does not replace a running function, so a hot loop in a small module would stay in the baseline compiler. Set here
   // and not on the command line, where it would slow down the compilation of Node's own wasm.
-  if (task.optimiseEagerly) setFlagsFromString('--no-liftoff');
+  if (task.compiler === 'optimise-at-once') setFlagsFromString('--no-liftoff');
+  if (task.compiler === 'baseline') setFlagsFromString('--liftoff-only');
   return new WebAssembly.Module(bytes);
 }
 

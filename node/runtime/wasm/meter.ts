@@ -9,7 +9,6 @@
  *   serves every memory size. `memory.grow` goes through a second added function, which counts refusals in a second
  *   global: only so can a trap for want of memory be told from any other.
  * - Whatever the meter does not understand is refused (instruction.ts). What it adds lies behind the end of each index
- *   space, and code that names such an index is refused, so a guest can neither refuel nor call the added function.
  *
  * Pure; bounded by the size of the module. `METER_VERSION` changes whenever the same module would be charged otherwise:
  * fuel figures are comparable within one version only.
@@ -176,7 +175,7 @@ function readOutline(source: Uint8Array): Outline {
   const memory = readMemory(need(SECTION.memory, 'memory'));
   const globals = sections.has(SECTION.global) ? open(SECTION.global).count('globals') : 0;
   need(SECTION.code, 'code');
-  readExports(need(SECTION.export, 'exports'), globals);
+  readExports(need(SECTION.export, 'exports'), { functions: functionsImported + functionsDefined, globals });
   return { sections, names, types, functionsImported, functionsDefined, globals, memory };
 }
 
@@ -253,7 +252,7 @@ function readMemory(reader: ModuleReader): MemoryLimits {
   return { pages, pagesMax };
 }
 
-function readExports(reader: ModuleReader, globals: number): void {
+function readExports(reader: ModuleReader, spaces: IndexSpaces): void {
   const found = new Set<string>();
   for (let count = reader.count('exports'); count > 0; count--) {
     const start = reader.offset;
@@ -263,7 +262,9 @@ function readExports(reader: ModuleReader, globals: number): void {
     }
     const kind = reader.byte();
     const index = reader.u32();
-    if (kind === 0x03 && index >= globals) throw invalidModule(start, `global ${index} of ${globals}`);
+    if (kind === 0x00 && index >= spaces.functions)
+      throw invalidModule(start, `function ${index} of ${spaces.functions}`);
+    if (kind === 0x03 && index >= spaces.globals) throw invalidModule(start, `global ${index} of ${spaces.globals}`);
     if ((kind === 0x00 && name === '_start') || (kind === 0x02 && name === 'memory')) found.add(name);
   }
   for (const name of ['_start', 'memory']) {

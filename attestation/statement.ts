@@ -15,7 +15,7 @@ import { RUNTIMES } from '../protocol/messages.ts';
 import { type BaseUnits, U64_MAX, baseUnits } from '../protocol/units.ts';
 import { firstIssue, malformedProof, parseJson } from './dsse.ts';
 
-export const STATEMENT_TYPE = 'https://in-toto.io/Statement/v1';
+const STATEMENT_TYPE = 'https://in-toto.io/Statement/v1';
 export const PREDICATE_TYPE = 'https://molt.network/execution-proof/v1';
 
 /** Why the run ended. All but `engine-failed` and `output-missing` are told by the runtime as they happened to the job. */

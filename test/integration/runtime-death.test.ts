@@ -1,5 +1,6 @@
 /**
- * A node that is killed leaves no wasm guest behind: a real process is killed with a guest computing in its sandbox.
+ * What becomes of jobs when the node is killed: a wasm guest dies with it, a container is taken up by the next process.
+ * Real processes are killed with SIGKILL while their job runs.
  */
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
@@ -8,6 +9,10 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
+import { ContainerRuntime } from '../../node/runtime/index.ts';
+import { systemEnv } from '../../protocol/env.ts';
+import { readLogs } from '../contract/runtime.ts';
+import { findEngine, openBusyboxRegistry } from '../fixtures/engine.ts';
 
 /** Processes of this machine whose command line mentions `text`. */
 function processesMentioning(text: string): number[] {
@@ -90,6 +95,60 @@ it.skipIf(process.platform !== 'linux').each([
     expect(left).toEqual([]);
   } finally {
     node.kill('SIGKILL');
+    rmSync(root, { recursive: true, force: true });
+  }
+});
+
+/** Starts a container job that takes two seconds and says so when its first line has come. */
+const WITH_CONTAINER = `
+import { mkdirSync } from 'node:fs';
+import { ContainerRuntime } from ${source('../../node/runtime/index.ts')};
+import { systemEnv } from ${source('../../protocol/env.ts')};
+const [, root, socketPath, reference] = process.argv;
+for (const name of ['in', 'out']) mkdirSync(root + '/' + name);
+const runtime = new ContainerRuntime(systemEnv(), { directory: root + '/runtime', socketPath });
+const run = await runtime.start({
+  attemptId: 'adopted', image: { kind: 'image', reference },
+  command: ['/bin/sh', '-c', 'echo first; sleep 2; echo second; echo done > /out/result; exit 5'],
+  environment: {}, inputDirectory: root + '/in', outputDirectory: root + '/out',
+  limits: { cpus: 1, memoryBytes: 64 << 20, diskBytes: 1 << 20, durationMs: 60_000, logBytes: 1 << 16, processes: 16 },
+  randomSeed: new Uint8Array(32), clockStartMs: 0,
+}, new AbortController().signal);
+for await (const { bytes } of run.logs) console.log(Buffer.from(bytes).toString());
+`;
+
+const { socketPath, reason } = await findEngine();
+const title = 'a container job of a killed node is taken up again by the next one';
+
+it.skipIf(socketPath === undefined)(reason === '' ? title : `${title} (skipped: ${reason})`, async () => {
+  const root = mkdtempSync(join(tmpdir(), 'molt-adopt-'));
+  const cwd = fileURLToPath(new URL('../..', import.meta.url));
+  await using registry = await openBusyboxRegistry();
+  const args = ['--input-type=module', '-e', WITH_CONTAINER, root, socketPath ?? '', registry.reference];
+  const node = spawn(process.execPath, args, { cwd, stdio: ['ignore', 'pipe', 'inherit'] });
+  const next = new ContainerRuntime(systemEnv(), { directory: join(root, 'runtime'), socketPath: socketPath ?? '' });
+  try {
+    const [line] = (await node.stdout.take(1).toArray()) as Buffer[];
+    expect(String(line)).toContain('first');
+    node.kill('SIGKILL');
+    expect(await next.list()).toEqual(['adopted']);
+    const run = await next.adopt('adopted');
+    expect(run === undefined ? '' : (await readLogs(run)).stdout).toBe('first\nsecond\n');
+    const exit = await run?.exit;
+    expect(exit).toMatchObject({ reason: 'exited', exitCode: 5, startedAtMs: run?.startedAtMs });
+    expect(exit?.durationMs).toBeGreaterThanOrEqual(2000);
+    expect(readFileSync(join(root, 'out', 'result'), 'utf8')).toBe('done\n');
+    // A job that ended while no node was there is taken up the same way.
+    const late = await next.adopt('adopted');
+    expect(await late?.exit).toMatchObject({ reason: 'exited', exitCode: 5, durationMs: exit?.durationMs });
+    // A reader that has seen the beginning asks for the rest only.
+    const rest = await next.adopt('adopted', (run?.startedAtMs ?? 0) + 1000);
+    expect(rest === undefined ? '' : (await readLogs(rest)).stdout).toBe('second\n');
+    await rest?.exit;
+  } finally {
+    node.kill('SIGKILL');
+    await next.remove('adopted');
+    expect(await next.list()).toEqual([]);
     rmSync(root, { recursive: true, force: true });
   }
 });

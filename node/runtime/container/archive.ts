@@ -3,10 +3,11 @@
  *
  * Going in: regular files and directories of a host directory, read-only for the job's user. Coming out: what the job
  * left, which is hostile. Only regular files and directories are kept, under names that stay inside; sizes are judged by
- * the header before a byte is read; nothing is unpacked that could point elsewhere, so links are left out.
+ * the header before a byte is read; nothing is unpacked that could point elsewhere: symbolic
+ * links are left out, and a hard link becomes a copy.
  */
-import { createReadStream, createWriteStream } from 'node:fs';
-import { lstat, mkdir, readdir } from 'node:fs/promises';
+import { constants, createReadStream, createWriteStream } from 'node:fs';
+import { copyFile, lstat, mkdir, readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -80,30 +81,49 @@ export interface UnpackLimits {
  */
 export async function unpackTree(archive: Readable, target: string, limits: UnpackLimits): Promise<void> {
   const unpacker = extract();
+  archive.on('error', (error) => unpacker.destroy(error));
+  // The loop below reports the fault; without a listener it would end the process as well.
+  unpacker.on('error', () => undefined);
+  archive.pipe(unpacker);
+  const files = new Set<string>();
   let entries = 0;
   let bytes = 0;
-  const copying = pipeline(archive, unpacker);
-  // The loop below reports the fault; this keeps it from being reported a second time as unhandled.
-  copying.catch(() => undefined);
-  for await (const entry of unpacker) {
-    // Destroying the unpacker in the middle of an entry emits on the entry as well.
-    entry.on('error', () => undefined);
-    const { name, type, size } = entry.header;
-    if (++entries > ENTRIES_MAX) throw tooLarge(`more than ${ENTRIES_MAX} entries`);
-    const path = safePath(name);
-    if (path === undefined) {
+  const charge = (size: number): void => {
+    bytes += size;
+    if (bytes > limits.bytesMax) throw tooLarge(`more than the disk limit of ${limits.bytesMax} bytes`);
+  };
+  try {
+    for await (const entry of unpacker) {
+      // Destroying the unpacker in the middle of an entry emits on the entry as well.
+      entry.on('error', () => undefined);
+      const { name, type, size, linkname } = entry.header;
+      if (++entries > ENTRIES_MAX) throw tooLarge(`more than ${ENTRIES_MAX} entries`);
+      const path = safePath(name);
+      if (path === undefined) {
+        entry.resume();
+        continue;
+      }
+      const hostPath = join(target, path);
+      if (type === 'file') {
+        charge(size);
+        await mkdir(dirname(hostPath), { recursive: true });
+        await pipeline(entry, createWriteStream(hostPath, { flags: 'wx', mode: 0o600 }));
+        files.add(path);
+        continue;
+      }
+      if (type === 'directory') await mkdir(hostPath, { recursive: true });
+      // A second name of a file that came before: kept as a file of its own.
+      const first = type === 'link' && typeof linkname === 'string' ? safePath(linkname) : undefined;
+      if (first !== undefined && files.has(first)) {
+        charge((await lstat(join(target, first))).size);
+        await mkdir(dirname(hostPath), { recursive: true });
+        await copyFile(join(target, first), hostPath, constants.COPYFILE_EXCL);
+      }
       entry.resume();
-    } else if (type === 'directory') {
-      await mkdir(join(target, path), { recursive: true });
-      entry.resume();
-    } else if (type === 'file') {
-      bytes += size;
-      if (bytes > limits.bytesMax) throw tooLarge(`more than the disk limit of ${limits.bytesMax} bytes`);
-      await mkdir(dirname(join(target, path)), { recursive: true });
-      await pipeline(entry, createWriteStream(join(target, path), { flags: 'wx', mode: 0o600 }));
-    } else entry.resume();
+    }
+  } finally {
+    archive.destroy();
   }
-  await copying;
 }
 
 function tooLarge(what: string): MoltError {

@@ -185,6 +185,10 @@ export class ContainerRun implements Run {
     if (signal !== undefined) {
       return { reason: 'signalled', exitCode: ExitCode, signal, detail: `ended by ${signal} (exit code ${ExitCode})` };
     }
+    if (ExitCode === 126 || ExitCode === 127) {
+      const detail = `exit code ${ExitCode}: the command was not found in the image, or cannot be executed`;
+      return { reason: 'exited', exitCode: ExitCode, detail };
+    }
     const oom = OOMKilled ? ', after one of its processes was killed for want of memory' : '';
     return { reason: 'exited', exitCode: ExitCode, detail: `exit code ${ExitCode}${oom}` };
   }

@@ -28,6 +28,11 @@ export interface ContainerOptions {
   readonly directory: string;
   /** Path of the engine's socket. */
   readonly socketPath: string;
+  /**
+   * Give jobs a disk of the leased size through a loop device where this machine can (Linux, root); true by default.
+   * Otherwise the size of what a job wrote is watched, and the root file system is not read-only.
+   */
+  readonly loopDisks?: boolean;
 }
 
 /** What the engine told about itself, and what was tried. */
@@ -75,6 +80,7 @@ export class ContainerRuntime implements Runtime {
   readonly #engine: Engine;
   readonly #directory: string;
   readonly #disks: Disks;
+  readonly #loopDisks: boolean;
   #facts: Promise<EngineFacts> | undefined;
   #nodeId: Promise<string> | undefined;
 
@@ -83,6 +89,7 @@ export class ContainerRuntime implements Runtime {
     this.#engine = connectEngine(options.socketPath);
     this.#directory = options.directory;
     this.#disks = new Disks(join(options.directory, 'disks'));
+    this.#loopDisks = options.loopDisks ?? true;
   }
 
   async probe(signal: AbortSignal): Promise<Capability> {
@@ -133,7 +140,7 @@ export class ContainerRuntime implements Runtime {
     if (rootless && info.CgroupVersion === '1') {
       throw unavailable('a rootless engine on cgroup v1 ignores limits; run the engine as root or boot with cgroup v2');
     }
-    const limitsDisk = await this.#disks.canLimitDisk();
+    const limitsDisk = this.#loopDisks && (await this.#disks.canLimitDisk());
     return {
       architecture,
       seccomp: seccompProfile(architecture),

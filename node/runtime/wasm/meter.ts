@@ -9,6 +9,8 @@
  *   serves every memory size. `memory.grow` goes through a second added function, which counts refusals in a second
  *   global: only so can a trap for want of memory be told from any other.
  * - Whatever the meter does not understand is refused (instruction.ts). What it adds lies behind the end of each index
+ *   space, and code or an export that names such an index is refused, so a guest cannot refuel. (A table could name the
+ *   added functions; all they do is charge, or grow the memory within its maximum.)
  *
  * Pure; bounded by the size of the module. `METER_VERSION` changes whenever the same module would be charged otherwise:
  * fuel figures are comparable within one version only.

@@ -1,0 +1,246 @@
+/**
+ * The container runtime against hostile jobs, broken images and restarts, on a real engine. Skipped where none answers.
+ */
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { pack } from 'tar-stream';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { ContainerRuntime, type ContainerImage, type RunExit, type RunLimits } from '../../../node/runtime/index.ts';
+import { safePath, unpackTree } from '../../../node/runtime/container/archive.ts';
+import { readFrames } from '../../../node/runtime/container/frames.ts';
+import { registryOf } from '../../../node/runtime/container/pull.ts';
+import { systemEnv } from '../../../protocol/env.ts';
+import { makeDirectories, newAttemptId, readLogs, requestOf, type RunDirectories } from '../../contract/runtime.ts';
+import { busyboxFiles, findEngine, openBusyboxRegistry } from '../../fixtures/engine.ts';
+import { openRegistry, type Registry } from '../../fixtures/registry.ts';
+
+const never = new AbortController().signal;
+const LIMITS: RunLimits = {
+  cpus: 1,
+  memoryBytes: 64 << 20,
+  diskBytes: 8 << 20,
+  durationMs: 60_000,
+  logBytes: 1 << 20,
+  processes: 32,
+};
+
+const { socketPath = '', reason } = await findEngine();
+const title = reason === '' ? 'the container runtime' : `the container runtime (skipped: ${reason})`;
+
+describe.skipIf(reason !== '')(title, () => {
+  let root: string;
+  let runtime: ContainerRuntime;
+  let registry: Registry;
+  let image: ContainerImage;
+  let directories: RunDirectories;
+
+  beforeAll(async () => {
+    root = mkdtempSync(join(tmpdir(), 'molt-container-runtime-'));
+    runtime = new ContainerRuntime(systemEnv(), { directory: root, socketPath });
+    registry = await openBusyboxRegistry();
+    image = { kind: 'image', reference: registry.reference };
+  });
+  beforeEach(() => {
+    directories = makeDirectories();
+  });
+  afterEach(async () => {
+    for (const attemptId of await runtime.list()) await runtime.remove(attemptId);
+    rmSync(directories.root, { recursive: true, force: true });
+  });
+  afterAll(async () => {
+    await registry[Symbol.asyncDispose]();
+    rmSync(root, { recursive: true, force: true });
+  });
+
+  async function runShell(script: string, limits: Partial<RunLimits> = {}): Promise<{ exit: RunExit; stdout: string }> {
+    const command = ['/bin/sh', '-c', script];
+    const run = await runtime.start(
+      requestOf(image, directories, { command, limits: { ...LIMITS, ...limits } }),
+      never,
+    );
+    const { stdout } = await readLogs(run);
+    return { exit: await run.exit, stdout };
+  }
+
+  it('ends a job that uses more memory than it was leased', async () => {
+    const { exit } = await runShell('tail /dev/zero', { memoryBytes: 32 << 20 });
+    expect(exit).toMatchObject({ reason: 'out-of-memory', exitCode: undefined });
+  });
+
+  it('keeps a fork bomb within its process limit', async () => {
+    const { exit, stdout } = await runShell('f() { f & f & }; f; sleep 1; echo survived', {
+      processes: 16,
+      durationMs: 8000,
+    });
+    expect(['exited', 'timed-out', 'signalled']).toContain(exit.reason);
+    expect(stdout.length).toBeLessThan(LIMITS.logBytes);
+    expect(exit.durationMs).toBeLessThan(20_000);
+    expect((await runShell('echo next')).stdout).toBe('next\n');
+  });
+
+  it('gives a job no network, no root, no capabilities and no writable root', async () => {
+    const { stdout } = await runShell(`
+ls /sys/class/net; id -u
+cat /proc/self/status | while read name value; do case $name in CapEff:|CapPrm:|CapBnd:|NoNewPrivs:|Seccomp:) echo $name $value;; esac; done
+echo x > /bin/x 2>/dev/null && echo writable; mount -t tmpfs none /tmp 2>/dev/null && echo mounted; true`);
+    expect(stdout.split('\n').filter(Boolean)).toEqual([
+      'lo',
+      '65534',
+      'CapPrm: 0000000000000000',
+      'CapEff: 0000000000000000',
+      'CapBnd: 0000000000000000',
+      'NoNewPrivs: 1',
+      'Seccomp: 2',
+    ]);
+  });
+
+  it('collects files and directories only', async () => {
+    const { exit } = await runShell(
+      'cd /out && ln -s /etc/passwd link && mkfifo fifo && mkdir dir && echo kept > dir/file && ln dir/file again',
+    );
+    expect(exit).toMatchObject({ reason: 'exited', exitCode: 0 });
+    expect(readdirSync(directories.outputDirectory)).toContain('dir');
+    expect(existsSync(join(directories.outputDirectory, 'link'))).toBe(false);
+    expect(existsSync(join(directories.outputDirectory, 'fifo'))).toBe(false);
+    expect(readFileSync(join(directories.outputDirectory, 'dir', 'file'), 'utf8')).toBe('kept\n');
+    expect(readFileSync(join(directories.outputDirectory, 'again'), 'utf8')).toBe('kept\n');
+  });
+
+  it('tells a signal from a missing program', async () => {
+    expect((await runShell('kill -9 $$')).exit).toMatchObject({
+      reason: 'signalled',
+      signal: 'SIGKILL',
+      exitCode: 137,
+    });
+    const request = requestOf(image, directories, { command: ['/no/such/program'], limits: LIMITS });
+    const exit = await (await runtime.start(request, never)).exit;
+    expect(exit).toMatchObject({ reason: 'exited', exitCode: 127 });
+    expect(exit.detail).toContain('not found in the image');
+  });
+
+  it('refuses a job that claims a GPU by variable', async () => {
+    const environment = { NVIDIA_VISIBLE_DEVICES: 'all' };
+    const request = requestOf(image, directories, { command: ['/bin/true'], environment, limits: LIMITS });
+    await expect(runtime.start(request, never)).rejects.toMatchObject({ code: 'job/impossible' });
+    expect(await runtime.list()).toEqual([]);
+  });
+
+  it('pulls by digest with progress, once', async () => {
+    const marker = { name: 'marker', contents: Buffer.from(newAttemptId() + String(process.hrtime.bigint())) };
+    await using own = await openRegistry({ name: 'molt/fresh', files: [...busyboxFiles(), marker] });
+    const fresh: ContainerImage = { kind: 'image', reference: own.reference };
+    let doneBytes = 0;
+    await runtime.prepare(fresh, (progress) => (doneBytes = Math.max(doneBytes, progress.doneBytes)), never);
+    expect(doneBytes).toBeGreaterThan(0);
+    const asked = own.requests.length;
+    await runtime.prepare(fresh, () => undefined, never);
+    expect(own.requests.length).toBe(asked);
+  });
+
+  it.each([
+    ['asks for credentials', { unauthorized: true }],
+    ['serves a corrupt layer', { corruptLayer: true }],
+  ])('calls an image missing when its registry %s, and names both', async (_what, faults) => {
+    const marker = { name: 'marker', contents: Buffer.from(String(process.hrtime.bigint())) };
+    await using own = await openRegistry({ name: 'molt/broken', files: [marker] }, faults);
+    const pulling = runtime.prepare({ kind: 'image', reference: own.reference }, () => undefined, never);
+    await expect(pulling).rejects.toMatchObject({
+      code: 'job/image-missing',
+      context: { registry: own.host, reference: own.reference },
+    });
+  });
+
+  it('ends a job that fills its disk where the disk can only be watched, and collects outputs there too', async () => {
+    await using watching = new ContainerRuntime(systemEnv(), {
+      directory: mkdtempSync(join(root, 'watching-')),
+      socketPath,
+      loopDisks: false,
+    });
+    expect((await watching.probe(never)).gaps.join()).toContain('disk is watched');
+    const runIn = async (script: string): Promise<RunExit> => {
+      const request = requestOf(image, directories, { command: ['/bin/sh', '-c', script], limits: LIMITS });
+      const run = await watching.start(request, never);
+      const exit = await run.exit;
+      await watching.remove(request.attemptId);
+      return exit;
+    };
+    const filled = await runIn('dd if=/dev/zero of=/out/big bs=1M count=64; sleep 30');
+    expect(filled.reason).toBe('output-too-large');
+    expect(readdirSync(directories.outputDirectory)).toEqual([]);
+    expect(await runIn('echo small > /out/small')).toMatchObject({ reason: 'exited', exitCode: 0 });
+    expect(readFileSync(join(directories.outputDirectory, 'small'), 'utf8')).toBe('small\n');
+    expect(await watching.list()).toEqual([]);
+  });
+
+  it('says what is wrong when no engine answers', async () => {
+    await using absent = new ContainerRuntime(systemEnv(), { directory: root, socketPath: join(root, 'no.sock') });
+    const capability = await absent.probe(never);
+    expect(capability.available).toBe(false);
+    expect(capability.reason).toContain('container engine failed');
+  });
+});
+
+describe('the archive of outputs', () => {
+  async function unpack(build: (archive: ReturnType<typeof pack>) => void): Promise<string> {
+    const archive = pack();
+    build(archive);
+    archive.finalize();
+    const target = join(mkdtempSync(join(tmpdir(), 'molt-archive-')), 'out');
+    mkdirSync(target);
+    await unpackTree(Readable.from(archive), target, { bytesMax: 1000 });
+    return target;
+  }
+
+  it('is unpacked without what could point elsewhere', async () => {
+    const target = await unpack((archive) => {
+      archive.entry({ name: 'out/', type: 'directory' });
+      archive.entry({ name: 'out/link', type: 'symlink', linkname: '/etc/passwd' });
+      archive.entry({ name: 'out/a/b' }, 'text');
+    });
+    expect(readdirSync(target)).toEqual(['a']);
+    expect(readFileSync(join(target, 'a', 'b'), 'utf8')).toBe('text');
+  });
+
+  it.each(['/etc/passwd', 'out/../../x', 'out/a/../../b', `out/${'d/'.repeat(100)}x`])(
+    'refuses the name %s',
+    (name) => {
+      expect(() => safePath(name)).toThrowError(expect.objectContaining({ code: 'artifact/unsafe-path' }));
+    },
+  );
+
+  it('refuses a file by the size its header announces', async () => {
+    const archive = pack();
+    archive.entry({ name: 'out/huge', size: 5_000_000_000 });
+    const target = mkdtempSync(join(tmpdir(), 'molt-archive-'));
+    const unpacking = unpackTree(Readable.from(archive), target, { bytesMax: 1000 });
+    await expect(unpacking).rejects.toMatchObject({ code: 'job/output-too-large' });
+    expect(readdirSync(target)).toEqual([]);
+  });
+});
+
+it('output frames are taken apart wherever the transport cuts them', async () => {
+  const whole = Buffer.concat([
+    Buffer.from([1, 0, 0, 0, 0, 0, 0, 5]),
+    Buffer.from('hello'),
+    Buffer.from([2, 0, 0, 0, 0, 0, 0, 4]),
+    Buffer.from('oops'),
+  ]);
+  for (let size = 1; size <= whole.length; size++) {
+    const parts = Array.from({ length: Math.ceil(whole.length / size) }, (_, index) =>
+      whole.subarray(index * size, (index + 1) * size),
+    );
+    const texts = { stdout: '', stderr: '' };
+    for await (const { stream, bytes } of readFrames(Readable.from(parts)))
+      texts[stream] += Buffer.from(bytes).toString();
+    expect(texts).toEqual({ stdout: 'hello', stderr: 'oops' });
+  }
+});
+
+it('the registry of an image is told by its first part', () => {
+  expect(registryOf('library/alpine@sha256:0')).toBe('docker.io');
+  expect(registryOf('ghcr.io/owner/name@sha256:0')).toBe('ghcr.io');
+  expect(registryOf('localhost/name@sha256:0')).toBe('localhost');
+  expect(registryOf('127.0.0.1:5000/name@sha256:0')).toBe('127.0.0.1:5000');
+});

@@ -2,15 +2,16 @@
  * The transcript of one run: a Merkle tree over its log and a hash chain over its usage samples.
  *
  * Both start from nothing but the lease, the attempt and the spec, and are fed what the provider also sends to the buyer,
- * so a buyer who follows the job builds the same transcript and compares it with the proof. Nobody else's word for the
- * usage is in it: the chain proves order and completeness, not truth.
+ * so a buyer who follows the job builds the same transcript and compares it with the proof. What is fed may thus come from
+ * a peer, and what cannot be recorded is refused with a typed error. Nobody else's word for the usage is in it: the chain
+ * proves order and completeness, not truth.
  *
  *   leaf   = stream u8 (1 stdout, 2 stderr) | sequence u64 LE, counted over both streams | bytes
  *   head 0 = SHA-256("molt/1/meter\n" | network | lease | attempt u16 LE | spec digest)
  *   head n = SHA-256("molt/1/sample\n" | head n-1 | elapsed ms u64 LE | cpu ms u64 LE | memory bytes u64 LE)
  */
 import { type Address, decodeAddress } from '../protocol/address.ts';
-import { assert } from '../protocol/errors.ts';
+import { MoltError } from '../protocol/errors.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import { createLogTree, sha256 } from './log-tree.ts';
 
@@ -45,11 +46,15 @@ export interface TranscriptSummary {
 export interface Transcript {
   /** Bytes so far. */
   readonly logBytes: { readonly stdout: number; readonly stderr: number };
-  /** One chunk as it is sent to the buyer, at most LIMITS.logChunkBytes. */
+  /**
+   * One chunk as it is sent to the buyer, at most LIMITS.logChunkBytes: `protocol/oversize`. A finished transcript takes
+   * no more: `proof/wrong-metering`.
+   */
   log(stream: LogStream, bytes: Uint8Array): void;
   /**
    * Fractions are cut. Gives back what was recorded, which is what the buyer has to be told; undefined, with nothing
-   * recorded, when the transcript is finished: a sample may be under way when the run ends.
+   * recorded, when the transcript is finished: a sample may be under way when the run ends. Numbers below zero or beyond
+   * 2^53 are `proof/wrong-metering`.
    */
   sample(sample: UsageSample): UsageSample | undefined;
   /** Ends the transcript. May be called again and then says the same. */
@@ -58,6 +63,7 @@ export interface Transcript {
 
 const STREAM_BYTES: Readonly<Record<LogStream, number>> = { stdout: 1, stderr: 2 };
 
+/** Throws `protocol/malformed` for an attempt outside its range. */
 export function createTranscript(subject: TranscriptSubject): Transcript {
   const tree = createLogTree();
   const logBytes = { stdout: 0, stderr: 0 };
@@ -67,8 +73,13 @@ export function createTranscript(subject: TranscriptSubject): Transcript {
   return {
     logBytes,
     log(stream, bytes) {
-      assert(!finished, 'a finished transcript takes no more log');
-      assert(bytes.length <= LIMITS.logChunkBytes, 'log chunks are cut before they are recorded and sent');
+      if (finished) throw new MoltError('proof/wrong-metering', 'log arrived after the transcript was finished');
+      if (bytes.length > LIMITS.logChunkBytes) {
+        throw new MoltError(
+          'protocol/oversize',
+          `a log chunk has at most ${LIMITS.logChunkBytes} bytes, this one ${bytes.length}`,
+        );
+      }
       const start = Buffer.alloc(9);
       start.writeUInt8(STREAM_BYTES[stream]);
       start.writeBigUInt64LE(BigInt(tree.leaves), 1);
@@ -95,6 +106,9 @@ export function createTranscript(subject: TranscriptSubject): Transcript {
 
 /** Head 0: what the meter chain of a run without a sample ends with. */
 export function firstHead(subject: TranscriptSubject): Uint8Array {
+  if (!Number.isInteger(subject.attempt) || subject.attempt < 0 || subject.attempt > 65_535) {
+    throw new MoltError('protocol/malformed', `an attempt is 0 … 65535, not ${subject.attempt}`);
+  }
   const attempt = Buffer.alloc(2);
   attempt.writeUInt16LE(subject.attempt);
   return sha256(
@@ -112,7 +126,9 @@ export const EMPTY_LOG_ROOT: string = hex(createLogTree().root());
 function u64s(...values: readonly number[]): Uint8Array {
   const bytes = Buffer.alloc(8 * values.length);
   for (const [index, value] of values.entries()) {
-    assert(Number.isSafeInteger(value) && value >= 0, 'usage is counted in whole numbers from zero');
+    if (!Number.isSafeInteger(value) || value < 0) {
+      throw new MoltError('proof/wrong-metering', `usage is counted in whole numbers from zero, not ${value}`);
+    }
     bytes.writeBigUInt64LE(BigInt(value), 8 * index);
   }
   return bytes;

@@ -9,7 +9,6 @@ import { expect, test } from 'vitest';
 
 import { createLogTree, createTranscript } from '../../attestation/index.ts';
 import { decodeAddress } from '../../protocol/address.ts';
-import { AssertionError } from '../../protocol/errors.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { address, digestOf } from './fixtures.ts';
 
@@ -143,16 +142,33 @@ test('any other log or other samples, also in another order, give another root o
   );
 });
 
-test('a finished transcript drops a late sample, says the same again, and takes no log', () => {
+test('a finished transcript drops a late sample, says the same again, and refuses a late log', () => {
   const transcript = createTranscript(subject);
   const summary = transcript.finish();
   expect(transcript.sample({ elapsedMs: 1, cpuMs: 1, memoryBytes: 1 })).toBeUndefined();
+  expect(() => transcript.log('stdout', Uint8Array.of(1))).toThrow(
+    expect.objectContaining({ code: 'proof/wrong-metering' }),
+  );
   expect(transcript.finish()).toEqual(summary);
-  expect(() => transcript.log('stdout', Uint8Array.of(1))).toThrow(AssertionError);
 });
 
-test('a chunk larger than one frame may carry is a defect of the caller', () => {
+test('what a hostile provider may tell a buyer is refused with a code and leaves the transcript as it was', () => {
   const transcript = createTranscript(subject);
   transcript.log('stdout', new Uint8Array(LIMITS.logChunkBytes));
-  expect(() => transcript.log('stdout', new Uint8Array(LIMITS.logChunkBytes + 1))).toThrow(AssertionError);
+  const before = { ...transcript.logBytes };
+  expect(() => transcript.log('stdout', new Uint8Array(LIMITS.logChunkBytes + 1))).toThrow(
+    expect.objectContaining({ code: 'protocol/oversize' }),
+  );
+  for (const value of [-1, 2 ** 53, Number.NaN, Number.POSITIVE_INFINITY]) {
+    expect(() => transcript.sample({ elapsedMs: 0, cpuMs: value, memoryBytes: 0 })).toThrow(
+      expect.objectContaining({ code: 'proof/wrong-metering' }),
+    );
+  }
+  expect(transcript.logBytes).toEqual(before);
+  expect(transcript.finish()).toMatchObject({ logLeaves: 1, samples: 0 });
+  for (const attempt of [-1, 0.5, 65_536]) {
+    expect(() => createTranscript({ ...subject, attempt })).toThrow(
+      expect.objectContaining({ code: 'protocol/malformed' }),
+    );
+  }
 });

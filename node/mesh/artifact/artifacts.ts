@@ -107,8 +107,9 @@ class DiskArtifacts implements Artifacts {
     }
   }
 
-  has(cid: string): Promise<boolean> {
-    return Promise.resolve(this.#marked.has(parseArtifactCid(cid).toString()));
+  // oxlint-disable-next-line require-await -- so that a malformed CID rejects rather than throws
+  async has(cid: string): Promise<boolean> {
+    return this.#marked.has(parseArtifactCid(cid).toString());
   }
 
   async remove(cid: string): Promise<void> {

@@ -22,9 +22,13 @@ export interface ExportOptions {
   readonly signal?: AbortSignal;
 }
 
-/** A node may be visited often by content that repeats; this many visits are free, then one per KiB allowed. */
-const VISITS_FREE = 65_536;
+/**
+ * Content that repeats visits a node often. Allowed are a visit for each KiB and two for each entry that may be written,
+ * and a few more; a tree that needs more is made to keep us busy.
+ */
 const BYTES_PER_VISIT = 1_024;
+const VISITS_PER_ENTRY = 2;
+const VISITS_FREE = 64;
 /** A directory shard prefixes each name by two hexadecimal digits; two digits alone name a deeper shard. */
 const SHARD_PREFIX = 2;
 
@@ -70,6 +74,7 @@ async function assertFree(path: string): Promise<void> {
 class TreeWriter {
   readonly #blocks: Blocks;
   readonly #options: ExportOptions;
+  readonly #visitsMax: number;
   bytes = 0;
   #entries = 0;
   #visits = 0;
@@ -77,6 +82,7 @@ class TreeWriter {
   constructor(blocks: Blocks, options: ExportOptions) {
     this.#blocks = blocks;
     this.#options = options;
+    this.#visitsMax = VISITS_FREE + options.maxEntries * VISITS_PER_ENTRY + options.maxBytes / BYTES_PER_VISIT;
   }
 
   async write(cid: CID, path: string, depth: number): Promise<void> {
@@ -128,8 +134,7 @@ class TreeWriter {
   async #visit(cid: CID, depth: number): Promise<Node> {
     this.#options.signal?.throwIfAborted();
     this.#visits++;
-    if (this.#visits > VISITS_FREE + this.#options.maxBytes / BYTES_PER_VISIT)
-      throw tooLarge('more nodes than content');
+    if (this.#visits > this.#visitsMax) throw tooLarge('more nodes than content');
     if (depth > DEPTH_MAX) throw tooLarge(`a tree deeper than ${DEPTH_MAX}`);
     const bytes = await this.#blocks.get(cid);
     return cid.code === raw.code ? { kind: 'bytes', bytes } : decodeUnixFs(cid, bytes);

@@ -106,13 +106,15 @@ async function* walk(root: string, count: Counter, below = '', depth = 1): Async
 
 async function* readFile(path: string, count: Counter): AsyncGenerator<Uint8Array> {
   await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-  if (!(await file.stat()).isFile()) throw unsafePath(path, 'no longer a plain file');
-  for await (const chunk of file.createReadStream({
-    highWaterMark: READ_BYTES,
-    autoClose: false,
-  }) as AsyncIterable<Uint8Array>) {
-    count.addBytes(chunk.length);
-    yield chunk;
+  const status = await file.stat();
+  if (!status.isFile()) throw unsafePath(path, 'no longer a plain file');
+  // A buffer no larger than the file: thousands of small files would otherwise cost a megabyte each.
+  const chunkBytes = Math.min(READ_BYTES, status.size + 1);
+  for (;;) {
+    const { bytesRead, buffer } = await file.read(Buffer.allocUnsafeSlow(chunkBytes), 0, chunkBytes);
+    if (bytesRead === 0) return;
+    count.addBytes(bytesRead);
+    yield buffer.subarray(0, bytesRead);
   }
 }
 

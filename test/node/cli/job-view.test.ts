@@ -111,10 +111,11 @@ describe('the live list of a job', () => {
     ]);
   });
 
-  it('shows each quote with price, score and its weightiest reason first', () => {
+  it('shows each quote with price, score and what the score is made of, the weightiest first', () => {
     const row = lines[position('0.813')] ?? '';
     expect(row).toContain('0.0014');
-    expect(row.indexOf('cheapest of 3')).toBeLessThan(row.indexOf('stake covers it'));
+    expect(row).toContain('price 0.45 + stake 0.10');
+    expect(lines[position('✔ accepted')]).toContain('cheapest of 3');
   });
 
   it('puts log lines together that arrive in parts, ends the last one, and disarms escapes', () => {

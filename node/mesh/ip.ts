@@ -35,6 +35,8 @@ export function ipOf(address: Multiaddr): string | undefined {
 
 /** The range that shares one accept budget: /24 for IPv4, /48 for IPv6. */
 export function rangeOf(ip: string): string {
+  const mapped = /^::ffff:([\d.]+)$/i.exec(ip)?.[1];
+  if (mapped !== undefined) return rangeOf(mapped);
   if (isIPv4(ip)) return ip.split('.').slice(0, 3).join('.');
   return expandIPv6(ip).slice(0, 3).join(':');
 }

@@ -76,7 +76,7 @@ export interface MeshOptions {
 
 export type PeerEvent = { readonly type: 'connected' | 'disconnected'; readonly peer: Address };
 
-/** A peer of the mesh. What the market needs of it is declared in market/ports.ts. */
+/** A peer of the mesh. What the market needs of it is declared in market/ports.ts. Once closed it throws `node/stopped`. */
 export interface Mesh extends PubSub, Network, AsyncDisposable {
   readonly self: Address;
   readonly addresses: readonly string[];
@@ -192,6 +192,7 @@ class Libp2pMesh implements Mesh {
   }
 
   async connect(addresses: readonly string[], signal?: AbortSignal): Promise<Address> {
+    this.#stopped.signal.throwIfAborted();
     const parsed = parseAddresses(addresses);
     this.#parts.gate.livesAt(parsed);
     using deadline = new Deadline(this.#env.clock, CONNECT_MS, signal);
@@ -218,19 +219,23 @@ class Libp2pMesh implements Mesh {
     return { [Symbol.dispose]: () => this.#listeners.delete(listener) };
   }
 
-  publish(topic: string, data: Uint8Array): Promise<void> {
-    return this.#parts.gossip.publish(topic, data);
+  async publish(topic: string, data: Uint8Array): Promise<void> {
+    this.#stopped.signal.throwIfAborted();
+    await this.#parts.gossip.publish(topic, data);
   }
 
-  subscribe(topic: string, validate: Validate): Promise<Disposable> {
+  async subscribe(topic: string, validate: Validate): Promise<Disposable> {
+    this.#stopped.signal.throwIfAborted();
     return this.#parts.gossip.subscribe(topic, validate);
   }
 
-  open(to: Address, protocol: string, options?: MeshOpenOptions): ReturnType<Network['open']> {
+  async open(to: Address, protocol: string, options?: MeshOpenOptions): ReturnType<Network['open']> {
+    this.#stopped.signal.throwIfAborted();
     return this.#streams.open(to, protocol, options);
   }
 
-  handle(protocol: string, limits: MeshProtocolLimits, handler: StreamHandler): Promise<AsyncDisposable> {
+  async handle(protocol: string, limits: MeshProtocolLimits, handler: StreamHandler): Promise<AsyncDisposable> {
+    this.#stopped.signal.throwIfAborted();
     return this.#streams.handle(protocol, limits, handler);
   }
 

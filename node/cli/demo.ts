@@ -95,7 +95,7 @@ interface Purchase {
 /** Runs `molt run` as a process of its own and shows what it reports. */
 async function buy(context: CommandContext, purchase: Purchase): Promise<ResultLine> {
   const { env, terminal, signal } = context;
-  const view = createJobView(terminal, purchase.list);
+  const view = createJobView(terminal, purchase.list, env.clock);
   let result: ResultLine | undefined;
   const onLine = (line: Readonly<Record<string, unknown>>): void => {
     // The line was printed by the same version of this program.

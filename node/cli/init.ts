@@ -162,7 +162,7 @@ async function budget(party: Party, options: InitOptions, tell: TellStep): Promi
   };
   const text = `at most ${formatMolt(limits.capPerLease)} a lease and ${formatMolt(limits.capPerDay)} a day, for ${options.days} days`;
   if (found === undefined) {
-    await chain.createBudget(wallet, BUDGET_ID, limits, baseUnits(lacks));
+    await chain.createBudget(wallet, BUDGET_ID, limits, lacks > 0n ? baseUnits(lacks) : undefined);
     tell('budget', `${address}, ${text}`, true);
   } else {
     const usable = found.delegates.includes(node.address) && found.expiresAtMs > env.clock.now();

@@ -3,6 +3,7 @@
  *
  * `molt run` feeds it the events of its own SDK call, the demo those of a buyer in another process.
  */
+import type { Clock } from '../../protocol/env.ts';
 import { formatBytes, formatMolt } from '../../protocol/units.ts';
 import type { EventLine, ResultLine } from './job-line.ts';
 import type { LiveList } from './live-list.ts';
@@ -21,6 +22,7 @@ const STEPS = [
   'quotes',
   'accepted',
   'lease opened',
+  'prepared',
   'running',
   'proof verified',
   'settled',
@@ -29,24 +31,32 @@ const STEPS = [
 interface State {
   readonly terminal: Terminal;
   readonly list: LiveList;
+  readonly clock: Clock;
+  /** Since when the provider fetches and starts; undefined once the job runs. */
+  preparingSinceMs: number | undefined;
   /** Unfinished last line of each stream. */
   readonly partial: { stdout: string; stderr: string };
   quotes: number;
   firstQuoteMs: number;
   declined: number;
   locked: bigint;
+  /** The weightiest reason for the best quote. */
+  best: string;
   ran: string;
 }
 
-export function createJobView(terminal: Terminal, list: LiveList): JobView {
+export function createJobView(terminal: Terminal, list: LiveList, clock: Clock): JobView {
   const state: State = {
     terminal,
     list,
+    clock,
+    preparingSinceMs: undefined,
     partial: { stdout: '', stderr: '' },
     quotes: 0,
     firstQuoteMs: 0,
     declined: 0,
     locked: 0n,
+    best: '',
     ran: '',
   };
   list.expect(STEPS);
@@ -78,9 +88,11 @@ function show(state: State, line: EventLine): void {
       state.list.end(
         'done',
         'lease opened',
-        `${short(line.lease)}, ${formatMolt(state.locked)} locked, after ${formatDuration(line.afterMs)}, transaction ${line.transaction}`,
+        `${line.lease}, ${formatMolt(state.locked)} locked, after ${formatDuration(line.afterMs)}`,
+        [transaction(state, line.transaction)],
       );
-      state.list.begin('running', 'waiting for the provider');
+      state.preparingSinceMs = state.clock.monotonic();
+      state.list.begin('prepared', 'waiting for the provider');
       return;
     case 'phase':
     case 'log':
@@ -129,12 +141,13 @@ function showMarket(state: State, line: Of<'bid' | 'quote' | 'declined' | 'ranke
       list.print(terminal.style('dim', `  ${short(line.node)} declines: ${harmless(line.reason)} (${line.code})`));
       return;
     case 'ranked': {
+      state.best = harmless(byWeight(line.quotes[0]?.reasons ?? [])[0]?.text ?? '');
       const first = state.quotes > 0 ? `, first after ${formatDuration(state.firstQuoteMs)}` : '';
       list.end('done', 'quotes', `${line.quotes.length} ranked${first}`, quoteTable(terminal, line.quotes));
       return;
     }
     case 'accepted':
-      list.end('done', 'accepted', `${line.provider} at ${perSecond(line.pricePerSecond)}`);
+      list.end('done', 'accepted', `${line.provider}${state.best === '' ? '' : `: ${state.best}`}`);
       list.begin('lease opened', 'both sign, the chain confirms');
   }
 }
@@ -144,19 +157,24 @@ function quoteTable(terminal: Terminal, quotes: Of<'ranked'>['quotes']): string[
     short(quote.provider),
     formatMolt(BigInt(quote.pricePerSecond)).replace(' MOLT', ''),
     quote.score.toFixed(3),
-    [...quote.reasons]
-      .sort((a, b) => b.weight * b.value - a.weight * a.value)
-      .map((reason) => harmless(reason.text))
-      .slice(0, 3)
-      .join('; '),
+    byWeight(quote.reasons)
+      .filter((reason) => reason.weight * reason.value >= 0.005)
+      .map((reason) => `${harmless(reason.what)} ${(reason.weight * reason.value).toFixed(2)}`)
+      .join(' + '),
   ]);
   const columns = [
     { title: 'provider' },
     { title: 'MOLT/s', align: 'right' },
     { title: 'score', align: 'right' },
-    { title: 'why' },
+    { title: 'made of' },
   ] as const;
-  return table(terminal, columns, rows).map((line) => fit(`    ${line}`, terminal.columns));
+  return table(terminal, columns, rows).map((line) =>
+    terminal.isScreen ? fit(`    ${line}`, terminal.columns) : `    ${line}`,
+  );
+}
+
+function byWeight(reasons: Of<'ranked'>['quotes'][number]['reasons']): Of<'ranked'>['quotes'][number]['reasons'] {
+  return [...reasons].sort((a, b) => b.weight * b.value - a.weight * a.value);
 }
 
 function showRun(state: State, line: Of<'phase' | 'log' | 'usage' | 'outputs'>): void {
@@ -164,7 +182,13 @@ function showRun(state: State, line: Of<'phase' | 'log' | 'usage' | 'outputs'>):
   switch (line.type) {
     case 'phase': {
       const bytes = line.bytesTotal > 0 ? ` ${formatBytes(line.bytesDone)} of ${formatBytes(line.bytesTotal)}` : '';
-      list.begin('running', `${line.phase}${bytes} ${harmless(line.detail)}`.trimEnd());
+      const detail = `${line.phase}${bytes} ${harmless(line.detail)}`.trimEnd();
+      if (line.phase === 'running' && state.preparingSinceMs !== undefined) {
+        const took = formatDuration(state.clock.monotonic() - state.preparingSinceMs);
+        list.end('done', 'prepared', `inputs, image and sandbox are there after ${took}, not billed`);
+        state.preparingSinceMs = undefined;
+      }
+      list.begin(state.preparingSinceMs === undefined ? 'running' : 'prepared', detail);
       return;
     }
     case 'log': {
@@ -188,7 +212,7 @@ function showFailure(state: State, line: Of<'provider-failed'>): void {
   const { list } = state;
   const next = line.retrying ? '; trying the next one' : '';
   list.end('failed', 'provider failed', `${short(line.node)}: ${harmless(line.reason)} (${line.code})${next}`);
-  if (line.retrying) list.expect(STEPS.slice(2));
+  if (line.retrying) list.expect(STEPS.slice(STEPS.indexOf('bid sent')));
 }
 
 function showEnd(state: State, line: Of<'proof-verified' | 'settled' | 'lease-expired'>): void {
@@ -201,19 +225,22 @@ function showEnd(state: State, line: Of<'proof-verified' | 'settled' | 'lease-ex
       list.begin('settled', 'both sign, the chain confirms');
       return;
     case 'settled':
-      list.end(
-        'done',
-        'settled',
-        `${formatMolt(BigInt(line.paid))} paid, ${formatMolt(BigInt(line.refunded))} back, transaction ${line.transaction}`,
-      );
+      list.end('done', 'settled', `${formatMolt(BigInt(line.paid))} paid, ${formatMolt(BigInt(line.refunded))} back`, [
+        transaction(state, line.transaction),
+      ]);
       return;
     case 'lease-expired':
       list.end(
         'done',
         'lease expired',
-        `${short(line.lease)}: ${formatMolt(BigInt(line.refunded))} back in the budget, transaction ${line.transaction}`,
+        `${short(line.lease)}: ${formatMolt(BigInt(line.refunded))} back in the budget`,
+        [transaction(state, line.transaction)],
       );
   }
+}
+
+function transaction({ terminal }: State, signature: string): string {
+  return terminal.style('dim', `    transaction ${signature}`);
 }
 
 function flushLogs(state: State): void {
@@ -225,7 +252,7 @@ function flushLogs(state: State): void {
 
 function printLog(state: State, stream: 'stdout' | 'stderr', text: string): void {
   const bar = state.terminal.style(stream === 'stderr' ? 'yellow' : 'dim', '│');
-  state.list.print(`  ${bar} ${harmless(text)}`);
+  state.list.print(`  ${bar} ${harmless(text)}`.trimEnd());
 }
 
 function perSecond(amount: string): string {

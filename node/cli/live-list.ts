@@ -33,7 +33,8 @@ export function createLiveList(terminal: Terminal, clock: Clock): LiveList {
   let frame = 0;
 
   const erase = (): void => {
-    if (drawn > 0) terminal.raw(`\u001b[${drawn}A\u001b[0J`);
+    // The carriage return counts: a typed ^C is echoed and leaves the cursor in the middle of a line.
+    if (drawn > 0) terminal.raw(`\r\u001b[${drawn}A\u001b[0J`);
     drawn = 0;
   };
   const draw = (): void => {

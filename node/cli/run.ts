@@ -74,7 +74,7 @@ function createPrinter({ terminal, env, json }: CommandContext): Printer {
     };
   }
   const list = createLiveList(terminal, env.clock);
-  const view = createJobView(terminal, list);
+  const view = createJobView(terminal, list, env.clock);
   return {
     event: (event) => view.event(toLine(event)),
     result: (result, proofFile) => {

@@ -16,9 +16,9 @@ const PRODUCTS = [
   ['shelf', 6_400],
 ] as const;
 
-export const DATASET_ROWS = 120_000;
+export const DATASET_ROWS = 100_000;
 
-/** Writes the CSV (about 6 MB, 120,000 rows of 8 columns). */
+/** Writes the CSV (5.3 MB, 100,000 rows of 8 columns). */
 export async function writeDataset(path: string, rows: number = DATASET_ROWS): Promise<void> {
   const file = createWriteStream(path, { mode: 0o600 });
   const next = generator(20_251_120);

@@ -1,22 +1,23 @@
 /**
  * The demo's network: a local chain and three providers as processes of their own, and a buyer's home.
  */
-import { mkdtemp, mkdir, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, rmdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 
 import { type Chain, connectChain } from '../../../chain/index.ts';
 import type { Env } from '../../../protocol/env.ts';
+import { assert } from '../../../protocol/errors.ts';
 import { parseMolt } from '../../../protocol/units.ts';
 import { type Home, homeAt } from '../../home.ts';
 import { type Initialised, initialise } from '../init.ts';
 import type { Parties } from './balances.ts';
 import { type MoltChild, startMolt } from './child.ts';
 
-/** Three sellers who differ in price and speed: the baseline compiler makes `slow` really slower. */
+/** Three sellers who differ in price and speed: the baseline compiler makes `laptop` really slower. */
 const SELLERS = [
-  { name: 'slow', settings: { pricePerCpu: '0.0008', wasmCompiler: 'baseline', region: 'eu-north' } },
-  { name: 'steady', settings: { pricePerCpu: '0.0012', wasmCompiler: 'optimizing', region: 'eu-west' } },
-  { name: 'dear', settings: { pricePerCpu: '0.0020', wasmCompiler: 'optimizing', region: 'us-east' } },
+  { name: 'laptop', settings: { pricePerCpu: '0.0016', wasmCompiler: 'baseline', region: 'eu-north' } },
+  { name: 'tower', settings: { pricePerCpu: '0.0012', wasmCompiler: 'optimizing', region: 'eu-west' } },
+  { name: 'rack', settings: { pricePerCpu: '0.0020', wasmCompiler: 'optimizing', region: 'us-east' } },
 ] as const;
 const STOP_GRACE_MS = 5_000;
 
@@ -43,7 +44,11 @@ export async function openDemoNetwork(env: Env, options: DemoNetworkOptions): Pr
   const base = resolve('.molt');
   await mkdir(base, { recursive: true, mode: 0o700 });
   const directory = await mkdtemp(join(base, 'demo-'));
-  opened.defer(() => rm(directory, { recursive: true, force: true }));
+  opened.defer(async () => {
+    await rm(directory, { recursive: true, force: true });
+    // Only when nothing else is kept there.
+    await rmdir(base).catch(() => undefined);
+  });
 
   options.begin('chain up');
   const started = env.clock.monotonic();
@@ -116,15 +121,13 @@ async function startSellers(env: Env, homes: readonly Home[], opened: AsyncDispo
     const listening = await child.first('listening');
     return String((listening['addresses'] as unknown[])[0]);
   };
-  const children: MoltChild[] = [];
-  const addresses: string[] = [];
-  for (const home of homes) {
-    const child = start(home, addresses.length === 0 ? [] : ['--bootstrap', addresses.join(',')]);
-    children.push(child);
-    addresses.push(await addressOf(child));
-  }
+  const [first, ...others] = homes;
+  assert(first !== undefined, 'the demo has sellers');
+  const entry = start(first, []);
+  const entryAddress = await addressOf(entry);
+  const children = [entry, ...others.map((home) => start(home, ['--bootstrap', entryAddress]))];
   await Promise.all(children.map((child) => child.first('selling')));
-  return addresses;
+  return Promise.all(children.map(addressOf));
 }
 
 function setUp(

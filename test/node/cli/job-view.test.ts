@@ -41,6 +41,7 @@ const bought: readonly JobEvent[] = [
   { type: 'accepted', provider, node, pricePerSecond: price },
   { type: 'lease-opened', lease, transaction: 'open-signature', locked: baseUnits(84_000_000), afterMs: 120 },
   { type: 'phase', phase: 'fetching', detail: '', bytesDone: 1_000_000, bytesTotal: 6_000_000, attempt: 1 },
+  { type: 'phase', phase: 'running', detail: '', bytesDone: 0, bytesTotal: 0, attempt: 1 },
   { type: 'log', stream: 'stdout', bytes: Buffer.from('first li'), atMs: 1 },
   { type: 'log', stream: 'stdout', bytes: Buffer.from('ne\nsecond\n'), atMs: 2 },
   { type: 'log', stream: 'stderr', bytes: Buffer.from('\u001b[31mwarning'), atMs: 3 },
@@ -84,7 +85,7 @@ function render(events: readonly JobEvent[]): string[] {
     environment: {},
   });
   using list = createLiveList(terminal, systemClock);
-  const view = createJobView(terminal, list);
+  const view = createJobView(terminal, list, systemClock);
   const toLine = createLineWriter();
   // Through JSON, as the demo hears it from another process.
   for (const event of events) view.event(JSON.parse(toJson(toLine(event))) as ReturnType<typeof toLine>);
@@ -105,6 +106,7 @@ describe('the live list of a job', () => {
       'quotes',
       'accepted',
       'lease opened',
+      'prepared',
       'running',
       'proof verified',
       'settled',

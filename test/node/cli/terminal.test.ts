@@ -139,7 +139,7 @@ function replay(text: string): string[] {
   const lines = [''];
   let row = 0;
   // oxlint-disable-next-line no-control-regex -- the escapes are the subject
-  for (const part of text.split(/(\n|\u001b\[\d+A|\u001b\[0J)/)) {
+  for (const part of text.replaceAll('\r', '').split(/(\n|\u001b\[\d+A|\u001b\[0J)/)) {
     if (part === '\n') row++;
     else if (part.endsWith('A') && part.startsWith('\u001b')) row -= Number(part.slice(2, -1));
     else if (part === '\u001b[0J') lines.length = row;

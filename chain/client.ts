@@ -1,5 +1,10 @@
 /** The `Chain` client over Solana JSON-RPC. Imported lazily by chain/index.ts: its libraries take a while to load. */
-import { Connection, PublicKey, type GetProgramAccountsFilter, type TransactionInstruction } from '@solana/web3.js';
+import {
+  PublicKey,
+  type Connection,
+  type GetProgramAccountsFilter,
+  type TransactionInstruction,
+} from '@solana/web3.js';
 import { base58btc } from 'multiformats/bases/base58';
 
 import { parseAddress, type Address } from '../protocol/address.ts';
@@ -43,6 +48,7 @@ import type {
   Signatures,
   TransactionCost,
 } from './chain.ts';
+import { openConnection, type OpenConnection } from './connection.ts';
 import { LOCAL_PROGRAM_ID, buildDraft } from './instructions.ts';
 import { ACCOUNTS, fieldOffset, type AccountKind } from './layout.ts';
 import { reach, submitDraft } from './submit.ts';
@@ -58,11 +64,8 @@ const ENDING_SEARCH_MAX = 50;
 
 /** Reads genesis hash and Config. Throws `chain/unreachable`, `chain/wrong-network`, `chain/not-deployed`. */
 export async function openChain(env: Env, options: ChainOptions): Promise<Chain> {
-  const connection = new Connection(options.rpcUrl, {
-    commitment: 'confirmed',
-    disableRetryOnRateLimit: true,
-    confirmTransactionInitialTimeout: 90_000,
-  });
+  const opened = openConnection(env, options.rpcUrl);
+  const { connection } = opened;
   const programId = options.programId ?? LOCAL_PROGRAM_ID;
   const [genesis, config] = await Promise.all([
     reach(connection.getGenesisHash()),
@@ -83,7 +86,7 @@ export async function openChain(env: Env, options: ChainOptions): Promise<Chain>
       { programId },
     );
   }
-  return new SolanaChain(env, connection, { network, programId, ...readConfig(config.data) });
+  return new SolanaChain(env, opened, { network, programId, ...readConfig(config.data) });
 }
 
 interface Deployment extends calls.Market {
@@ -97,15 +100,17 @@ class SolanaChain implements Chain {
   readonly mint: Address;
   readonly parameters: Parameters;
   readonly #env: Env;
+  readonly #opened: OpenConnection;
   readonly #connection: Connection;
   readonly #market: calls.Market;
   readonly #closing = new AbortController();
   #blockhash: { readonly value: string; readonly atMs: number } | undefined;
   #fetching: Promise<string> | undefined;
 
-  constructor(env: Env, connection: Connection, deployment: Deployment) {
+  constructor(env: Env, opened: OpenConnection, deployment: Deployment) {
     this.#env = env;
-    this.#connection = connection;
+    this.#opened = opened;
+    this.#connection = opened.connection;
     this.network = deployment.network;
     this.programId = deployment.programId;
     this.mint = deployment.mint;
@@ -116,6 +121,7 @@ class SolanaChain implements Chain {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort(new MoltError('node/stopped', 'the chain client was closed'));
     await this.#fetching?.catch(() => undefined);
+    this.#opened[Symbol.dispose]();
   }
 
   // Addresses

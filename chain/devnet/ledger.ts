@@ -11,7 +11,6 @@
 import { createHash } from 'node:crypto';
 import { chmod, mkdir } from 'node:fs/promises';
 
-import { getTransactionDecoder, type EncodedAccount } from '@solana/kit';
 import { VersionedTransaction } from '@solana/web3.js';
 import { Level } from 'level';
 import { FailedTransactionMetadata, LiteSVM, type TransactionMetadata } from 'litesvm';
@@ -354,7 +353,7 @@ export class Ledger implements AsyncDisposable {
     this.#tick();
     this.#svm.withSigverify(options.verify !== false);
     try {
-      const result = this.#svm.simulateTransaction(getTransactionDecoder().decode(wire));
+      const result = this.#svm.simulateTransaction(vmTransaction(wire));
       const meta = result.meta();
       const err = result instanceof FailedTransactionMetadata ? errorOf(result) : null;
       return { err, logs: meta.logs(), computeUnits: Number(meta.computeUnitsConsumed()) };
@@ -398,7 +397,7 @@ export class Ledger implements AsyncDisposable {
     const addresses = message.staticAccountKeys.map((key) => key.toBase58() as Address);
     const before = addresses.map((address) => this.account(address));
     const slot = this.#tick();
-    const result = this.#svm.sendTransaction(getTransactionDecoder().decode(wire));
+    const result = this.#svm.sendTransaction(vmTransaction(wire));
     const failed = result instanceof FailedTransactionMetadata;
     const err = failed ? errorOf(result) : null;
     // What fails before execution pays no fee and is in no block.
@@ -514,7 +513,10 @@ export class Ledger implements AsyncDisposable {
 
 const SYSTEM_PROGRAM = '11111111111111111111111111111111' as Address;
 
+/* LiteSVM speaks the types of @solana/kit, which are these values under other brands. */
 type KitAddress = Parameters<LiteSVM['getAccount']>[0];
+type KitTransaction = Parameters<LiteSVM['sendTransaction']>[0];
+type EncodedAccount = Parameters<LiteSVM['setAccount']>[0];
 const kit = (address: Address): KitAddress => address as unknown as KitAddress;
 
 function stored(account: EncodedAccount): StoredAccount {
@@ -539,13 +541,33 @@ export function parseTransaction(wire: Uint8Array): VersionedTransaction {
       { cause: error },
     );
   }
-  if (transaction.signatures.length === 0 || transaction.message.addressTableLookups.length > 0) {
+  const { message, signatures } = transaction;
+  const keys = new Set(message.staticAccountKeys.map((key) => key.toBase58()));
+  if (
+    signatures.length === 0 ||
+    signatures.length > 127 ||
+    signatures.length !== message.header.numRequiredSignatures ||
+    keys.size !== message.staticAccountKeys.length ||
+    message.addressTableLookups.length > 0
+  ) {
     throw new MoltError(
       'protocol/malformed',
-      'the local chain takes signed transactions without address lookup tables',
+      'the local chain takes transactions with one signature per signer, no account twice and no address lookup tables',
     );
   }
   return transaction;
+}
+
+/** The wire form as LiteSVM takes it: message bytes, and signatures by signer in order. */
+export function vmTransaction(wire: Uint8Array): KitTransaction {
+  const { message, signatures } = parseTransaction(wire);
+  const named = signatures.map(
+    (signature, index) => [message.staticAccountKeys[index]?.toBase58(), signature] as const,
+  );
+  return {
+    messageBytes: wire.subarray(1 + 64 * signatures.length),
+    signatures: Object.fromEntries(named),
+  } as unknown as KitTransaction;
 }
 
 function tokenBalances(accounts: readonly (StoredAccount | undefined)[]): TokenBalance[] {

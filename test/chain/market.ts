@@ -1,8 +1,7 @@
 /** A market in one LiteSVM for the tests of the program: the real VM, the real SPL Token, the built program. */
 import { readFileSync } from 'node:fs';
 
-import { getTransactionDecoder, type Address as KitAddress } from '@solana/kit';
-import { SystemProgram, PublicKey, type TransactionInstruction } from '@solana/web3.js';
+import { PublicKey, SystemProgram, TransactionInstruction } from '@solana/web3.js';
 import { FailedTransactionMetadata, LiteSVM } from 'litesvm';
 
 import { readBudget, readLease, readProvider, tokenAmount } from '../../chain/accounts.ts';
@@ -16,10 +15,12 @@ import type {
   Parameters,
   ProviderAccount,
 } from '../../chain/chain.ts';
+import { vmTransaction } from '../../chain/devnet/ledger.ts';
 import { LOCAL_PROGRAM_ID, buildDraft, wireTransaction } from '../../chain/instructions.ts';
+import { INSTRUCTIONS, type InstructionName } from '../../chain/layout.ts';
 import { PROGRAM_ERRORS } from '../../chain/program-errors.ts';
 import { MINT_SIZE, createTokenAccount, initializeMint, mintTokens } from '../../chain/token.ts';
-import { decodeAddress, type Address } from '../../protocol/address.ts';
+import type { Address } from '../../protocol/address.ts';
 import { keyPairFromSeed, type KeyPair } from '../../protocol/ed25519.ts';
 import { assert } from '../../protocol/errors.ts';
 import { baseUnits, type BaseUnits } from '../../protocol/units.ts';
@@ -80,7 +81,7 @@ export class TestMarket {
   }
 
   fund(owner: KeyPair, lamports = 10_000_000_000n): void {
-    this.svm.airdrop(kit(owner.address), lamports as Parameters2<LiteSVM['airdrop']>);
+    this.svm.airdrop(kit(owner.address), lamports as SecondOf<LiteSVM['airdrop']>);
   }
 
   newMint(): Address {
@@ -117,7 +118,7 @@ export class TestMarket {
       const signer = signers.find((candidate) => candidate.address === address);
       return signer ? signer.sign(draft.message) : new Uint8Array(64);
     });
-    const result = this.svm.sendTransaction(getTransactionDecoder().decode(wireTransaction(draft, signatures)));
+    const result = this.svm.sendTransaction(vmTransaction(wireTransaction(draft, signatures)));
     const failed = result instanceof FailedTransactionMetadata;
     const meta = failed ? result.meta() : result;
     const outcome = { units: Number(meta.computeUnitsConsumed()), logs: meta.logs() };
@@ -162,10 +163,28 @@ export class TestMarket {
   }
 }
 
-type Parameters2<F extends (...args: never[]) => unknown> = F extends (first: never, second: infer S) => unknown
+/** The instruction with one of its declared accounts replaced or its flags changed: what an attacker would send. */
+export function tamper(
+  instruction: TransactionInstruction,
+  name: InstructionName,
+  account: string,
+  change: { readonly address?: Address; readonly isSigner?: boolean; readonly isWritable?: boolean },
+): TransactionInstruction {
+  const index = INSTRUCTIONS[name].accounts.findIndex((meta) => meta.name === account);
+  assert(index >= 0, `${name} has the account ${account}`);
+  const { address, ...flags } = change;
+  const keys = instruction.keys.map((meta, at) =>
+    at === index ? { ...meta, ...flags, ...(address === undefined ? {} : { pubkey: new PublicKey(address) }) } : meta,
+  );
+  return new TransactionInstruction({ programId: instruction.programId, keys, data: instruction.data });
+}
+
+type FirstOf<F extends (...args: never[]) => unknown> = F extends (first: infer S) => unknown ? S : never;
+type SecondOf<F extends (...args: never[]) => unknown> = F extends (first: never, second: infer S) => unknown
   ? S
   : never;
 
+type KitAddress = FirstOf<LiteSVM['getAccount']>;
 export const kit = (address: Address): KitAddress => address as unknown as KitAddress;
 
 export function must<T>(value: T | undefined): T {
@@ -257,4 +276,3 @@ export function openLease(market: TestMarket, pair: Pair, terms: LeaseTerms = pa
 }
 
 export const amountOf = (value: bigint | number): BaseUnits => baseUnits(value);
-export { decodeAddress };

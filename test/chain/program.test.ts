@@ -1,0 +1,984 @@
+/**
+ * The chain program, instruction by instruction, in the real VM: what it does, and everything it refuses.
+ *
+ * Every error of the program is provoked at least once; the last test holds that against the list of errors.
+ */
+import { PublicKey, SystemProgram, TransactionInstruction } from '@solana/web3.js';
+import { Rent } from 'litesvm';
+import { afterAll, beforeEach, describe, expect, test } from 'vitest';
+
+import { limitsFields, parametersFields, readEndings } from '../../chain/accounts.ts';
+import {
+  budgetAddress,
+  configAddress,
+  leaseAddress,
+  providerAddress,
+  stakeVaultAddress,
+  tokenAddress,
+  vaultAddress,
+} from '../../chain/addresses.ts';
+import * as calls from '../../chain/calls.ts';
+import type { LeaseAccount, LeaseTerms, Parameters } from '../../chain/chain.ts';
+import { buildInstruction } from '../../chain/instructions.ts';
+import { ACCOUNTS, layoutSize } from '../../chain/layout.ts';
+import { PROGRAM_ERRORS, type ProgramErrorName } from '../../chain/program-errors.ts';
+import type { Address } from '../../protocol/address.ts';
+import type { KeyPair } from '../../protocol/ed25519.ts';
+import { LEASE_EVENTS } from '../../protocol/lease.ts';
+import { U64_MAX, baseUnits } from '../../protocol/units.ts';
+import {
+  DIGEST,
+  LIMITS_OPEN,
+  PARAMETERS,
+  START_SECONDS,
+  TestMarket,
+  must,
+  newDigest,
+  newKey,
+  newTerms,
+  openLease,
+  registerPair,
+  tamper,
+  type Outcome,
+  type Pair,
+} from './market.ts';
+
+const provoked = new Set<string>();
+
+/** The program refused with exactly this error. */
+function expectRefusal(outcome: Outcome, name: ProgramErrorName): void {
+  expect(outcome.refused ?? outcome.failed ?? 'accepted').toBe(name);
+  expect(outcome.logs.some((line) => line === `Program log: ${name}`)).toBe(true);
+  provoked.add(name);
+}
+
+let market: TestMarket;
+let pair: Pair;
+
+beforeEach(() => {
+  market = new TestMarket();
+  pair = registerPair(market);
+});
+
+afterAll(() => {
+  const missing = PROGRAM_ERRORS.map(({ name }) => name).filter((name) => !provoked.has(name));
+  expect(missing, 'errors of the program that no test provokes').toEqual([]);
+});
+
+const open = (terms: LeaseTerms): TransactionInstruction => calls.callOpenLease(market.market, terms);
+const tryOpen = (changes: Partial<LeaseTerms>): Outcome =>
+  market.send([open(newTerms(market, pair, changes))], pair.delegate, pair.operator);
+const tokensOf = (owner: KeyPair): bigint => market.tokens(tokenAddress(owner.address, market.mint));
+const vaultOf = (of: Pair = pair): bigint => market.tokens(vaultAddress(market.programId, of.budget).address);
+const stakeVaultOf = (of: Pair = pair): Address =>
+  stakeVaultAddress(market.programId, providerAddress(market.programId, of.owner.address).address).address;
+
+const change = (
+  { programId, keys, data }: TransactionInstruction,
+  changes: Partial<Pick<TransactionInstruction, 'keys' | 'data'>>,
+): TransactionInstruction => new TransactionInstruction({ programId, keys, data, ...changes });
+
+describe('the shape of a call', () => {
+  const raw = (data: readonly number[], keys: TransactionInstruction['keys'] = []): Outcome =>
+    market.send(
+      [new TransactionInstruction({ programId: new PublicKey(market.programId), keys, data: Buffer.from(data) })],
+      pair.owner,
+    );
+
+  test('an unknown tag and empty data are refused', () => {
+    expectRefusal(raw([99]), 'UnknownInstruction');
+    expectRefusal(raw([]), 'UnknownInstruction');
+  });
+
+  test('data that is one byte short or long is refused', () => {
+    const good = calls.callStake(
+      market.market,
+      pair.owner.address,
+      tokenAddress(pair.owner.address, market.mint),
+      baseUnits(5n),
+    );
+    for (const data of [good.data.subarray(0, -1), Buffer.concat([good.data, Buffer.from([0])])]) {
+      expectRefusal(market.send([change(good, { data })], pair.owner), 'WrongDataLength');
+    }
+  });
+
+  test('a missing or an additional account is refused, however many there are', () => {
+    const good = open(newTerms(market, pair));
+    const more = { pubkey: new PublicKey(newKey().address), isSigner: false, isWritable: false };
+    const send = (keys: TransactionInstruction['keys']): Outcome =>
+      market.send([change(good, { keys })], pair.delegate, pair.operator);
+    expectRefusal(send(good.keys.slice(0, -1)), 'WrongAccountCount');
+    expectRefusal(send([...good.keys, more]), 'WrongAccountCount');
+    expectRefusal(send([...good.keys, ...Array.from({ length: 12 }, () => more)]), 'WrongAccountCount');
+  });
+
+  test('an account that must sign or be writable and is not is refused', () => {
+    const good = open(newTerms(market, pair));
+    expectRefusal(
+      market.send([tamper(good, 'openLease', 'operator', { isSigner: false })], pair.delegate),
+      'MissingSignature',
+    );
+    expectRefusal(
+      market.send([tamper(good, 'openLease', 'provider', { isWritable: false })], pair.delegate, pair.operator),
+      'NotWritable',
+    );
+  });
+});
+
+describe('config', () => {
+  test('is made once, and nobody can make a second one at another address', () => {
+    const again = calls.callInitialize(market.market, pair.owner.address, PARAMETERS);
+    expectRefusal(market.send([again], pair.owner), 'AlreadyExists');
+    const elsewhere = tamper(again, 'initialize', 'config', { address: newKey().address });
+    expectRefusal(market.send([elsewhere], pair.owner), 'WrongAddress');
+  });
+
+  test('parameters are changed by the authority alone, who may hand over', () => {
+    const changed = { ...PARAMETERS, burnFeeBps: 300 };
+    const next = market.newWallet();
+    expectRefusal(
+      market.send([calls.callSetParameters(market.market, pair.owner.address, changed)], pair.owner),
+      'NotAuthority',
+    );
+    market.mustSend(
+      [calls.callSetParameters(market.market, market.authority.address, changed, next.address)],
+      market.authority,
+    );
+    expectRefusal(
+      market.send([calls.callSetParameters(market.market, market.authority.address, changed)], market.authority),
+      'NotAuthority',
+    );
+    market.mustSend([calls.callSetParameters(market.market, next.address, PARAMETERS)], next);
+  });
+
+  test.each<Partial<Record<Exclude<keyof ReturnType<typeof parametersFields>, 'minStake'>, number>>>([
+    { stakeFeeBps: 1_001 },
+    { burnFeeBps: 1_001 },
+    { reserveBps: 10_001 },
+    { noShowSlashBps: 10_001 },
+    { minGraceSeconds: 0 },
+    { minGraceSeconds: 30 * 86_400 + 1 },
+    { minWindowSeconds: 0 },
+    { minWindowSeconds: 30 * 86_400 + 1 },
+    { maxLeaseSeconds: 0 },
+    { maxLeaseSeconds: 30 * 86_400 + 1 },
+  ])('bounds inside the program refuse %o', (bad) => {
+    const instruction = buildInstruction({
+      programId: market.programId,
+      name: 'setParameters',
+      accounts: { authority: market.authority.address, config: configAddress(market.programId).address },
+      fields: { parameters: { ...parametersFields(PARAMETERS), ...bad }, newAuthority: market.authority.address },
+    });
+    expectRefusal(market.send([instruction], market.authority), 'ParameterOutOfRange');
+  });
+
+  test('initialize wants a mint, not any account', () => {
+    const fresh = new TestMarket();
+    const wrong = tamper(
+      calls.callInitialize(fresh.market, fresh.authority.address, PARAMETERS),
+      'initialize',
+      'mint',
+      {
+        address: fresh.authority.address,
+      },
+    );
+    expectRefusal(fresh.send([wrong], fresh.authority), 'WrongMint');
+  });
+
+  test('a cluster with an unknown rent rule is refused instead of guessed', () => {
+    market.svm.setRent(new Rent(3480n, 3, 50));
+    expectRefusal(market.send([open(newTerms(market, pair))], pair.delegate, pair.operator), 'UnknownRent');
+  });
+});
+
+describe('provider', () => {
+  const payoutOf = (owner: KeyPair) => tokenAddress(owner.address, market.mint);
+  const settings = (changes: Partial<calls.ProviderRegistration> = {}): calls.ProviderRegistration => ({
+    operator: pair.operator.address,
+    payout: payoutOf(pair.owner),
+    commissionBps: 500,
+    ...changes,
+  });
+
+  test('registering stores what was given, once per owner', () => {
+    const account = market.provider(pair.owner.address);
+    expect(account).toMatchObject({
+      owner: pair.owner.address,
+      operator: pair.operator.address,
+      payout: payoutOf(pair.owner),
+      stake: 100_000_000n,
+      reserved: 0n,
+      settledCount: 0n,
+      registeredAtMs: START_SECONDS * 1000,
+    });
+    const again = calls.callRegisterProvider(market.market, pair.owner.address, settings());
+    expectRefusal(market.send([again], pair.owner), 'AlreadyExists');
+  });
+
+  test('lamports sent to the address beforehand do not stop a registration', () => {
+    for (const lamports of [1_000_000, 50_000_000]) {
+      const owner = market.newWallet();
+      const { address } = providerAddress(market.programId, owner.address);
+      const gift = SystemProgram.transfer({
+        fromPubkey: new PublicKey(pair.owner.address),
+        toPubkey: new PublicKey(address),
+        lamports,
+      });
+      market.mustSend([gift], pair.owner);
+      market.mustSend([calls.callRegisterProvider(market.market, owner.address, settings())], owner);
+      expect(market.provider(owner.address).owner).toBe(owner.address);
+    }
+  });
+
+  test('updating rotates operator, payout and commission; only for the owner', () => {
+    const operator = newKey();
+    const update = calls.callUpdateProvider(
+      market.market,
+      pair.owner.address,
+      settings({ operator: operator.address }),
+    );
+    market.mustSend([update], pair.owner);
+    expect(market.provider(pair.owner.address)).toMatchObject({ operator: operator.address, commissionBps: 500 });
+    const thief = market.newWallet();
+    const stolen = tamper(update, 'updateProvider', 'owner', { address: thief.address });
+    expectRefusal(market.send([stolen], thief), 'NotOwner');
+  });
+
+  test('a payout account of another mint and a commission over 100 % are refused', () => {
+    const foreign = market.newMint();
+    const wallet = market.newWallet(0n, foreign);
+    const payout = tokenAddress(wallet.address, foreign);
+    const other = market.newWallet();
+    expectRefusal(
+      market.send([calls.callRegisterProvider(market.market, other.address, settings({ payout }))], other),
+      'WrongMint',
+    );
+    expectRefusal(
+      market.send([calls.callUpdateProvider(market.market, pair.owner.address, settings({ payout }))], pair.owner),
+      'WrongMint',
+    );
+    expectRefusal(
+      market.send(
+        [calls.callUpdateProvider(market.market, pair.owner.address, settings({ commissionBps: 10_001 }))],
+        pair.owner,
+      ),
+      'ParameterOutOfRange',
+    );
+    const wrongMint = tamper(
+      calls.callRegisterProvider(market.market, other.address, settings({ payout: payoutOf(pair.owner) })),
+      'registerProvider',
+      'mint',
+      {
+        address: foreign,
+      },
+    );
+    expectRefusal(market.send([wrongMint], other), 'WrongAddress');
+  });
+
+  test('stake comes and goes with its owner, unreserved parts only', () => {
+    const account = payoutOf(pair.owner);
+    const before = tokensOf(pair.owner);
+    openLease(market, pair);
+    const unstake = (amount: bigint): Outcome =>
+      market.send([calls.callUnstake(market.market, pair.owner.address, account, baseUnits(amount))], pair.owner);
+    expectRefusal(unstake(100_000_000n - 200_000n + 1n), 'StakeTooLow');
+    expectRefusal(unstake(0n), 'ZeroAmount');
+    expect(unstake(100_000_000n - 200_000n).refused).toBeUndefined();
+    expect(market.provider(pair.owner.address)).toMatchObject({ stake: 200_000n, reserved: 200_000n });
+    expect(tokensOf(pair.owner)).toBe(before + 99_800_000n);
+  });
+
+  test('staking refuses nothing, too much, a stranger, a foreign vault and the vault itself', () => {
+    const { owner } = pair;
+    const stake = (amount: bigint): TransactionInstruction =>
+      calls.callStake(market.market, owner.address, payoutOf(owner), baseUnits(amount));
+    expectRefusal(market.send([stake(0n)], owner), 'ZeroAmount');
+    expectRefusal(market.send([stake(U64_MAX)], owner), 'Overflow');
+    expect(market.send([stake(10n ** 15n)], owner).failed).toContain('Custom(1)');
+    const other = registerPair(market);
+    expectRefusal(
+      market.send([tamper(stake(1n), 'stake', 'owner', { address: other.owner.address })], other.owner),
+      'NotOwner',
+    );
+    expectRefusal(
+      market.send([tamper(stake(1n), 'stake', 'stakeVault', { address: stakeVaultOf(other) })], owner),
+      'WrongAddress',
+    );
+    expectRefusal(
+      market.send([tamper(stake(1n), 'stake', 'source', { address: stakeVaultOf() })], owner),
+      'DuplicateAccount',
+    );
+    const unstake = calls.callUnstake(market.market, owner.address, payoutOf(owner), baseUnits(1n));
+    expectRefusal(
+      market.send([tamper(unstake, 'unstake', 'destination', { address: stakeVaultOf() })], owner),
+      'DuplicateAccount',
+    );
+    expectRefusal(
+      market.send([tamper(unstake, 'unstake', 'owner', { address: other.owner.address })], other.owner),
+      'NotOwner',
+    );
+    expectRefusal(
+      market.send([tamper(unstake, 'unstake', 'stakeVault', { address: stakeVaultOf(other) })], owner),
+      'WrongAddress',
+    );
+  });
+});
+
+describe('budget', () => {
+  const account = () => tokenAddress(pair.buyer.address, market.mint);
+  const move = (amount: bigint) => ({ budget: pair.budget, account: account(), amount: baseUnits(amount) });
+
+  test('withdrawing leaves what is leased', () => {
+    openLease(market, pair);
+    const withdraw = (amount: bigint): Outcome =>
+      market.send([calls.callWithdrawBudget(market.market, pair.buyer.address, move(amount))], pair.buyer);
+    expectRefusal(withdraw(1_000_000_000n - 1_000_003n + 1n), 'BudgetEmpty');
+    expectRefusal(withdraw(U64_MAX), 'BudgetEmpty');
+    expectRefusal(withdraw(0n), 'ZeroAmount');
+    expect(withdraw(1_000_000_000n - 1_000_003n).refused).toBeUndefined();
+    expect(market.budget(pair.budget)).toMatchObject({ free: 0n, locked: 1_000_003n });
+  });
+
+  test('anybody may deposit, and a plain token transfer counts as one', () => {
+    const friend = market.newWallet(500n);
+    const deposit = calls.callDeposit(market.market, friend.address, {
+      budget: pair.budget,
+      account: tokenAddress(friend.address, market.mint),
+      amount: baseUnits(500n),
+    });
+    market.mustSend([deposit], friend);
+    expect(market.budget(pair.budget).free).toBe(1_000_000_500n);
+    expectRefusal(
+      market.send([calls.callDeposit(market.market, pair.buyer.address, move(0n))], pair.buyer),
+      'ZeroAmount',
+    );
+  });
+
+  test('only its owner takes money out, changes it or closes it, and only its own vault is touched', () => {
+    const thief = registerPair(market);
+    const stolen = { address: thief.buyer.address };
+    const foreign = { address: vaultAddress(market.programId, thief.budget).address };
+    const withdraw = calls.callWithdrawBudget(market.market, pair.buyer.address, move(1n));
+    const deposit = calls.callDeposit(market.market, pair.buyer.address, move(1n));
+    const close = calls.callCloseBudget(market.market, pair.buyer.address, pair.budget, account());
+    const limits = { ...LIMITS_OPEN, delegates: [thief.delegate.address] };
+    const set = calls.callSetDelegates(market.market, pair.buyer.address, pair.budget, limits);
+    expectRefusal(market.send([tamper(withdraw, 'withdrawBudget', 'owner', stolen)], thief.buyer), 'NotOwner');
+    expectRefusal(market.send([tamper(set, 'setDelegates', 'owner', stolen)], thief.buyer), 'NotOwner');
+    expectRefusal(market.send([tamper(close, 'closeBudget', 'owner', stolen)], thief.buyer), 'NotOwner');
+    expectRefusal(market.send([tamper(withdraw, 'withdrawBudget', 'vault', foreign)], pair.buyer), 'WrongAddress');
+    expectRefusal(market.send([tamper(deposit, 'deposit', 'vault', foreign)], pair.buyer), 'WrongAddress');
+    expectRefusal(market.send([tamper(close, 'closeBudget', 'vault', foreign)], pair.buyer), 'WrongAddress');
+    const own = { address: vaultAddress(market.programId, pair.budget).address };
+    expectRefusal(
+      market.send([tamper(withdraw, 'withdrawBudget', 'destination', own)], pair.buyer),
+      'DuplicateAccount',
+    );
+    expectRefusal(market.send([tamper(close, 'closeBudget', 'destination', own)], pair.buyer), 'DuplicateAccount');
+    expectRefusal(market.send([tamper(deposit, 'deposit', 'source', own)], pair.buyer), 'DuplicateAccount');
+  });
+
+  test('a budget has one to four delegates', () => {
+    const limits = limitsFields({ ...LIMITS_OPEN, delegates: [newKey().address] });
+    const four = Array.from({ length: 4 }, () => newKey().address);
+    for (const delegateCount of [0, 5, 255]) {
+      const set = buildInstruction({
+        programId: market.programId,
+        name: 'setDelegates',
+        accounts: { owner: pair.buyer.address, budget: pair.budget },
+        fields: { limits: { ...limits, delegateCount } },
+      });
+      expectRefusal(market.send([set], pair.buyer), 'TooManyDelegates');
+      const budget = budgetAddress(market.programId, pair.buyer.address, 2n);
+      const vault = vaultAddress(market.programId, budget.address);
+      const create = buildInstruction({
+        programId: market.programId,
+        name: 'createBudget',
+        accounts: {
+          owner: pair.buyer.address,
+          config: configAddress(market.programId).address,
+          budget: budget.address,
+          vault: vault.address,
+          mint: market.mint,
+        },
+        fields: { bump: budget.bump, vaultBump: vault.bump, id: 2n, limits: { ...limits, delegateCount } },
+      });
+      expectRefusal(market.send([create], pair.buyer), 'TooManyDelegates');
+    }
+    market.mustSend(
+      [calls.callSetDelegates(market.market, pair.buyer.address, pair.budget, { ...LIMITS_OPEN, delegates: four })],
+      pair.buyer,
+    );
+    expect(market.budget(pair.budget).delegates).toEqual(four);
+    expectRefusal(tryOpen({}), 'NotDelegate');
+  });
+
+  test('closing returns money and both rents, and waits for open leases', () => {
+    const close = calls.callCloseBudget(market.market, pair.buyer.address, pair.budget, account());
+    const lease = openLease(market, pair);
+    expectRefusal(market.send([close], pair.buyer), 'LeasesOpen');
+    market.mustSend([calls.callCancelLease(market.market, lease, baseUnits(0n), ['operator'])], pair.operator);
+    const lamports = market.lamports(pair.buyer.address);
+    const rents = market.lamports(pair.budget) + market.lamports(vaultAddress(market.programId, pair.budget).address);
+    const tokens = tokensOf(pair.buyer);
+    market.mustSend([close], pair.buyer);
+    expect(market.lamports(pair.buyer.address)).toBe(lamports + rents - 5_000n);
+    expect(tokensOf(pair.buyer)).toBe(tokens + 1_000_000_000n);
+    expect(market.data(pair.budget)).toBeUndefined();
+  });
+});
+
+describe('open_lease', () => {
+  test('locks the amount, reserves the stake and fixes terms and rates', () => {
+    const lease = openLease(market, pair);
+    expect(lease).toMatchObject({
+      state: 'running',
+      amount: pair.terms.amount,
+      reserve: pair.terms.reserve,
+      rentPayer: pair.delegate.address,
+      payout: tokenAddress(pair.owner.address, market.mint),
+      openedAtMs: START_SECONDS * 1000,
+      finishByMs: pair.terms.finishByMs,
+      burnFeeBps: PARAMETERS.burnFeeBps,
+    });
+    expect(market.budget(pair.budget)).toMatchObject({ locked: 1_000_003n, openLeases: 1, spentOnDay: 1_000_003n });
+    expect(market.provider(pair.owner.address)).toMatchObject({ reserved: 200_000n, openLeases: 1 });
+  });
+
+  test('the same terms cannot be opened twice at once', () => {
+    openLease(market, pair);
+    expectRefusal(market.send([open(pair.terms)], pair.delegate, pair.operator), 'AlreadyExists');
+  });
+
+  test('refuses money the budget does not have or does not allow', () => {
+    const limit = (limits: Partial<typeof LIMITS_OPEN>): void => {
+      const all = { ...LIMITS_OPEN, ...limits, delegates: [pair.delegate.address] };
+      market.mustSend([calls.callSetDelegates(market.market, pair.buyer.address, pair.budget, all)], pair.buyer);
+    };
+    expectRefusal(tryOpen({ amount: baseUnits(0n) }), 'ZeroAmount');
+    expectRefusal(tryOpen({ amount: baseUnits(100_000_001n), reserve: baseUnits(20_000_000n) }), 'OverLeaseCap');
+    limit({ capPerDay: baseUnits(1_000_002n) });
+    expectRefusal(tryOpen({}), 'OverDayCap');
+    limit({ expiresAtMs: START_SECONDS * 1000 });
+    expectRefusal(tryOpen({}), 'BudgetExpired');
+    limit({ capPerLease: baseUnits(U64_MAX), capPerDay: baseUnits(U64_MAX) });
+    market.mustSend(
+      [calls.callSetParameters(market.market, market.authority.address, { ...PARAMETERS, reserveBps: 0 })],
+      market.authority,
+    );
+    expectRefusal(tryOpen({ amount: baseUnits(1_000_000_001n) }), 'BudgetEmpty');
+    expectRefusal(tryOpen({ amount: baseUnits(U64_MAX) }), 'BudgetEmpty');
+    expect(tryOpen({ amount: baseUnits(1n), reserve: baseUnits(0n) }).refused).toBeUndefined();
+    expectRefusal(tryOpen({ amount: baseUnits(U64_MAX) }), 'OverDayCap');
+  });
+
+  test('counts the cap per day by UTC day and gives unspent money back to it', () => {
+    const cap = { ...LIMITS_OPEN, capPerDay: baseUnits(1_500_000n), delegates: [pair.delegate.address] };
+    market.mustSend([calls.callSetDelegates(market.market, pair.buyer.address, pair.budget, cap)], pair.buyer);
+    const lease = openLease(market, pair);
+    expectRefusal(tryOpen({}), 'OverDayCap');
+    const settlement = { amount: baseUnits(400_000n), resultDigest: DIGEST };
+    market.mustSend(
+      [calls.callSettle(market.market, lease, settlement, ['delegate', 'operator'])],
+      pair.delegate,
+      pair.operator,
+    );
+    expect(market.budget(pair.budget).spentOnDay).toBe(400_000n);
+    openLease(market, pair, newTerms(market, pair));
+    expectRefusal(tryOpen({}), 'OverDayCap');
+    market.setTime((Math.floor(START_SECONDS / 86_400) + 1) * 86_400);
+    expect(tryOpen({}).refused).toBeUndefined();
+  });
+
+  test('refuses deadlines outside what the config allows', () => {
+    const nowMs = START_SECONDS * 1000;
+    expectRefusal(tryOpen({ openBeforeMs: nowMs - 1_000 }), 'OpenedTooLate');
+    expectRefusal(tryOpen({ finishByMs: nowMs }), 'FinishOutOfRange');
+    expectRefusal(tryOpen({ finishByMs: nowMs + PARAMETERS.maxLeaseMs + 1_000 }), 'FinishOutOfRange');
+    expectRefusal(tryOpen({ graceMs: PARAMETERS.minGraceMs - 1_000 }), 'GraceOutOfRange');
+    expectRefusal(tryOpen({ graceMs: 30 * 86_400_000 + 1_000 }), 'GraceOutOfRange');
+    expectRefusal(tryOpen({ windowMs: PARAMETERS.minWindowMs - 1_000 }), 'WindowOutOfRange');
+    expectRefusal(tryOpen({ windowMs: 30 * 86_400_000 + 1_000 }), 'WindowOutOfRange');
+    expect(tryOpen({ openBeforeMs: nowMs, finishByMs: nowMs + PARAMETERS.maxLeaseMs }).refused).toBeUndefined();
+  });
+
+  test('refuses stake that does not back the lease', () => {
+    // 1,000,003 × 10 % is 100,000.3: the reserve rounds up.
+    expectRefusal(tryOpen({ reserve: baseUnits(100_000n) }), 'ReserveTooLow');
+    expect(tryOpen({ reserve: baseUnits(100_001n) }).refused).toBeUndefined();
+    expectRefusal(tryOpen({ reserve: baseUnits(100_000_000n - 100_001n + 1n) }), 'StakeTooLow');
+    const poor = registerPair(market, 999n);
+    const terms = newTerms(market, poor, { amount: baseUnits(100n), reserve: baseUnits(10n) });
+    expectRefusal(market.send([open(terms)], poor.delegate, poor.operator), 'StakeTooLow');
+  });
+
+  test('refuses keys that are not the current ones, and accounts of somebody else', () => {
+    const other = registerPair(market);
+    const terms = newTerms(market, pair);
+    const asDelegate = { ...terms, delegate: other.delegate.address };
+    expectRefusal(market.send([open(asDelegate)], other.delegate, pair.operator), 'NotDelegate');
+    const asOperator = { ...terms, operator: other.operator.address };
+    expectRefusal(market.send([open(asOperator)], pair.delegate, other.operator), 'NotOperator');
+    const send = (account: string, address: Address): Outcome =>
+      market.send([tamper(open(terms), 'openLease', account, { address })], pair.delegate, pair.operator);
+    expectRefusal(send('vault', vaultAddress(market.programId, other.budget).address), 'WrongAddress');
+    expectRefusal(send('budget', terms.provider), 'WrongKind');
+    expectRefusal(send('provider', terms.budget), 'WrongKind');
+    expectRefusal(send('config', terms.budget), 'WrongKind');
+    expectRefusal(send('config', pair.owner.address), 'WrongOwner');
+    expectRefusal(send('budget', pair.owner.address), 'WrongOwner');
+    expectRefusal(send('lease', terms.provider), 'AlreadyExists');
+    // Another free address than the derived one: the runtime does not let the program sign for it.
+    expect(send('lease', newKey().address).failed).toBeDefined();
+  });
+
+  test('a key may be payer, delegate and operator at once', () => {
+    const one = registerPair(market);
+    const update = {
+      operator: one.delegate.address,
+      payout: tokenAddress(one.owner.address, market.mint),
+      commissionBps: 0,
+    };
+    market.mustSend([calls.callUpdateProvider(market.market, one.owner.address, update)], one.owner);
+    const terms = newTerms(market, { ...one, operator: one.delegate });
+    market.mustSend([open(terms)], one.delegate);
+    const lease = must(market.lease(terms));
+    const settlement = { amount: lease.amount, resultDigest: DIGEST };
+    market.mustSend([calls.callSettle(market.market, lease, settlement, ['delegate', 'operator'])], one.delegate);
+    expect(market.lease(terms)).toBeUndefined();
+  });
+
+  test('somebody else may pay the rent and gets it back', () => {
+    const sponsor = market.newWallet();
+    market.mustSend(
+      [calls.callOpenLease(market.market, pair.terms, sponsor.address)],
+      pair.delegate,
+      pair.operator,
+      sponsor,
+    );
+    const lease = must(market.lease(pair.terms));
+    const rent = market.lamports(lease.address);
+    expect(lease.rentPayer).toBe(sponsor.address);
+    const before = market.lamports(sponsor.address);
+    market.mustSend([calls.callCancelLease(market.market, lease, baseUnits(0n), ['operator'])], pair.operator);
+    expect(market.lamports(sponsor.address)).toBe(before + rent);
+  });
+});
+
+describe('proof and settlement', () => {
+  let lease: LeaseAccount;
+  beforeEach(() => {
+    lease = openLease(market, pair);
+  });
+
+  const prove = (claimed = 600_000n, operator = pair.operator): Outcome =>
+    market.send(
+      [
+        calls.callSubmitProof(market.market, operator.address, {
+          lease: lease.address,
+          claimed: baseUnits(claimed),
+          resultDigest: DIGEST,
+        }),
+      ],
+      operator,
+    );
+  const settle = (amount: bigint, by: readonly calls.LeaseParty[], resultDigest: Uint8Array = DIGEST): Outcome =>
+    market.send(
+      [calls.callSettle(market.market, lease, { amount: baseUnits(amount), resultDigest }, by)],
+      pair.buyer,
+      ...by.map((party) => pair[party]),
+    );
+
+  test('together the parties settle any amount up to the lock, which is split to the last unit', () => {
+    const supply = Buffer.from(must(market.data(market.mint))).readBigUInt64LE(36);
+    const payout = tokensOf(pair.owner);
+    const rent = market.lamports(lease.address);
+    const delegateLamports = market.lamports(pair.delegate.address);
+    const outcome = settle(999_999n, ['delegate', 'operator']);
+    expect(outcome.refused).toBeUndefined();
+    // 1 % burnt and 2 % to the stake, both rounded down; the payout takes the rest.
+    expect(Buffer.from(must(market.data(market.mint))).readBigUInt64LE(36)).toBe(supply - 9_999n);
+    expect(market.provider(pair.owner.address)).toMatchObject({
+      stake: 100_000_000n + 19_999n,
+      reserved: 0n,
+      openLeases: 0,
+      settledCount: 1n,
+      settledAmount: 999_999n,
+      feesBurned: 9_999n,
+    });
+    expect(market.tokens(stakeVaultOf())).toBe(100_019_999n);
+    expect(tokensOf(pair.owner)).toBe(payout + 999_999n - 9_999n - 19_999n);
+    expect(market.budget(pair.budget)).toMatchObject({ locked: 0n, openLeases: 0, free: 1_000_000_000n - 999_999n });
+    expect(market.lamports(pair.delegate.address)).toBe(delegateLamports + rent);
+    expect(readEndings(market.programId, outcome.logs, 'x')).toEqual([
+      expect.objectContaining({
+        ending: 'settledTogether',
+        lease: lease.address,
+        paid: 999_999n,
+        refunded: 4n,
+        burned: 9_999n,
+        staked: 19_999n,
+        slashed: 0n,
+      }),
+    ]);
+  });
+
+  test('nothing and one unit settle too', () => {
+    expect(settle(0n, ['delegate', 'operator']).refused).toBeUndefined();
+    expect(market.provider(pair.owner.address)).toMatchObject({ settledCount: 0n, feesBurned: 0n });
+    lease = openLease(market, pair, newTerms(market, pair));
+    expect(settle(1n, ['delegate', 'operator']).refused).toBeUndefined();
+    expect(market.provider(pair.owner.address)).toMatchObject({ settledCount: 1n, settledAmount: 1n, feesBurned: 0n });
+  });
+
+  test('more than the lock is refused whoever signs', () => {
+    expectRefusal(settle(1_000_004n, ['delegate', 'operator']), 'AmountNotAllowed');
+    expectRefusal(settle(U64_MAX, ['delegate', 'operator']), 'AmountNotAllowed');
+    expectRefusal(settle(1_000_004n, ['delegate']), 'AmountNotAllowed');
+  });
+
+  test('the delegate alone pays the whole lock, or the claim, and nothing else', () => {
+    expectRefusal(settle(600_000n, ['delegate']), 'AmountNotAllowed');
+    expect(prove().refused).toBeUndefined();
+    expectRefusal(settle(599_999n, ['delegate']), 'AmountNotAllowed');
+    expectRefusal(settle(600_000n, ['delegate'], newDigest()), 'DigestMismatch');
+    expect(settle(600_000n, ['delegate']).refused).toBeUndefined();
+    lease = openLease(market, pair, newTerms(market, pair));
+    const outcome = settle(lease.amount, ['delegate']);
+    expect(readEndings(market.programId, outcome.logs, 'x')[0]?.ending).toBe('settledByDelegate');
+  });
+
+  test('the operator alone counts as anyone: only the claim, only after the window', () => {
+    expectRefusal(settle(lease.amount, ['operator']), 'LeaseNotProven');
+    expectRefusal(settle(lease.amount, []), 'LeaseNotProven');
+    expect(prove().refused).toBeUndefined();
+    expectRefusal(settle(600_000n, ['operator']), 'WindowOpen');
+    market.setTime(START_SECONDS + 60);
+    expectRefusal(settle(600_000n, []), 'WindowOpen');
+    market.setTime(START_SECONDS + 61);
+    expectRefusal(settle(600_001n, []), 'AmountNotAllowed');
+    expectRefusal(settle(600_000n, [], newDigest()), 'DigestMismatch');
+    const outcome = settle(600_000n, []);
+    expect(readEndings(market.programId, outcome.logs, 'x')[0]).toMatchObject({
+      ending: 'settledAfterWindow',
+      paid: 600_000n,
+      refunded: 400_003n,
+    });
+  });
+
+  test('a proof is given once, by the operator of the lease, in time, and claims no more than the lock', () => {
+    expectRefusal(prove(600_000n, pair.delegate), 'NotOperator');
+    expectRefusal(prove(1_000_004n), 'ClaimTooHigh');
+    expectRefusal(prove(U64_MAX), 'ClaimTooHigh');
+    market.setTime(START_SECONDS + 600 + 30);
+    expect(prove(1_000_003n).refused).toBeUndefined();
+    expect(market.lease(pair.terms)).toMatchObject({
+      state: 'proven',
+      proof: { claimed: 1_000_003n, resultDigest: DIGEST },
+    });
+    expectRefusal(prove(), 'LeaseNotRunning');
+    lease = openLease(market, pair, newTerms(market, pair));
+    market.setTime(START_SECONDS + 630 + 600 + 31);
+    expectRefusal(prove(), 'ProofTooLate');
+  });
+
+  test('an operator who was rotated away still ends the leases that it signed', () => {
+    const update = {
+      operator: newKey().address,
+      payout: tokenAddress(pair.owner.address, market.mint),
+      commissionBps: 0,
+    };
+    market.mustSend([calls.callUpdateProvider(market.market, pair.owner.address, update)], pair.owner);
+    expectRefusal(tryOpen({}), 'NotOperator');
+    expect(prove().refused).toBeUndefined();
+    expect(settle(600_000n, ['delegate', 'operator']).refused).toBeUndefined();
+  });
+
+  test('rates that change while a lease runs do not touch it', () => {
+    const dearer: Parameters = { ...PARAMETERS, burnFeeBps: 1_000, stakeFeeBps: 1_000 };
+    market.mustSend([calls.callSetParameters(market.market, market.authority.address, dearer)], market.authority);
+    const outcome = settle(1_000_000n, ['delegate', 'operator']);
+    expect(readEndings(market.programId, outcome.logs, 'x')[0]).toMatchObject({ burned: 10_000n, staked: 20_000n });
+  });
+
+  test('a payout account that is closed or is the vault itself does not block the end: the payout goes to the stake', () => {
+    const { payout } = lease;
+    // What the owner would do with spl-token: empty the account, then close it.
+    const empty = calls.callStake(market.market, pair.owner.address, payout, baseUnits(tokensOf(pair.owner)));
+    const close = new TransactionInstruction({
+      programId: new PublicKey('TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA'),
+      keys: [
+        { pubkey: new PublicKey(payout), isSigner: false, isWritable: true },
+        { pubkey: new PublicKey(pair.owner.address), isSigner: false, isWritable: true },
+        { pubkey: new PublicKey(pair.owner.address), isSigner: true, isWritable: false },
+      ],
+      data: Buffer.from([9]),
+    });
+    market.mustSend([empty, close], pair.owner);
+    const { stake } = market.provider(pair.owner.address);
+    expect(settle(1_000_000n, ['delegate', 'operator']).refused).toBeUndefined();
+    expect(market.provider(pair.owner.address).stake).toBe(stake + 990_000n);
+
+    const payoutIsVault = vaultAddress(market.programId, pair.budget).address;
+    const update = { operator: pair.operator.address, payout: payoutIsVault, commissionBps: 0 };
+    market.mustSend([calls.callUpdateProvider(market.market, pair.owner.address, update)], pair.owner);
+    lease = openLease(market, pair, newTerms(market, pair));
+    const before = vaultOf();
+    expect(settle(1_000_000n, ['delegate', 'operator']).refused).toBeUndefined();
+    expect(vaultOf()).toBe(before - 1_000_000n);
+    expect(market.provider(pair.owner.address).stake).toBe(stake + 990_000n + 990_000n);
+  });
+
+  test('accounts that are not the ones of the lease are refused, one by one', () => {
+    const other = registerPair(market);
+    const otherLease = openLease(market, other);
+    const good = calls.callSettle(market.market, lease, { amount: lease.amount, resultDigest: DIGEST }, [
+      'delegate',
+      'operator',
+    ]);
+    const foreign = {
+      rentPayer: other.delegate.address,
+      provider: otherLease.provider,
+      budget: other.budget,
+      vault: vaultAddress(market.programId, other.budget).address,
+      stakeVault: stakeVaultOf(other),
+      payout: otherLease.payout,
+      mint: market.newMint(),
+    };
+    for (const [account, address] of Object.entries(foreign)) {
+      expectRefusal(
+        market.send([tamper(good, 'settle', account, { address })], pair.delegate, pair.operator),
+        'WrongAddress',
+      );
+    }
+    expectRefusal(
+      market.send([tamper(good, 'settle', 'lease', { address: lease.provider })], pair.delegate, pair.operator),
+      'WrongKind',
+    );
+    // The other lease's parties did not sign, and its accounts are not these.
+    expectRefusal(
+      market.send([tamper(good, 'settle', 'lease', { address: otherLease.address })], pair.delegate, pair.operator),
+      'WrongAddress',
+    );
+    const strangers = tamper(
+      tamper(good, 'settle', 'delegate', { address: other.delegate.address }),
+      'settle',
+      'operator',
+      {
+        address: other.operator.address,
+      },
+    );
+    expectRefusal(market.send([strangers], other.delegate, other.operator), 'LeaseNotProven');
+  });
+
+  test('a lease that ended is gone: it cannot be settled, proven or brought back', () => {
+    const call = calls.callSettle(market.market, lease, { amount: lease.amount, resultDigest: DIGEST }, [
+      'delegate',
+      'operator',
+    ]);
+    const refund = SystemProgram.transfer({
+      fromPubkey: new PublicKey(pair.delegate.address),
+      toPubkey: new PublicKey(lease.address),
+      lamports: 10_000_000,
+    });
+    market.mustSend([call, refund], pair.delegate, pair.operator);
+    expectRefusal(market.send([call], pair.delegate, pair.operator), 'WrongOwner');
+    expectRefusal(prove(), 'WrongOwner');
+    expectRefusal(market.send([call, call], pair.delegate, pair.operator), 'WrongOwner');
+    // Lamports that lie at its address do not keep the same terms from being leased again.
+    expect(openLease(market, pair).state).toBe('running');
+  });
+});
+
+describe('cancel and expire', () => {
+  let lease: LeaseAccount;
+  beforeEach(() => {
+    lease = openLease(market, pair);
+  });
+
+  const cancel = (mostToPay: bigint, by: readonly calls.LeaseParty[]): Outcome =>
+    market.send(
+      [calls.callCancelLease(market.market, lease, baseUnits(mostToPay), by)],
+      pair.buyer,
+      ...by.map((party) => pair[party]),
+    );
+  const expire = (): Outcome => market.send([calls.callExpireLease(market.market, lease)], pair.buyer);
+
+  test('the operator alone gives everything back', () => {
+    market.setTime(START_SECONDS + 100);
+    expectRefusal(cancel(1n, ['operator']), 'AmountNotAllowed');
+    const outcome = cancel(0n, ['operator']);
+    expect(readEndings(market.programId, outcome.logs, 'x')[0]).toMatchObject({
+      ending: 'cancelledByOperator',
+      paid: 0n,
+      refunded: 1_000_003n,
+    });
+    expect(market.budget(pair.budget).free).toBe(1_000_000_000n);
+    expect(market.provider(pair.owner.address)).toMatchObject({ reserved: 0n, faults: 0n, settledCount: 0n });
+  });
+
+  test('the delegate alone pays for the seconds since opening, not less', () => {
+    market.setTime(START_SECONDS + 100);
+    expectRefusal(cancel(99_999n, ['delegate']), 'OwedMore');
+    const outcome = cancel(1_000_003n, ['delegate']);
+    expect(readEndings(market.programId, outcome.logs, 'x')[0]).toMatchObject({
+      ending: 'cancelledByDelegate',
+      paid: 100_000n,
+    });
+  });
+
+  test('what the delegate owes is capped by the lock, also where the product leaves 64 bits', () => {
+    market.setTime(START_SECONDS + 5_000);
+    expect(readEndings(market.programId, cancel(1_000_003n, ['delegate']).logs, 'x')[0]?.paid).toBe(1_000_003n);
+    for (const price of [U64_MAX, 0n]) {
+      const terms = newTerms(market, pair, { pricePerSecond: baseUnits(price) });
+      lease = openLease(market, pair, terms);
+      market.setTime(market.now() + 7);
+      expect(readEndings(market.programId, cancel(1_000_003n, ['delegate']).logs, 'x')[0]?.paid).toBe(
+        price === 0n ? 0n : 1_000_003n,
+      );
+    }
+  });
+
+  test('together they pay the time or less', () => {
+    market.setTime(START_SECONDS + 100);
+    expect(readEndings(market.programId, cancel(30_000n, ['delegate', 'operator']).logs, 'x')[0]?.paid).toBe(30_000n);
+    lease = openLease(market, pair, newTerms(market, pair));
+    market.setTime(START_SECONDS + 200);
+    const outcome = cancel(1_000_003n, ['delegate', 'operator']);
+    expect(readEndings(market.programId, outcome.logs, 'x')[0]).toMatchObject({
+      ending: 'cancelledTogether',
+      paid: 100_000n,
+    });
+  });
+
+  test('nobody else cancels, and a proven lease is not cancelled', () => {
+    expectRefusal(cancel(0n, []), 'NotAParty');
+    market.mustSend(
+      [
+        calls.callSubmitProof(market.market, pair.operator.address, {
+          lease: lease.address,
+          claimed: baseUnits(5n),
+          resultDigest: DIGEST,
+        }),
+      ],
+      pair.operator,
+    );
+    expectRefusal(cancel(0n, ['operator']), 'LeaseNotRunning');
+    expectRefusal(cancel(1_000_003n, ['delegate', 'operator']), 'LeaseNotRunning');
+    market.setTime(START_SECONDS + 10_000);
+    expectRefusal(expire(), 'LeaseNotRunning');
+  });
+
+  test('after finishBy and grace anyone ends a lease without proof: money back, slashed stake on top', () => {
+    market.setTime(START_SECONDS + 630);
+    expectRefusal(expire(), 'NotYetExpired');
+    market.setTime(START_SECONDS + 631);
+    const outcome = expire();
+    // 5 % of 1,000,003, rounded down.
+    expect(readEndings(market.programId, outcome.logs, 'x')[0]).toMatchObject({
+      ending: 'expired',
+      paid: 0n,
+      refunded: 1_000_003n,
+      slashed: 50_000n,
+    });
+    expect(market.budget(pair.budget)).toMatchObject({ free: 1_000_050_000n, locked: 0n });
+    expect(market.tokens(stakeVaultOf())).toBe(99_950_000n);
+    expect(market.provider(pair.owner.address)).toMatchObject({
+      stake: 99_950_000n,
+      reserved: 0n,
+      openLeases: 0,
+      faults: 1n,
+      faultAmount: 1_000_003n,
+    });
+  });
+
+  test('a no-show never costs more than what was reserved', () => {
+    const hard: Parameters = { ...PARAMETERS, noShowSlashBps: 10_000 };
+    market.mustSend([calls.callSetParameters(market.market, market.authority.address, hard)], market.authority);
+    lease = openLease(market, pair, newTerms(market, pair));
+    market.setTime(START_SECONDS + 631);
+    expect(readEndings(market.programId, expire().logs, 'x')[0]?.slashed).toBe(200_000n);
+  });
+});
+
+describe('what an instruction costs', () => {
+  test('opening and settling take at most 20,000 compute units, and the program at most 24 KiB', () => {
+    const opened = market.mustSend([open(pair.terms)], pair.delegate, pair.operator);
+    const lease = must(market.lease(pair.terms));
+    const settlement = { amount: lease.amount, resultDigest: DIGEST };
+    const settled = market.mustSend(
+      [calls.callSettle(market.market, lease, settlement, ['delegate', 'operator'])],
+      pair.delegate,
+      pair.operator,
+    );
+    expect(opened.units + settled.units).toBeLessThanOrEqual(20_000);
+    const size = market.svm
+      .getProgramAccounts('BPFLoaderUpgradeab1e11111111111111111111111' as never)
+      .map(({ data }) => data.length);
+    expect(size.some((length) => length <= 24 * 1024 + 45)).toBe(true);
+  });
+
+  test('the life of a job leaves lamports only in transaction fees', () => {
+    const before = market.lamports(pair.delegate.address) + market.lamports(pair.operator.address);
+    const lease = openLease(market, pair);
+    market.mustSend(
+      [
+        calls.callSettle(market.market, lease, { amount: lease.amount, resultDigest: DIGEST }, [
+          'delegate',
+          'operator',
+        ]),
+      ],
+      pair.delegate,
+      pair.operator,
+    );
+    expect(before - market.lamports(pair.delegate.address) - market.lamports(pair.operator.address)).toBe(20_000n);
+  });
+});
+
+test('the program and the table of the lease agree about who may end a lease and when', () => {
+  // Each event of the table, done in a state that it allows and refused in every other that exists on chain.
+  const events = Object.keys(LEASE_EVENTS).filter((name) => name !== 'open');
+  for (const state of ['running', 'proven'] as const) {
+    for (const name of events) {
+      const fresh = registerPair(market);
+      const lease = openLease(market, fresh);
+      const proof = { lease: lease.address, claimed: baseUnits(10n), resultDigest: DIGEST };
+      const prove = calls.callSubmitProof(market.market, fresh.operator.address, proof);
+      if (state === 'proven') market.mustSend([prove], fresh.operator);
+      const settle = (amount: bigint, by: readonly calls.LeaseParty[]): TransactionInstruction =>
+        calls.callSettle(market.market, lease, { amount: baseUnits(amount), resultDigest: DIGEST }, by);
+      const cancel = (amount: bigint, by: readonly calls.LeaseParty[]): TransactionInstruction =>
+        calls.callCancelLease(market.market, lease, baseUnits(amount), by);
+      const table: Record<string, readonly [TransactionInstruction, ...KeyPair[]]> = {
+        submitProof: [prove, fresh.operator],
+        settleAgreed: [settle(3n, ['delegate', 'operator']), fresh.delegate, fresh.operator],
+        settleWhole: [settle(lease.amount, ['delegate']), fresh.delegate],
+        settleClaimed: [settle(10n, ['delegate']), fresh.delegate],
+        settleLapsed: [settle(10n, []), fresh.buyer],
+        cancelByOperator: [cancel(0n, ['operator']), fresh.operator],
+        cancelByDelegate: [cancel(lease.amount, ['delegate']), fresh.delegate],
+        cancelAgreed: [cancel(0n, ['delegate', 'operator']), fresh.delegate, fresh.operator],
+        expire: [calls.callExpireLease(market.market, lease), fresh.buyer],
+      };
+      if (name === 'settleLapsed') market.setTime(market.now() + 61);
+      if (name === 'expire') market.setTime(market.now() + 631);
+      const [instruction, ...signers] = must(table[name]);
+      const outcome = market.send([instruction], ...signers);
+      const allowed = (LEASE_EVENTS[name as keyof typeof LEASE_EVENTS].from as readonly string[]).includes(state);
+      expect([name, state, outcome.refused === undefined && outcome.failed === undefined]).toEqual([
+        name,
+        state,
+        allowed,
+      ]);
+    }
+  }
+});
+
+test('accounts are as large as the layouts say', () => {
+  const lease = openLease(market, pair);
+  expect(market.data(lease.address)?.length).toBe(layoutSize(ACCOUNTS.lease.fields));
+  expect(market.data(pair.budget)?.length).toBe(layoutSize(ACCOUNTS.budget.fields));
+  expect(market.data(lease.provider)?.length).toBe(layoutSize(ACCOUNTS.provider.fields));
+  expect(leaseAddress(market.programId, pair.budget, pair.terms.termsDigest).address).toBe(lease.address);
+});

@@ -166,7 +166,6 @@ class Libp2pMesh implements Mesh {
     this.self = self;
     parts.libp2p.addEventListener('peer:connect', (event) => this.#tell('connected', addressOf(event.detail)));
     parts.libp2p.addEventListener('peer:disconnect', (event) => this.#tell('disconnected', addressOf(event.detail)));
-    parts.libp2p.addEventListener('peer:discovery', (event) => this.#watch.meet(event.detail.id));
   }
 
   get addresses(): readonly string[] {

@@ -5,7 +5,7 @@
  * for good. Each tick looks at both. Redials go on for as long as the node runs: 0.5 s after the loss, then with a
  * growing pause up to 30 s, spread by chance so that a healed partition is not met by everybody at once.
  */
-import type { Libp2p, PeerId } from '@libp2p/interface';
+import type { Libp2p } from '@libp2p/interface';
 import type { Multiaddr } from '@multiformats/multiaddr';
 
 import type { Address } from '../../protocol/address.ts';
@@ -22,9 +22,6 @@ const REDIAL_MAX_MS = 30_000;
 const REDIAL_GROWTH = 1.5;
 const DIAL_MS = 8_000;
 const KEPT_MAX = 64;
-/** With fewer connections than this, peers that the DHT tells of are dialled, so that no single one is missed. */
-const PEERS_WANTED = 12;
-const MEETINGS_MAX = 4;
 /** How long a peer may be connected without a gossip stream in both directions. */
 const DEAF_MS = 5_000;
 
@@ -46,7 +43,6 @@ export class Watch implements Disposable {
   readonly #deafSince = new Map<Address, number>();
   readonly #stopped = new AbortController();
   readonly #ticker: Disposable;
-  #meetings = 0;
 
   constructor(env: Env, parts: { readonly libp2p: Libp2p; readonly gossip: Gossip; readonly gate: Gate }) {
     this.#env = env;
@@ -78,25 +74,6 @@ export class Watch implements Disposable {
     if (this.#kept.size >= KEPT_MAX) return false;
     this.#kept.set(name, { addresses, peer, dialing: false, pauseMs: REDIAL_FIRST_MS, nextAt: 0 });
     return true;
-  }
-
-  /** Dials a peer that others told of, once, while connections are few. */
-  meet(peer: PeerId): void {
-    if (this.#meetings >= MEETINGS_MAX || this.#libp2p.getPeers().length >= PEERS_WANTED) return;
-    if (this.#libp2p.getConnections(peer).length > 0) return;
-    void this.#meet(peer);
-  }
-
-  async #meet(peer: PeerId): Promise<void> {
-    this.#meetings++;
-    try {
-      using deadline = new Deadline(this.#env.clock, DIAL_MS, this.#stopped.signal);
-      await this.#libp2p.dial(peer, { signal: deadline.signal });
-    } catch (error) {
-      this.#env.logger.log('debug', 'peer that others told of does not answer', { peer: peer.toString(), error });
-    } finally {
-      this.#meetings--;
-    }
   }
 
   /** Dials everything that is kept now, without waiting. */

@@ -29,7 +29,6 @@ export type {
 export type { Devnet, DevnetOptions } from './devnet/index.ts';
 export { type ChainClock, openChainClock } from './chain-clock.ts';
 export { readNetwork } from './network.ts';
-export { PROGRAM_ERRORS, type ProgramError } from './program-errors.ts';
 export { createWallet, readWallet } from './wallet.ts';
 
 /**

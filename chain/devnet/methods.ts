@@ -252,7 +252,14 @@ export async function faucet(
     toPubkey: new PublicKey(owner),
     lamports: gift.lamports,
   });
+  // Moves nothing, but makes every gift another transaction: equal ones in one slot would count as a repetition.
+  const unique = SystemProgram.transfer({
+    fromPubkey: new PublicKey(from.address),
+    toPubkey: new PublicKey(from.address),
+    lamports: ledger.transactionCount,
+  });
   const draft = buildDraft(from.address, ledger.blockhash(), [
+    unique,
     ...(gift.lamports > 0n ? [transfer] : []),
     ...(gift.tokens > 0n
       ? [

@@ -7,11 +7,13 @@ import { describe, expect, test } from 'vitest';
 
 import { link } from '../../scripts/link.ts';
 
+/** The compiler of the committed file. */
+const CLANG = `clang-${19}`;
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
 function hasClang(): boolean {
   try {
-    execFileSync('clang-19', ['--version'], { stdio: 'ignore' });
+    execFileSync(CLANG, ['--version'], { stdio: 'ignore' });
     return true;
   } catch {
     return false;
@@ -26,7 +28,7 @@ describe.skipIf(!hasClang())('with clang 19', () => {
 
   const compile = (source: string): Buffer =>
     execFileSync(
-      'clang-19',
+      CLANG,
       ['-target', 'bpf', '-mcpu=v2', '-O2', '-ffreestanding', '-fno-builtin', '-x', 'c', '-c', '-', '-o', '-'],
       { input: source },
     );

@@ -133,9 +133,7 @@ describe('a lease of two parties', () => {
       [parties.delegate.address, parties.delegate.sign(draft.message)],
       [parties.operator.address, parties.operator.sign(digest())],
     ]);
-    await expect(chain.submit(draft, wrong)).rejects.toSatisfy((error) =>
-      hasCode(error, 'chain/refused', 'chain/unreachable'),
-    );
+    await expect(chain.submit(draft, wrong)).rejects.toMatchObject({ code: 'chain/refused' });
   });
 
   test('submitting the same transaction twice gives the same answer and happens once', async () => {

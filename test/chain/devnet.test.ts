@@ -262,6 +262,15 @@ describe('refusals', () => {
     expect(await connection.getBalance(from.publicKey)).toBe(10_000_000 - 5_000);
   });
 
+  test('the faucet gives as often as it is asked, also the same at the same moment', async () => {
+    const { address } = randomKey();
+    await Promise.all(
+      Array.from({ length: 5 }, () => rpc(devnet.rpcUrl, 'molt_faucet', address, { lamports: 7_000_000, tokens: '3' })),
+    );
+    await Promise.all(Array.from({ length: 3 }, () => rpc(devnet.rpcUrl, 'requestAirdrop', address, 1_000)));
+    expect(await chain.balances(address)).toEqual({ lamports: 35_003_000n, tokens: 15n });
+  });
+
   test('errors of the VM are read from their debug form', () => {
     expect(parseDebugError('AccountNotFound')).toBe('AccountNotFound');
     expect(parseDebugError('InstructionError(2, Custom(7001))')).toEqual({ InstructionError: [2, { Custom: 7001 }] });
@@ -441,7 +450,7 @@ describe('on disk', () => {
     } finally {
       for (const child of children) child.kill('SIGKILL');
     }
-  });
+  }, 120_000);
 });
 
 test('amounts of a local market are what its parameters say', () => {

@@ -23,7 +23,7 @@ import { MINT_SIZE, createTokenAccount, initializeMint, mintTokens } from '../..
 import type { Address } from '../../protocol/address.ts';
 import { keyPairFromSeed, type KeyPair } from '../../protocol/ed25519.ts';
 import { assert } from '../../protocol/errors.ts';
-import { baseUnits, type BaseUnits } from '../../protocol/units.ts';
+import { baseUnits } from '../../protocol/units.ts';
 
 export const PARAMETERS: Parameters = {
   stakeFeeBps: 200,
@@ -274,5 +274,3 @@ export function openLease(market: TestMarket, pair: Pair, terms: LeaseTerms = pa
   market.mustSend([calls.callOpenLease(market.market, terms)], pair.delegate, pair.operator);
   return must(market.lease(terms));
 }
-
-export const amountOf = (value: bigint | number): BaseUnits => baseUnits(value);

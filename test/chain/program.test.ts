@@ -172,6 +172,10 @@ describe('config', () => {
     expectRefusal(market.send([instruction], market.authority), 'ParameterOutOfRange');
   });
 
+  test('initialize holds its parameters against the same bounds', () => {
+    expect(() => new TestMarket({ ...PARAMETERS, burnFeeBps: 1_001 })).toThrow('ParameterOutOfRange');
+  });
+
   test('initialize wants a mint, not any account', () => {
     const fresh = new TestMarket();
     const wrong = tamper(
@@ -411,6 +415,17 @@ describe('budget', () => {
     );
     expect(market.budget(pair.budget).delegates).toEqual(four);
     expectRefusal(tryOpen({}), 'NotDelegate');
+  });
+
+  test('a vault is made of no other mint than the market', () => {
+    const create = calls.callCreateBudget(market.market, pair.buyer.address, 2n, {
+      ...LIMITS_OPEN,
+      delegates: [pair.delegate.address],
+    });
+    expectRefusal(
+      market.send([tamper(create, 'createBudget', 'mint', { address: market.newMint() })], pair.buyer),
+      'WrongAddress',
+    );
   });
 
   test('closing returns money and both rents, and waits for open leases', () => {

@@ -67,7 +67,14 @@ export function freeResources(capacity: Capacity, nowMs: number): Resources {
     diskBytes -= need.diskBytes;
     for (const wanted of need.gpus) takeGpus(gpus, wanted);
   }
-  return { cpuMillis, memoryBytes, diskBytes, gpus: gpus.filter((group) => group.count > 0) };
+  // A group stays in the list when all of it is in use, so that a busy GPU provider stays in its market. Below zero is
+  // only a machine that was made smaller while leases ran.
+  return {
+    cpuMillis: Math.max(0, cpuMillis),
+    memoryBytes: Math.max(0, memoryBytes),
+    diskBytes: Math.max(0, diskBytes),
+    gpus,
+  };
 }
 
 /** Stake promised to quotes and leases that the chain does not yet know of. */

@@ -15,12 +15,13 @@ import { MoltError } from './errors.ts';
 import { LIMITS } from './limits.ts';
 import { RUNTIMES } from './messages.ts';
 
-const cid = z.string().max(120).refine(isCid, 'must be a CID');
+// Lengths abort: decoding base58 is quadratic, so nothing long may reach it.
+const cid = z.string().max(120, { abort: true }).refine(isCid, 'must be a CID');
 /** Relative, forward slashes, no empty, `.` or `..` segment, printable. */
 const relativePath = z
   .string()
   .min(1)
-  .max(255)
+  .max(255, { abort: true })
   .refine(
     (path) => path.split('/').every((part) => /^[^\p{Cc}\\]{1,120}$/u.test(part) && part !== '.' && part !== '..'),
     {
@@ -30,7 +31,7 @@ const relativePath = z
 const name = z.string().regex(/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$/, 'must be 1 … 64 of A-Z a-z 0-9 _ . -');
 const imageReference = z
   .string()
-  .max(300)
+  .max(300, { abort: true })
   .regex(/^[a-z0-9][a-z0-9._:/-]*@sha256:[0-9a-f]{64}$/, 'must be an image by digest: name@sha256:…');
 
 export const jobSpecSchema = z

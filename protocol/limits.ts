@@ -30,7 +30,8 @@ export const LIMITS = {
   quoteLifetimeMs: 30_000,
   addressesPerMessage: 3,
   addressBytes: 96,
-  warmPerOffer: 12,
+  /** As many as fit beside two addresses and a region; with GPUs fewer are sent. */
+  warmPerOffer: 8,
   gpuKindsPerMessage: 4,
   regionCharacters: 12,
   modelCharacters: 40,

@@ -113,16 +113,16 @@ export var Payload;
                     w.bytes(obj.signer);
                 }
                 if ((obj.sequence != null && obj.sequence !== 0n)) {
-                    w.uint32(40);
-                    w.uint64(obj.sequence);
+                    w.uint32(41);
+                    w.fixed64(obj.sequence);
                 }
                 if ((obj.issuedMs != null && obj.issuedMs !== 0n)) {
-                    w.uint32(48);
-                    w.uint64(obj.issuedMs);
+                    w.uint32(49);
+                    w.fixed64(obj.issuedMs);
                 }
                 if ((obj.expiresMs != null && obj.expiresMs !== 0n)) {
-                    w.uint32(56);
-                    w.uint64(obj.expiresMs);
+                    w.uint32(57);
+                    w.fixed64(obj.expiresMs);
                 }
                 if ((obj.body != null && obj.body.byteLength > 0)) {
                     w.uint32(66);
@@ -163,15 +163,15 @@ export var Payload;
                             break;
                         }
                         case 5: {
-                            obj.sequence = reader.uint64();
+                            obj.sequence = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         case 6: {
-                            obj.issuedMs = reader.uint64();
+                            obj.issuedMs = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         case 7: {
-                            obj.expiresMs = reader.uint64();
+                            obj.expiresMs = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         case 8: {
@@ -221,21 +221,21 @@ export var Payload;
                         case 5: {
                             yield {
                                 field: `${prefix}.sequence`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
                         case 6: {
                             yield {
                                 field: `${prefix}.issuedMs`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
                         case 7: {
                             yield {
                                 field: `${prefix}.expiresMs`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
@@ -283,12 +283,12 @@ export var Resources;
                     w.uint32(obj.cpuMillis);
                 }
                 if ((obj.memoryBytes != null && obj.memoryBytes !== 0n)) {
-                    w.uint32(16);
-                    w.uint64(obj.memoryBytes);
+                    w.uint32(17);
+                    w.fixed64(obj.memoryBytes);
                 }
                 if ((obj.diskBytes != null && obj.diskBytes !== 0n)) {
-                    w.uint32(24);
-                    w.uint64(obj.diskBytes);
+                    w.uint32(25);
+                    w.fixed64(obj.diskBytes);
                 }
                 if (obj.gpus != null && obj.gpus.length > 0) {
                     for (const value of obj.gpus) {
@@ -315,11 +315,11 @@ export var Resources;
                             break;
                         }
                         case 2: {
-                            obj.memoryBytes = reader.uint64();
+                            obj.memoryBytes = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         case 3: {
-                            obj.diskBytes = reader.uint64();
+                            obj.diskBytes = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         case 4: {
@@ -356,14 +356,14 @@ export var Resources;
                         case 2: {
                             yield {
                                 field: `${prefix}.memoryBytes`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
                         case 3: {
                             yield {
                                 field: `${prefix}.diskBytes`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
@@ -419,8 +419,8 @@ export var Gpus;
                     w.uint32(obj.count);
                 }
                 if ((obj.vramBytes != null && obj.vramBytes !== 0n)) {
-                    w.uint32(16);
-                    w.uint64(obj.vramBytes);
+                    w.uint32(17);
+                    w.fixed64(obj.vramBytes);
                 }
                 if ((obj.model != null && obj.model !== '')) {
                     w.uint32(26);
@@ -444,7 +444,7 @@ export var Gpus;
                             break;
                         }
                         case 2: {
-                            obj.vramBytes = reader.uint64();
+                            obj.vramBytes = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         case 3: {
@@ -473,7 +473,7 @@ export var Gpus;
                         case 2: {
                             yield {
                                 field: `${prefix}.vramBytes`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
@@ -539,8 +539,8 @@ export var Offer;
                     w.uint32(obj.speed);
                 }
                 if ((obj.speedMeasuredMs != null && obj.speedMeasuredMs !== 0n)) {
-                    w.uint32(48);
-                    w.uint64(obj.speedMeasuredMs);
+                    w.uint32(49);
+                    w.fixed64(obj.speedMeasuredMs);
                 }
                 if ((obj.region != null && obj.region !== '')) {
                     w.uint32(58);
@@ -613,7 +613,7 @@ export var Offer;
                             break;
                         }
                         case 6: {
-                            obj.speedMeasuredMs = reader.uint64();
+                            obj.speedMeasuredMs = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         case 7: {
@@ -700,7 +700,7 @@ export var Offer;
                         case 6: {
                             yield {
                                 field: `${prefix}.speedMeasuredMs`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
@@ -782,20 +782,20 @@ export var Prices;
                     w.fork();
                 }
                 if ((obj.base != null && obj.base !== 0n)) {
-                    w.uint32(8);
-                    w.uint64(obj.base);
+                    w.uint32(9);
+                    w.fixed64(obj.base);
                 }
                 if ((obj.cpu != null && obj.cpu !== 0n)) {
-                    w.uint32(16);
-                    w.uint64(obj.cpu);
+                    w.uint32(17);
+                    w.fixed64(obj.cpu);
                 }
                 if ((obj.memory != null && obj.memory !== 0n)) {
-                    w.uint32(24);
-                    w.uint64(obj.memory);
+                    w.uint32(25);
+                    w.fixed64(obj.memory);
                 }
                 if ((obj.gpu != null && obj.gpu !== 0n)) {
-                    w.uint32(32);
-                    w.uint64(obj.gpu);
+                    w.uint32(33);
+                    w.fixed64(obj.gpu);
                 }
                 if (opts.lengthDelimited !== false) {
                     w.ldelim();
@@ -812,19 +812,19 @@ export var Prices;
                     const tag = reader.uint32();
                     switch (tag >>> 3) {
                         case 1: {
-                            obj.base = reader.uint64();
+                            obj.base = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         case 2: {
-                            obj.cpu = reader.uint64();
+                            obj.cpu = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         case 3: {
-                            obj.memory = reader.uint64();
+                            obj.memory = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         case 4: {
-                            obj.gpu = reader.uint64();
+                            obj.gpu = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         default: {
@@ -842,28 +842,28 @@ export var Prices;
                         case 1: {
                             yield {
                                 field: `${prefix}.base`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
                         case 2: {
                             yield {
                                 field: `${prefix}.cpu`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
                         case 3: {
                             yield {
                                 field: `${prefix}.memory`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
                         case 4: {
                             yield {
                                 field: `${prefix}.gpu`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
@@ -912,24 +912,24 @@ export var Bid;
                     w.uint32(obj.durationSecondsMax);
                 }
                 if ((obj.pricePerSecondMax != null && obj.pricePerSecondMax !== 0n)) {
-                    w.uint32(32);
-                    w.uint64(obj.pricePerSecondMax);
+                    w.uint32(33);
+                    w.fixed64(obj.pricePerSecondMax);
                 }
                 if ((obj.stakeMin != null && obj.stakeMin !== 0n)) {
-                    w.uint32(40);
-                    w.uint64(obj.stakeMin);
+                    w.uint32(41);
+                    w.fixed64(obj.stakeMin);
                 }
                 if ((obj.reserveMin != null && obj.reserveMin !== 0n)) {
-                    w.uint32(48);
-                    w.uint64(obj.reserveMin);
+                    w.uint32(49);
+                    w.fixed64(obj.reserveMin);
                 }
                 if ((obj.region != null && obj.region !== '')) {
                     w.uint32(58);
                     w.string(obj.region);
                 }
                 if ((obj.distanceMax != null && obj.distanceMax !== 0n)) {
-                    w.uint32(64);
-                    w.uint64(obj.distanceMax);
+                    w.uint32(65);
+                    w.fixed64(obj.distanceMax);
                 }
                 if ((obj.quotesWanted != null && obj.quotesWanted !== 0)) {
                     w.uint32(72);
@@ -980,15 +980,15 @@ export var Bid;
                             break;
                         }
                         case 4: {
-                            obj.pricePerSecondMax = reader.uint64();
+                            obj.pricePerSecondMax = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         case 5: {
-                            obj.stakeMin = reader.uint64();
+                            obj.stakeMin = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         case 6: {
-                            obj.reserveMin = reader.uint64();
+                            obj.reserveMin = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         case 7: {
@@ -996,7 +996,7 @@ export var Bid;
                             break;
                         }
                         case 8: {
-                            obj.distanceMax = reader.uint64();
+                            obj.distanceMax = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         case 9: {
@@ -1052,21 +1052,21 @@ export var Bid;
                         case 4: {
                             yield {
                                 field: `${prefix}.pricePerSecondMax`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
                         case 5: {
                             yield {
                                 field: `${prefix}.stakeMin`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
                         case 6: {
                             yield {
                                 field: `${prefix}.reserveMin`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
@@ -1080,7 +1080,7 @@ export var Bid;
                         case 8: {
                             yield {
                                 field: `${prefix}.distanceMax`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
@@ -1151,32 +1151,32 @@ export var Quote;
                     w.bytes(obj.provider);
                 }
                 if ((obj.pricePerSecond != null && obj.pricePerSecond !== 0n)) {
-                    w.uint32(24);
-                    w.uint64(obj.pricePerSecond);
+                    w.uint32(25);
+                    w.fixed64(obj.pricePerSecond);
                 }
                 if ((obj.amount != null && obj.amount !== 0n)) {
-                    w.uint32(32);
-                    w.uint64(obj.amount);
+                    w.uint32(33);
+                    w.fixed64(obj.amount);
                 }
                 if ((obj.reserve != null && obj.reserve !== 0n)) {
-                    w.uint32(40);
-                    w.uint64(obj.reserve);
+                    w.uint32(41);
+                    w.fixed64(obj.reserve);
                 }
                 if ((obj.openBeforeMs != null && obj.openBeforeMs !== 0n)) {
-                    w.uint32(48);
-                    w.uint64(obj.openBeforeMs);
+                    w.uint32(49);
+                    w.fixed64(obj.openBeforeMs);
                 }
                 if ((obj.finishByMs != null && obj.finishByMs !== 0n)) {
-                    w.uint32(56);
-                    w.uint64(obj.finishByMs);
+                    w.uint32(57);
+                    w.fixed64(obj.finishByMs);
                 }
                 if ((obj.graceMs != null && obj.graceMs !== 0n)) {
-                    w.uint32(64);
-                    w.uint64(obj.graceMs);
+                    w.uint32(65);
+                    w.fixed64(obj.graceMs);
                 }
                 if ((obj.windowMs != null && obj.windowMs !== 0n)) {
-                    w.uint32(72);
-                    w.uint64(obj.windowMs);
+                    w.uint32(73);
+                    w.fixed64(obj.windowMs);
                 }
                 if ((obj.speed != null && obj.speed !== 0)) {
                     w.uint32(80);
@@ -1216,31 +1216,31 @@ export var Quote;
                             break;
                         }
                         case 3: {
-                            obj.pricePerSecond = reader.uint64();
+                            obj.pricePerSecond = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         case 4: {
-                            obj.amount = reader.uint64();
+                            obj.amount = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         case 5: {
-                            obj.reserve = reader.uint64();
+                            obj.reserve = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         case 6: {
-                            obj.openBeforeMs = reader.uint64();
+                            obj.openBeforeMs = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         case 7: {
-                            obj.finishByMs = reader.uint64();
+                            obj.finishByMs = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         case 8: {
-                            obj.graceMs = reader.uint64();
+                            obj.graceMs = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         case 9: {
-                            obj.windowMs = reader.uint64();
+                            obj.windowMs = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         case 10: {
@@ -1280,49 +1280,49 @@ export var Quote;
                         case 3: {
                             yield {
                                 field: `${prefix}.pricePerSecond`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
                         case 4: {
                             yield {
                                 field: `${prefix}.amount`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
                         case 5: {
                             yield {
                                 field: `${prefix}.reserve`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
                         case 6: {
                             yield {
                                 field: `${prefix}.openBeforeMs`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
                         case 7: {
                             yield {
                                 field: `${prefix}.finishByMs`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
                         case 8: {
                             yield {
                                 field: `${prefix}.graceMs`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
                         case 9: {
                             yield {
                                 field: `${prefix}.windowMs`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
@@ -2111,8 +2111,8 @@ export var Attach;
                     w.bytes(obj.lease);
                 }
                 if ((obj.fromSequence != null && obj.fromSequence !== 0n)) {
-                    w.uint32(16);
-                    w.uint64(obj.fromSequence);
+                    w.uint32(17);
+                    w.fixed64(obj.fromSequence);
                 }
                 if (opts.lengthDelimited !== false) {
                     w.ldelim();
@@ -2131,7 +2131,7 @@ export var Attach;
                             break;
                         }
                         case 2: {
-                            obj.fromSequence = reader.uint64();
+                            obj.fromSequence = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         default: {
@@ -2156,7 +2156,7 @@ export var Attach;
                         case 2: {
                             yield {
                                 field: `${prefix}.fromSequence`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
@@ -2197,8 +2197,8 @@ export var SettleRequest;
                     w.bytes(obj.lease);
                 }
                 if ((obj.amount != null && obj.amount !== 0n)) {
-                    w.uint32(16);
-                    w.uint64(obj.amount);
+                    w.uint32(17);
+                    w.fixed64(obj.amount);
                 }
                 if ((obj.blockhash != null && obj.blockhash.byteLength > 0)) {
                     w.uint32(26);
@@ -2227,7 +2227,7 @@ export var SettleRequest;
                             break;
                         }
                         case 2: {
-                            obj.amount = reader.uint64();
+                            obj.amount = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         case 3: {
@@ -2260,7 +2260,7 @@ export var SettleRequest;
                         case 2: {
                             yield {
                                 field: `${prefix}.amount`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
@@ -2731,8 +2731,8 @@ export var Heartbeat;
                     w.fork();
                 }
                 if ((obj.nextSequence != null && obj.nextSequence !== 0n)) {
-                    w.uint32(8);
-                    w.uint64(obj.nextSequence);
+                    w.uint32(9);
+                    w.fixed64(obj.nextSequence);
                 }
                 if (opts.lengthDelimited !== false) {
                     w.ldelim();
@@ -2746,7 +2746,7 @@ export var Heartbeat;
                     const tag = reader.uint32();
                     switch (tag >>> 3) {
                         case 1: {
-                            obj.nextSequence = reader.uint64();
+                            obj.nextSequence = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         default: {
@@ -2764,7 +2764,7 @@ export var Heartbeat;
                         case 1: {
                             yield {
                                 field: `${prefix}.nextSequence`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
@@ -2844,12 +2844,12 @@ export var JobEvent;
                     obj.log = undefined;
                 }
                 if ((obj.sequence != null && obj.sequence !== 0n)) {
-                    w.uint32(8);
-                    w.uint64(obj.sequence);
+                    w.uint32(9);
+                    w.fixed64(obj.sequence);
                 }
                 if ((obj.atMs != null && obj.atMs !== 0n)) {
-                    w.uint32(16);
-                    w.uint64(obj.atMs);
+                    w.uint32(17);
+                    w.fixed64(obj.atMs);
                 }
                 if ((obj.attempt != null && obj.attempt !== 0)) {
                     w.uint32(24);
@@ -2893,11 +2893,11 @@ export var JobEvent;
                     const tag = reader.uint32();
                     switch (tag >>> 3) {
                         case 1: {
-                            obj.sequence = reader.uint64();
+                            obj.sequence = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         case 2: {
-                            obj.atMs = reader.uint64();
+                            obj.atMs = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         case 3: {
@@ -2997,14 +2997,14 @@ export var JobEvent;
                         case 1: {
                             yield {
                                 field: `${prefix}.sequence`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
                         case 2: {
                             yield {
                                 field: `${prefix}.atMs`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
@@ -3092,12 +3092,12 @@ export var PhaseEvent;
                     w.string(obj.detail);
                 }
                 if ((obj.bytesDone != null && obj.bytesDone !== 0n)) {
-                    w.uint32(24);
-                    w.uint64(obj.bytesDone);
+                    w.uint32(25);
+                    w.fixed64(obj.bytesDone);
                 }
                 if ((obj.bytesTotal != null && obj.bytesTotal !== 0n)) {
-                    w.uint32(32);
-                    w.uint64(obj.bytesTotal);
+                    w.uint32(33);
+                    w.fixed64(obj.bytesTotal);
                 }
                 if (opts.lengthDelimited !== false) {
                     w.ldelim();
@@ -3122,11 +3122,11 @@ export var PhaseEvent;
                             break;
                         }
                         case 3: {
-                            obj.bytesDone = reader.uint64();
+                            obj.bytesDone = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         case 4: {
-                            obj.bytesTotal = reader.uint64();
+                            obj.bytesTotal = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         default: {
@@ -3158,14 +3158,14 @@ export var PhaseEvent;
                         case 3: {
                             yield {
                                 field: `${prefix}.bytesDone`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
                         case 4: {
                             yield {
                                 field: `${prefix}.bytesTotal`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
@@ -3210,8 +3210,8 @@ export var LogEvent;
                     w.bytes(obj.bytes);
                 }
                 if ((obj.offset != null && obj.offset !== 0n)) {
-                    w.uint32(24);
-                    w.uint64(obj.offset);
+                    w.uint32(25);
+                    w.fixed64(obj.offset);
                 }
                 if (opts.lengthDelimited !== false) {
                     w.ldelim();
@@ -3235,7 +3235,7 @@ export var LogEvent;
                             break;
                         }
                         case 3: {
-                            obj.offset = reader.uint64();
+                            obj.offset = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         default: {
@@ -3267,7 +3267,7 @@ export var LogEvent;
                         case 3: {
                             yield {
                                 field: `${prefix}.offset`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
@@ -3304,16 +3304,16 @@ export var UsageEvent;
                     w.fork();
                 }
                 if ((obj.elapsedMs != null && obj.elapsedMs !== 0n)) {
-                    w.uint32(8);
-                    w.uint64(obj.elapsedMs);
+                    w.uint32(9);
+                    w.fixed64(obj.elapsedMs);
                 }
                 if ((obj.cpuMs != null && obj.cpuMs !== 0n)) {
-                    w.uint32(16);
-                    w.uint64(obj.cpuMs);
+                    w.uint32(17);
+                    w.fixed64(obj.cpuMs);
                 }
                 if ((obj.memoryBytes != null && obj.memoryBytes !== 0n)) {
-                    w.uint32(24);
-                    w.uint64(obj.memoryBytes);
+                    w.uint32(25);
+                    w.fixed64(obj.memoryBytes);
                 }
                 if (opts.lengthDelimited !== false) {
                     w.ldelim();
@@ -3329,15 +3329,15 @@ export var UsageEvent;
                     const tag = reader.uint32();
                     switch (tag >>> 3) {
                         case 1: {
-                            obj.elapsedMs = reader.uint64();
+                            obj.elapsedMs = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         case 2: {
-                            obj.cpuMs = reader.uint64();
+                            obj.cpuMs = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         case 3: {
-                            obj.memoryBytes = reader.uint64();
+                            obj.memoryBytes = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         default: {
@@ -3355,21 +3355,21 @@ export var UsageEvent;
                         case 1: {
                             yield {
                                 field: `${prefix}.elapsedMs`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
                         case 2: {
                             yield {
                                 field: `${prefix}.cpuMs`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
                         case 3: {
                             yield {
                                 field: `${prefix}.memoryBytes`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
@@ -3512,8 +3512,8 @@ export var ClosedEvent;
                     w.string(obj.state);
                 }
                 if ((obj.paid != null && obj.paid !== 0n)) {
-                    w.uint32(16);
-                    w.uint64(obj.paid);
+                    w.uint32(17);
+                    w.fixed64(obj.paid);
                 }
                 if (opts.lengthDelimited !== false) {
                     w.ldelim();
@@ -3532,7 +3532,7 @@ export var ClosedEvent;
                             break;
                         }
                         case 2: {
-                            obj.paid = reader.uint64();
+                            obj.paid = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         default: {
@@ -3557,7 +3557,7 @@ export var ClosedEvent;
                         case 2: {
                             yield {
                                 field: `${prefix}.paid`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
@@ -3668,8 +3668,8 @@ export var ArtifactRequest;
                     w.bytes(obj.cid);
                 }
                 if ((obj.skipBlocks != null && obj.skipBlocks !== 0n)) {
-                    w.uint32(16);
-                    w.uint64(obj.skipBlocks);
+                    w.uint32(17);
+                    w.fixed64(obj.skipBlocks);
                 }
                 if (opts.lengthDelimited !== false) {
                     w.ldelim();
@@ -3688,7 +3688,7 @@ export var ArtifactRequest;
                             break;
                         }
                         case 2: {
-                            obj.skipBlocks = reader.uint64();
+                            obj.skipBlocks = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         default: {
@@ -3713,7 +3713,7 @@ export var ArtifactRequest;
                         case 2: {
                             yield {
                                 field: `${prefix}.skipBlocks`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
@@ -3962,12 +3962,12 @@ export var ArtifactEnd;
                     w.fork();
                 }
                 if ((obj.blocks != null && obj.blocks !== 0n)) {
-                    w.uint32(8);
-                    w.uint64(obj.blocks);
+                    w.uint32(9);
+                    w.fixed64(obj.blocks);
                 }
                 if ((obj.sizeBytes != null && obj.sizeBytes !== 0n)) {
-                    w.uint32(16);
-                    w.uint64(obj.sizeBytes);
+                    w.uint32(17);
+                    w.fixed64(obj.sizeBytes);
                 }
                 if (opts.lengthDelimited !== false) {
                     w.ldelim();
@@ -3982,11 +3982,11 @@ export var ArtifactEnd;
                     const tag = reader.uint32();
                     switch (tag >>> 3) {
                         case 1: {
-                            obj.blocks = reader.uint64();
+                            obj.blocks = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         case 2: {
-                            obj.sizeBytes = reader.uint64();
+                            obj.sizeBytes = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         default: {
@@ -4004,14 +4004,14 @@ export var ArtifactEnd;
                         case 1: {
                             yield {
                                 field: `${prefix}.blocks`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }
                         case 2: {
                             yield {
                                 field: `${prefix}.sizeBytes`,
-                                value: reader.uint64()
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }

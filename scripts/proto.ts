@@ -14,9 +14,17 @@ const scratch = mkdtempSync(join(root, '.proto-'));
 try {
   execFileSync(bin('protons'), ['protocol/molt.proto', '-o', scratch], { cwd: root, stdio: 'inherit' });
   const options = ['--target', 'ESNext', '--module', 'NodeNext', '--declaration', '--skipLibCheck', '--ignoreConfig'];
-  execFileSync(bin('tsc'), [...options, '--outDir', scratch, join(scratch, 'molt.ts')], { cwd: root, stdio: 'inherit' });
+  execFileSync(bin('tsc'), [...options, '--outDir', scratch, join(scratch, 'molt.ts')], {
+    cwd: root,
+    stdio: 'inherit',
+  });
   for (const file of ['molt.js', 'molt.d.ts']) {
-    const made = `// Generated from molt.proto by \`npm run proto\`. Do not edit.\n${readFileSync(join(scratch, file), 'utf8')}`;
+    // Any bytes are bytes: the narrower buffer type would ask every caller for a copy.
+    const compiled = readFileSync(join(scratch, file), 'utf8')
+      .replaceAll('Uint8Array<ArrayBuffer>', 'Uint8Array')
+      // The codec's runtime reads a fixed64 as if it had a sign.
+      .replaceAll('reader.fixed64()', 'BigInt.asUintN(64, reader.fixed64())');
+    const made = `// Generated from molt.proto by \`npm run proto\`. Do not edit.\n${compiled}`;
     const target = join(root, 'protocol', file);
     if (!process.argv.includes('--check')) writeFileSync(target, made);
     else if (readFileSync(target, 'utf8') !== made) {

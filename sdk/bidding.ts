@@ -5,7 +5,9 @@
  * again. So `settleHolds` ends every bid, whatever came of it.
  */
 import {
+  type HistoryParameters,
   acceptableQuote,
+  fits,
   isAsked,
   makeBid,
   nextSequence,
@@ -22,7 +24,7 @@ import { MoltError, hasCode } from '../protocol/errors.ts';
 import type { JobSpec } from '../protocol/job-spec.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import { type Bid, type Message, type Quote, decodeQuote, encodeBid, resourceClassOf } from '../protocol/messages.ts';
-import { type BaseUnits, formatMolt } from '../protocol/units.ts';
+import { BASE_UNITS_PER_MOLT, type BaseUnits, formatMolt } from '../protocol/units.ts';
 import { bidsTopic, decodeBidAnswer, fromRefusal } from '../protocol/wire.ts';
 import type { Buyer } from './buyer.ts';
 import type { RunOptions } from './options.ts';
@@ -60,9 +62,12 @@ const STRAGGLER_MS = 250;
 export async function bidFor(buyer: Buyer, request: BidRequest): Promise<Bidding> {
   const { spec, options, tell, signal } = request;
   await buyer.waitForOffers(OFFERS_WAIT_MS, signal);
-  const suitable = buyer.feed.book
+  const able = buyer.feed.book
     .list(resourceClassOf(spec.resources))
-    .filter((offer) => offer.content.runtimes.includes(spec.runtime) && !request.failed.has(offer.signer));
+    .filter(({ content, signer }) => content.runtimes.includes(spec.runtime) && !request.failed.has(signer));
+  // An offer may be some seconds old: when none has room, those who could are asked all the same and say it firmly.
+  const roomy = able.filter(({ content }) => fits(spec.resources, content.free) === undefined);
+  const suitable = roomy.length > 0 ? roomy : able;
   tell({ type: 'offers', count: buyer.feed.book.size });
   if (suitable.length === 0) {
     throw new MoltError('market/no-offers', noOffers(buyer, request), { offers: buyer.feed.book.size });
@@ -103,7 +108,7 @@ function sealBid(buyer: Buyer, content: Bid): Envelope {
 }
 
 interface Collected {
-  readonly quotes: VerifiedQuote[];
+  readonly quotes: { readonly quote: VerifiedQuote; readonly afterMs: number }[];
   readonly declines: { readonly node: Address; readonly error: MoltError }[];
   readonly enough: Promise<void>;
   readonly letGo: () => Promise<void>;
@@ -122,7 +127,7 @@ function collectAnswers(
   const startedMs = clock.monotonic();
   const waiting = new AbortController();
   const holds: { channel: Channel; done: () => void }[] = [];
-  const quotes: VerifiedQuote[] = [];
+  const quotes: Collected['quotes'] = [];
   const declines: { node: Address; error: MoltError }[] = [];
   const heard = new Set<Address>();
   let over = false;
@@ -143,7 +148,8 @@ function collectAnswers(
     if (envelope.signer !== channel.remote)
       throw new MoltError('protocol/wrong-signer', 'a quote must come from the node that signed it');
     const quote = verifyEnvelope(decodeQuote(envelope));
-    quotes.push(quote);
+    const afterMs = clock.monotonic() - startedMs;
+    quotes.push({ quote, afterMs });
     const { provider, pricePerSecond, amount } = quote.content;
     request.tell({
       type: 'quote',
@@ -151,7 +157,7 @@ function collectAnswers(
       node: quote.signer,
       pricePerSecond,
       amount,
-      afterMs: clock.monotonic() - startedMs,
+      afterMs,
     });
     return 'hold';
   };
@@ -198,7 +204,7 @@ async function rankAnswers(
   const candidates: Parameters<typeof rank>[0]['candidates'][number][] = [];
   const budget = await buyer.budget();
   const limit = budget.free < budget.capPerLease ? budget.free : budget.capPerLease;
-  for (const quote of collected.quotes) {
+  for (const { quote, afterMs } of collected.quotes) {
     try {
       const account = await buyer.providerAccount(quote.content.provider);
       acceptableQuote({
@@ -213,7 +219,7 @@ async function rankAnswers(
       candidates.push({
         quote,
         account,
-        latencyMs: undefined,
+        latencyMs: afterMs,
         failedBefore: request.failed.has(quote.signer),
         draw: buyer.draw(),
       });
@@ -223,7 +229,8 @@ async function rankAnswers(
       request.tell({ type: 'declined', node: quote.signer, code: error.code, reason: error.message });
     }
   }
-  const ranked = candidates.length === 0 ? [] : rank({ bid: bid.content, candidates });
+  const history = historyParameters(buyer.chain.parameters.burnFeeBps);
+  const ranked = candidates.length === 0 ? [] : rank({ bid: bid.content, candidates, history });
   if (ranked.length === 0) throw noQuotes(collected.declines);
   request.tell({
     type: 'ranked',
@@ -236,6 +243,12 @@ async function rankAnswers(
     })),
   });
   return { bid, ranked, accounts, letGo: collected.letGo };
+}
+
+/** One reference job is 1 MOLT, whatever share of it this market burns. */
+function historyParameters(burnFeeBps: number): HistoryParameters {
+  const share = Math.max(burnFeeBps, 1);
+  return { burnFeeBps: share, referenceFee: (BASE_UNITS_PER_MOLT * BigInt(share)) / 10_000n };
 }
 
 function tooDear(quote: VerifiedQuote, free: bigint, limit: bigint): MoltError {

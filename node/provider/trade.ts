@@ -20,12 +20,13 @@ import type { Verified } from '../../protocol/brands.ts';
 import type { KeyPair } from '../../protocol/ed25519.ts';
 import type { Env } from '../../protocol/env.ts';
 import { type Envelope, sealEnvelope } from '../../protocol/envelope.ts';
-import { ACCEPT, MoltError, type Verdict } from '../../protocol/errors.ts';
+import { ACCEPT, MoltError, type Verdict, hasCode } from '../../protocol/errors.ts';
 import { warmPrefix } from '../../protocol/job-spec.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import {
   type Bid,
   type Message,
+  type Offer,
   type Quote,
   RESOURCE_CLASSES,
   type Resources,
@@ -81,6 +82,7 @@ export interface TradeOptions {
 }
 
 const QUOTES_OPEN_MAX = 256;
+const ADDRESSES_OFFERED = 2;
 /** Offers follow changes of capacity, but not faster than admission elsewhere allows an origin. */
 const OFFER_MIN_GAP_MS = 5_000;
 
@@ -175,7 +177,8 @@ export class Trade implements AsyncDisposable {
     const { key, networkId, pubsub, policy, network, tell } = this.#options;
     const facts = this.#options.facts();
     const speed = this.#options.speed();
-    const body = encodeOffer({
+    const header = await this.#header(LIMITS.offerLifetimeMs);
+    const content: Offer = {
       provider: facts.address,
       free: this.free(),
       runtimes: this.#options.runtimes(),
@@ -185,10 +188,10 @@ export class Trade implements AsyncDisposable {
       region: this.#options.region,
       durationSecondsMax: policy.durationSecondsMax,
       warm: this.#options.warm().map(warmPrefix).slice(0, LIMITS.warmPerOffer),
-      addresses: network.addresses.slice(0, 2),
+      addresses: network.addresses.slice(0, ADDRESSES_OFFERED),
       revoked,
-    });
-    const envelope = sealEnvelope(key, 'offer', await this.#header(LIMITS.offerLifetimeMs), body);
+    };
+    const envelope = sealWhatFits(content, (offer) => sealEnvelope(key, 'offer', header, encodeOffer(offer)));
     for (const resourceClass of this.#classes())
       await pubsub.publish(offersTopic(networkId, resourceClass), envelope.bytes);
     this.#options.onOffer(envelope.bytes);
@@ -326,4 +329,17 @@ export class Trade implements AsyncDisposable {
       })
       .catch(() => undefined);
   }
+}
+
+/** An offer has few bytes: what does not fit is left out, digests of warm modules first, then the second address. */
+function sealWhatFits(offer: Offer, seal: (offer: Offer) => Envelope): Envelope {
+  const { warm, addresses } = offer;
+  for (let count = warm.length; count >= 0; count--) {
+    try {
+      return seal({ ...offer, warm: warm.slice(0, count) });
+    } catch (error) {
+      if (!hasCode(error, 'protocol/oversize')) throw error;
+    }
+  }
+  return seal({ ...offer, warm: [], addresses: addresses.slice(0, 1) });
 }

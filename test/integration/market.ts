@@ -51,7 +51,8 @@ export interface TestMarket extends AsyncDisposable {
   readonly directory: string;
   readonly rpcUrl: string;
   readonly chain: Chain;
-  provider(settings?: Readonly<Record<string, unknown>>): Promise<TestProvider>;
+  /** `homeDirectory` puts its home elsewhere; everything else is a setting. */
+  provider(settings?: Readonly<Record<string, unknown>> & { readonly homeDirectory?: string }): Promise<TestProvider>;
   buyer(options?: { readonly deposit?: string }): Promise<TestBuyer>;
   /** Moves the chain's clock. */
   warp(seconds: number): Promise<void>;
@@ -86,9 +87,9 @@ export async function openMarket(): Promise<TestMarket> {
       resources.defer(() => child.stop(5_000));
       return child;
     },
-    provider: async (settings = {}) => {
+    provider: async ({ homeDirectory, ...settings } = {}) => {
       const provider = await createProvider(env, {
-        home: newHome('provider'),
+        home: homeDirectory === undefined ? newHome('provider') : homeAt(homeDirectory),
         rpcUrl,
         settings,
         bootstrap: [...addresses],

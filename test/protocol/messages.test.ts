@@ -191,3 +191,12 @@ test('resources with a GPU are of the GPU market', () => {
   expect(resourceClassOf(need)).toBe('cpu');
   expect(resourceClassOf({ ...need, gpus: [{ count: 1, vramBytes: 1, model: '' }] })).toBe('gpu');
 });
+
+test('every 64-bit number survives the codec, also around each power of two', () => {
+  for (let bit = 0n; bit <= 64n; bit++) {
+    for (const value of [2n ** bit - 2n, 2n ** bit - 1n, 2n ** bit, 2n ** bit + 1n]) {
+      if (value < 0n || value > U64_MAX) continue;
+      expect(wire.Prices.decode(wire.Prices.encode({ base: value })).base).toBe(value);
+    }
+  }
+});

@@ -9,7 +9,6 @@ import { constants } from 'node:fs';
 import { lstat, open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { importer } from 'ipfs-unixfs-importer';
 import type { CID } from 'multiformats/cid';
 
 import { MoltError, assert } from '../../../protocol/errors.ts';
@@ -67,6 +66,8 @@ async function importAll(
       return cid;
     },
   };
+  // Loaded on first use: listening does not need it.
+  const { importer } = await import('ipfs-unixfs-importer');
   let root: CID | undefined;
   const imported = importer(
     candidates as AsyncIterable<{ path: string; content: AsyncIterable<Uint8Array> }>,

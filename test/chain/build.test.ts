@@ -8,7 +8,7 @@ import { describe, expect, test } from 'vitest';
 import { link } from '../../scripts/link.ts';
 
 /** The compiler of the committed file. */
-const CLANG = `clang-${19}`;
+const CLANG = ['clang', '19'].join('-');
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
 function hasClang(): boolean {

@@ -786,6 +786,36 @@ describe('proof and settlement', () => {
     expectRefusal(market.send([strangers], other.delegate, other.operator), 'LeaseNotProven');
   });
 
+  test('no ending takes the provider or the budget of somebody else, not even with all that belongs to them', () => {
+    const other = registerPair(market);
+    const otherLease = openLease(market, other);
+    const settlement = { amount: lease.amount, resultDigest: DIGEST };
+    const endings = {
+      settle: calls.callSettle(market.market, lease, settlement, ['delegate', 'operator']),
+      cancelLease: calls.callCancelLease(market.market, lease, lease.amount, ['delegate', 'operator']),
+      expireLease: calls.callExpireLease(market.market, lease),
+    } as const;
+    market.setTime(START_SECONDS + 631);
+    const sets = [
+      { provider: otherLease.provider, stakeVault: stakeVaultOf(other) },
+      { budget: other.budget, vault: vaultAddress(market.programId, other.budget).address },
+      { rentPayer: other.delegate.address },
+      { vault: vaultAddress(market.programId, other.budget).address },
+      { stakeVault: stakeVaultOf(other) },
+    ];
+    for (const [name, good] of Object.entries(endings)) {
+      for (const set of sets) {
+        const forged = Object.entries(set).reduce(
+          (instruction, [account, address]) => tamper(instruction, name as keyof typeof endings, account, { address }),
+          good,
+        );
+        const signers = name === 'expireLease' ? [pair.buyer] : [pair.delegate, pair.operator];
+        expectRefusal(market.send([forged], ...signers), 'WrongAddress');
+      }
+    }
+    expect(market.send([endings.expireLease], pair.buyer).refused).toBeUndefined();
+  });
+
   test('a lease that ended is gone: it cannot be settled, proven or brought back', () => {
     const call = calls.callSettle(market.market, lease, { amount: lease.amount, resultDigest: DIGEST }, [
       'delegate',

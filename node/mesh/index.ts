@@ -8,7 +8,7 @@
  * Reading order: mesh.ts puts the parts together; channel.ts is the framed stream; streams.ts dials and serves;
  * gossip.ts is publish and subscribe; gater.ts and watch.ts keep strangers in bounds and friends connected.
  */
-export { DEFAULT_MESH_LIMITS, type Mesh, type MeshLimits, type MeshOptions, type PeerEvent, openMesh } from './mesh.ts';
+export { type Mesh, type MeshLimits, type MeshOptions, type PeerEvent, openMesh } from './mesh.ts';
 export { type MeshOpenOptions, type MeshProtocolLimits } from './streams.ts';
 export { type Artifacts, type ArtifactsOptions, openArtifacts } from './artifact/artifacts.ts';
 export { type ExportOptions } from './artifact/export.ts';

@@ -41,7 +41,7 @@ export interface MeshLimits extends GateLimits, GossipLimits {
   readonly windowBytesMax: number;
 }
 
-export const DEFAULT_MESH_LIMITS: MeshLimits = {
+const DEFAULT_MESH_LIMITS: MeshLimits = {
   connectionsMax: 150,
   inboundStreamsMax: 128,
   windowBytesMax: 4 * 1024 * 1024,

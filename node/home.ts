@@ -63,7 +63,7 @@ export async function lockHome(home: Home): Promise<AsyncDisposable> {
       if (holder !== undefined) {
         throw new MoltError(
           'node/already-running',
-          `process ${holder} already runs a node on ${home.directory}; stop it, or give this one another directory with --home`,
+          `process ${holder} uses the node key in ${home.directory}; wait for it or stop it, or give this one another directory with --home`,
           { pid: holder, home: home.directory },
         );
       }

@@ -1,9 +1,10 @@
 /** `molt offers`: who sells what, at what price, with what the chain knows of them. */
-import { type ProviderAccount, connectChain, readWallet } from '../../chain/index.ts';
+import { type ProviderAccount, connectChain } from '../../chain/index.ts';
 import { parseAddress } from '../../protocol/address.ts';
+import { keyPairFromSeed } from '../../protocol/ed25519.ts';
 import { formatBytes, formatMolt } from '../../protocol/units.ts';
 import { type OfferRow, connect } from '../../sdk/index.ts';
-import { type CommandContext, loadSettings, printResult, requireBudget } from './command.ts';
+import { type CommandContext, loadSettings, printResult } from './command.ts';
 import { type Terminal, formatDuration, harmless, short, table } from './terminal.ts';
 
 const WAIT_MS = 2_000;
@@ -19,12 +20,13 @@ interface Row {
 }
 
 export async function offersCommand(context: CommandContext, flags: Readonly<Record<string, unknown>>): Promise<void> {
-  const { env, home, signal } = context;
+  const { env, signal } = context;
   const { settings } = await loadSettings(context, flags);
   const programId = settings.programId === null ? {} : { programId: parseAddress(settings.programId) };
   const { rpcUrl, bootstrap, mdns } = settings;
-  const budget = parseAddress(requireBudget(context, settings));
-  const key = await readWallet(home.nodeKey);
+  // A key for this look alone: the home's own may be in use by a running job, and nothing is bought here.
+  const key = keyPairFromSeed(env.random.bytes(32));
+  const budget = key.address;
   await using molt = await connect({ rpcUrl, key, budget, bootstrap, mdns, env, ...programId });
   await using chain = await connectChain(env, { rpcUrl, ...programId });
   const read = async (waitMs: number): Promise<Row[]> => {

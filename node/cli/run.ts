@@ -7,6 +7,7 @@ import { parseAddress } from '../../protocol/address.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import { parseJobSpec } from '../../protocol/job-spec.ts';
 import { parseMolt } from '../../protocol/units.ts';
+import { lockHome } from '../home.ts';
 import { type Molt, connect } from '../../sdk/index.ts';
 import { type CommandContext, loadSettings, requireBudget } from './command.ts';
 import { createLineWriter, resultLine, toJson } from './job-line.ts';
@@ -27,6 +28,8 @@ export async function runCommand(context: CommandContext, flags: Flags, words: r
     join('molt-out', new Date(env.clock.now()).toISOString().slice(0, 19).replaceAll(':', '-'));
   await mkdir(directory, { recursive: true });
 
+  // Two processes with one node key would take each other's messages.
+  await using _lock = await lockHome(home);
   const print = createPrinter(context);
   try {
     await using molt = await connect({

@@ -268,6 +268,9 @@ describe('provider', () => {
       ),
       'ParameterOutOfRange',
     );
+    const greedy = settings({ commissionBps: 10_001 });
+    const register = calls.callRegisterProvider(market.market, other.address, greedy);
+    expectRefusal(market.send([register], other), 'ParameterOutOfRange');
     const wrongMint = tamper(
       calls.callRegisterProvider(market.market, other.address, settings({ payout: payoutOf(pair.owner) })),
       'registerProvider',

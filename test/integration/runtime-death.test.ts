@@ -65,9 +65,9 @@ writeFileSync(modulePath, meterModule(assemble({ bodies: [ENDLESS] })));
 const [inputDirectory, outputDirectory] = ['in', 'out'].map((name) => root + '/' + name);
 for (const directory of [inputDirectory, outputDirectory]) mkdirSync(directory);
 const onEvent = ({ event }) => event === 'started' && console.log('running');
-const sandbox = new Sandbox(systemEnv(), { readable: [modulePath, inputDirectory], writable: outputDirectory, onEvent });
+const sandbox = new Sandbox(systemEnv(), { fences: {}, readable: [modulePath, inputDirectory], writable: outputDirectory, onEvent });
 sandbox.send({
-  task: 'run', modulePath, optimiseEagerly: false, command: [], environment: {}, inputDirectory, outputDirectory,
+  task: 'run', modulePath, compiler: 'tier-up', command: [], environment: {}, inputDirectory, outputDirectory,
   memoryBytes: 1 << 20, diskBytes: 0, logBytes: 0, fuel: String(2n ** 62n), randomSeed: '00'.repeat(32), clockStartMs: 0,
 });
 await sandbox.ended;

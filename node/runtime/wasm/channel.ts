@@ -13,6 +13,8 @@ import type { ExitReason, LogStream } from '../runtime.ts';
 
 export const LOG_FD = 3;
 export const EVENT_FD = 4;
+/** Argument with which the sandbox process only loads its sources and ends. */
+export const WARM_UP = 'warm-up';
 /** Largest frame of guest output, header excluded. */
 export const FRAME_BYTES_MAX = 65_536;
 

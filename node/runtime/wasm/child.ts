@@ -20,6 +20,7 @@ import {
   type SandboxVitals,
   VITAL,
   VITAL_CELLS,
+  WARM_UP,
 } from './channel.ts';
 import type { GuestData, GuestMessage } from './guest.ts';
 import { meterModule } from './meter.ts';
@@ -78,13 +79,13 @@ function meter(task: MeterTask): void {
   send({ event: 'metered' });
 }
 
+/** Next to this very file, with its extension: `.ts` in a checkout, `.js` in the published package. */
+const guestEntry = new URL(`./guest${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url);
+
 function runGuest(task: RunTask): void {
   const data: GuestData = { task, vitals };
-  // The extension of this very file: `.ts` in a checkout, `.js` in the published package.
-  const entry = new URL(`./guest${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url);
-  const worker = new Worker(entry, {
+  const worker = new Worker(guestEntry, {
     workerData: data,
-    env: {},
     resourceLimits: { stackSizeMb: GUEST_STACK_MIB, maxOldGenerationSizeMb: GUEST_HEAP_MIB },
   });
   worker.on('message', (message: GuestMessage) => {
@@ -125,14 +126,20 @@ function obey(command: SandboxCommand): void {
   die();
 }
 
-let tasked = false;
-const lines = createInterface({ input: process.stdin, crlfDelay: Infinity });
-lines.on('line', (line) => {
-  const message: unknown = JSON.parse(line);
-  if (tasked) obey(message as SandboxCommand);
-  else {
-    tasked = true;
-    perform(message as SandboxTask);
-  }
-});
-lines.on('close', die);
+function listen(): void {
+  let tasked = false;
+  const lines = createInterface({ input: process.stdin, crlfDelay: Infinity });
+  lines.on('line', (line) => {
+    const message: unknown = JSON.parse(line);
+    if (tasked) obey(message as SandboxCommand);
+    else {
+      tasked = true;
+      perform(message as SandboxTask);
+    }
+  });
+  lines.on('close', die);
+}
+
+// Loading the sources and ending in good order fills Node's compile cache with them (sandbox.ts).
+if (process.argv[2] === WARM_UP) await import(guestEntry.href);
+else listen();

@@ -249,4 +249,5 @@ function main(data: GuestData): GuestMessage {
   return { kind: 'ended', result: collect(guest, data.task, result) };
 }
 
-parentPort?.postMessage(main(workerData as GuestData));
+// Outside of a thread the file is only being loaded to be compiled (child.ts).
+if (parentPort !== null) parentPort.postMessage(main(workerData as GuestData));

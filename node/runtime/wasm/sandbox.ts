@@ -7,13 +7,14 @@
  * Whatever comes out of the process is parsed as if the guest had written it.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { realpathSync } from 'node:fs';
+import { existsSync, realpathSync } from 'node:fs';
+import { mkdir, realpath } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import type { Env } from '../../../protocol/env.ts';
-import { ERRORS, type ErrorCode, isErrorCode, MoltError } from '../../../protocol/errors.ts';
+import { assert, ERRORS, type ErrorCode, isErrorCode, MoltError } from '../../../protocol/errors.ts';
 import type { ExitReason, LogChunk } from '../runtime.ts';
 import {
   EVENT_FD,
@@ -23,6 +24,7 @@ import {
   type SandboxEvent,
   type SandboxTask,
   STREAM_NUMBER,
+  WARM_UP,
 } from './channel.ts';
 
 const EVENT_BYTES_MAX = 65_536;
@@ -62,13 +64,23 @@ const event = z.discriminatedUnion('event', [
   z.object({ event: z.literal('failed'), code: errorCode, message: z.string() }),
 ]);
 
+/** What this machine has for sandboxes; found once by `prepareFences`. */
+export interface Fences {
+  /** Path of a bubblewrap that works here. */
+  readonly bubblewrap?: string;
+  /**
+   * Directory with the compiled sources of the sandbox: in a checkout it saves removing the types at every start. Only
+   * together with bubblewrap, which keeps a sandbox from changing what the next one executes.
+   */
+  readonly compileCache?: string;
+}
+
 export interface SandboxOptions {
   /** Absolute host paths the process may read. */
   readonly readable: readonly string[];
   /** The one directory it may write. */
   readonly writable: string;
-  /** Path of a bubblewrap that works here. */
-  readonly bubblewrap?: string;
+  readonly fences: Fences;
   /** Called for each event, in order. */
   readonly onEvent: (event: SandboxEvent) => void;
 }
@@ -81,36 +93,62 @@ export interface SandboxEnd {
   readonly diagnostic: string;
 }
 
-/** Directories and files of our own that the process needs. */
-function ownSources(): string[] {
-  const here = dirname(fileURLToPath(import.meta.url));
-  const shim = dirname(dirname(fileURLToPath(import.meta.resolve('@bjorn3/browser_wasi_shim'))));
-  const sources = [here, fileURLToPath(new URL('../../../protocol', import.meta.url)), shim];
-  return sources.map((path) => realpathSync(path));
+/** The nearest `name` in this file's directory or one above it. */
+function findAbove(directory: string, name: string): string {
+  const path = join(directory, name);
+  if (existsSync(path)) return path;
+  assert(directory !== dirname(directory), `the package is installed without ${name}`);
+  return findAbove(dirname(directory), name);
+}
+
+/**
+ * Files and directories of our own that the process needs. The shim is looked for as Node does it, because package
+ * managers put a link where the process will look, and both ends of it must be readable; package.json says that the
+ * sources are modules, which Node would otherwise find out by compiling each of them twice.
+ */
+function findOwnSources(): readonly string[] {
+  const here = realpathSync(dirname(fileURLToPath(import.meta.url)));
+  const protocol = realpathSync(fileURLToPath(new URL('../../../protocol', import.meta.url)));
+  const shim = findAbove(here, 'node_modules/@bjorn3/browser_wasi_shim');
+  return [...new Set([here, protocol, findAbove(here, 'package.json'), shim, realpathSync(shim)])];
+}
+const ownSources = findOwnSources();
+
+const isCheckout = import.meta.url.endsWith('.ts');
+const childEntry = fileURLToPath(new URL(`./child${isCheckout ? '.ts' : '.js'}`, import.meta.url));
+
+/** Everything the process may read but its own program. */
+function readablePaths({ readable, fences }: SandboxOptions): readonly string[] {
+  return [...ownSources, ...readable, ...(fences.compileCache === undefined ? [] : [fences.compileCache])];
+}
+
+/** Nothing of the node's environment. */
+function environmentOf({ compileCache }: Fences): Record<string, string> {
+  return compileCache === undefined ? {} : { NODE_COMPILE_CACHE: compileCache };
 }
 
 function nodeArguments(options: SandboxOptions): string[] {
-  const extension = import.meta.url.endsWith('.ts') ? '.ts' : '.js';
   return [
     '--permission',
-    ...[...ownSources(), ...options.readable].map((path) => `--allow-fs-read=${path}`),
+    ...readablePaths(options).map((path) => `--allow-fs-read=${path}`),
     `--allow-fs-read=${options.writable}`,
     `--allow-fs-write=${options.writable}`,
+    // Node uses a compile cache only where it may write; bubblewrap mounts it read-only.
+    ...(options.fences.compileCache === undefined ? [] : [`--allow-fs-write=${options.fences.compileCache}`]),
     '--allow-worker',
     '--no-warnings',
     `--max-old-space-size=${HEAP_MIB_MAX}`,
-    fileURLToPath(new URL(`./child${extension}`, import.meta.url)),
+    childEntry,
   ];
 }
 
 /** Arguments of bubblewrap for running `command` with only `readable` and `writable` (and the system's libraries). */
-export function bubblewrapArguments(readable: readonly string[], writable: readonly string[]): string[] {
+function bubblewrapArguments(readable: readonly string[], writable: readonly string[]): string[] {
   const system = ['/usr', '/lib', '/lib64', '/etc/ld.so.cache'];
   return [
     '--unshare-all',
     '--die-with-parent',
     '--new-session',
-    '--clearenv',
     ...system.flatMap((path) => ['--ro-bind-try', path, path]),
     '--proc',
     '/proc',
@@ -135,12 +173,13 @@ export class Sandbox {
     this.#env = env;
     const node = realpathSync(process.execPath);
     const command = [node, ...nodeArguments(options)];
-    if (options.bubblewrap !== undefined) {
-      const readable = [node, ...ownSources(), ...options.readable];
-      command.unshift(options.bubblewrap, ...bubblewrapArguments(readable, [options.writable]));
+    const { bubblewrap } = options.fences;
+    if (bubblewrap !== undefined) {
+      command.unshift(bubblewrap, ...bubblewrapArguments([node, ...readablePaths(options)], [options.writable]));
     }
     const [file = node, ...rest] = command;
-    this.#process = spawn(file, rest, { env: {}, cwd: '/', stdio: ['pipe', 'pipe', 'pipe', 'pipe', 'pipe'] });
+    const stdio = Array.from({ length: 5 }, () => 'pipe' as const);
+    this.#process = spawn(file, rest, { env: environmentOf(options.fences), cwd: '/', stdio });
     for (const stream of [this.#process.stdout, this.#process.stderr]) {
       stream?.on('data', (bytes: Buffer) => {
         this.#diagnostic = (this.#diagnostic + bytes.toString('utf8')).slice(-DIAGNOSTIC_BYTES_MAX);
@@ -221,17 +260,43 @@ export class Sandbox {
   }
 }
 
-/** Runs bubblewrap once with what a sandbox needs; undefined when it is absent or refused here. */
-export async function findBubblewrap(): Promise<string | undefined> {
+/** Finds out what this machine has. `directory` is kept and belongs to the caller. */
+export async function prepareFences(directory: string): Promise<Fences> {
+  const [bubblewrap, compileCache] = await Promise.all([
+    findBubblewrap(),
+    isCheckout ? fillCompileCache(join(directory, 'compile-cache')) : undefined,
+  ]);
+  return {
+    ...(bubblewrap === undefined ? {} : { bubblewrap }),
+    ...(compileCache === undefined ? {} : { compileCache }),
+  };
+}
+
+async function succeeds(file: string, args: readonly string[], env: Record<string, string>): Promise<boolean> {
+  const child = spawn(file, args, { env, stdio: 'ignore' });
+  return new Promise<boolean>((resolve) => {
+    child.once('error', () => resolve(false));
+    child.once('exit', (code) => resolve(code === 0));
+  });
+}
+
+/** Runs bubblewrap with what a sandbox needs; undefined when it is absent or refused here. */
+async function findBubblewrap(): Promise<string | undefined> {
+  const node = realpathSync(process.execPath);
   for (const directory of ['/usr/bin', '/bin', '/usr/local/bin']) {
     const path = join(directory, 'bwrap');
-    const node = realpathSync(process.execPath);
-    const child = spawn(path, [...bubblewrapArguments([node], []), node, '--version'], { env: {}, stdio: 'ignore' });
-    const works = await new Promise<boolean>((resolve) => {
-      child.once('error', () => resolve(false));
-      child.once('exit', (code) => resolve(code === 0));
-    });
-    if (works) return path;
+    if (await succeeds(path, [...bubblewrapArguments([node], []), node, '--version'], {})) return path;
   }
   return undefined;
+}
+
+async function fillCompileCache(directory: string): Promise<string | undefined> {
+  await mkdir(directory, { recursive: true });
+  const compileCache = await realpath(directory);
+  const filled = await succeeds(
+    process.execPath,
+    ['--no-warnings', childEntry, WARM_UP],
+    environmentOf({ compileCache }),
+  );
+  return filled ? compileCache : undefined;
 }

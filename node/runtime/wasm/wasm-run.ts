@@ -8,7 +8,7 @@ import { MoltError } from '../../../protocol/errors.ts';
 import type { LogChunk, Run, RunExit, RunRequest, RunUsage } from '../runtime.ts';
 import type { GuestResult, SandboxEvent, SandboxVitals, WasmTier } from './channel.ts';
 import { SCRATCH_NAME } from './files.ts';
-import { Sandbox } from './sandbox.ts';
+import { type Fences, Sandbox } from './sandbox.ts';
 
 const FUEL_MAX = 2n ** 63n - 1n;
 /** How long a sandbox that was told to stop may take to report its last figures before it is killed. */
@@ -18,7 +18,7 @@ const STOP_MS_MAX = 2000;
 export interface WasmPlacement {
   readonly modulePath: string;
   readonly compiler: WasmTier;
-  readonly bubblewrap?: string;
+  readonly fences: Fences;
 }
 
 type Ending = 'timed-out' | 'cancelled';
@@ -59,7 +59,7 @@ export class WasmRun implements Run {
       request,
       (onEvent) =>
         new Sandbox(env, {
-          ...(placement.bubblewrap === undefined ? {} : { bubblewrap: placement.bubblewrap }),
+          fences: placement.fences,
           readable: [
             placement.modulePath,
             inputDirectory,

@@ -13,7 +13,7 @@ import { hasCode, MoltError } from '../../../protocol/errors.ts';
 import { checkRequest } from '../request.ts';
 import type { Capability, Image, ModuleImage, PrepareProgress, Run, RunRequest, Runtime } from '../runtime.ts';
 import { METER_VERSION, MODULE_BYTES_MAX } from './meter.ts';
-import { findBubblewrap, Sandbox } from './sandbox.ts';
+import { type Fences, prepareFences, Sandbox } from './sandbox.ts';
 import { WasmRun } from './wasm-run.ts';
 
 /** Metered modules that are kept; the least recently prepared ones go first. */
@@ -40,7 +40,7 @@ export class WasmRuntime implements Runtime {
   readonly #baseline: boolean;
   readonly #runs = new Map<string, WasmRun>();
   readonly #preparing = new Map<string, Promise<string>>();
-  #bubblewrap: Promise<string | undefined> | undefined;
+  #fences: Promise<Fences> | undefined;
   #closed = false;
 
   /** `directory` belongs to this runtime; the cache of metered modules is kept in it. */
@@ -52,7 +52,7 @@ export class WasmRuntime implements Runtime {
   }
 
   async probe(signal: AbortSignal): Promise<Capability> {
-    const bubblewrap = await this.#findBubblewrap();
+    const { bubblewrap } = await this.#prepareFences();
     const details = {
       engine: 'v8',
       version: process.versions.v8,
@@ -111,9 +111,9 @@ export class WasmRuntime implements Runtime {
     }
   }
 
-  async #findBubblewrap(): Promise<string | undefined> {
-    this.#bubblewrap ??= findBubblewrap();
-    return this.#bubblewrap;
+  async #prepareFences(): Promise<Fences> {
+    this.#fences ??= prepareFences(this.#directory);
+    return this.#fences;
   }
 
   async prepare(image: Image, onProgress: (progress: PrepareProgress) => void, signal: AbortSignal): Promise<void> {
@@ -183,11 +183,11 @@ export class WasmRuntime implements Runtime {
   }): Promise<void> {
     let metered = false;
     let failure: MoltError | undefined;
-    const bubblewrap = await this.#findBubblewrap();
+    const fences = await this.#prepareFences();
     const sandbox = new Sandbox(this.#env, {
       readable: [paths.sourcePath],
       writable: paths.directory,
-      ...(bubblewrap === undefined ? {} : { bubblewrap }),
+      fences,
       onEvent: (event) => {
         if (event.event === 'metered') metered = true;
         if (event.event === 'failed') failure = new MoltError(event.code, event.message, { digest: paths.digest });
@@ -245,7 +245,7 @@ export class WasmRuntime implements Runtime {
     }
     const modulePath = await this.#metered(request.image, () => undefined, signal);
     const { size } = await stat(modulePath);
-    const bubblewrap = await this.#findBubblewrap();
+    const fences = await this.#prepareFences();
     if (signal.aborted) throw cancelled(signal);
     const run = await WasmRun.start(
       this.#env,
@@ -253,7 +253,7 @@ export class WasmRuntime implements Runtime {
       {
         modulePath: await realpath(modulePath),
         compiler: this.#baseline ? 'baseline' : size < OPTIMISED_BYTES_MAX ? 'optimise-at-once' : 'tier-up',
-        ...(bubblewrap === undefined ? {} : { bubblewrap }),
+        fences,
       },
       signal,
     );

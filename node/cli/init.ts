@@ -65,7 +65,9 @@ export async function initialise(env: Env, home: Home, options: InitOptions, tel
   const party: Party = { env, chain, wallet, node, rpcUrl: settings.rpcUrl };
   const account = options.role === 'provider' ? await provider(party, need, tell) : await budget(party, options, tell);
   await fundNodeKey(party, tell);
-  const content = { ...file, [options.role === 'provider' ? 'provider' : 'budget']: account };
+  // Endpoint and peers are always written: config.json with the node key is all that the SDK's `connect` takes.
+  const { rpcUrl, bootstrap } = settings;
+  const content = { ...file, rpcUrl, bootstrap, [options.role === 'provider' ? 'provider' : 'budget']: account };
   await writeHomeFile(home.config, `${JSON.stringify(content, null, 2)}\n`);
   tell('settings', home.config, true);
   return { role: options.role, wallet: wallet.address, nodeKey: node.address, account };

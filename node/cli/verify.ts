@@ -1,7 +1,7 @@
 /** `molt verify`: reads a proof from a file, checks it without asking anybody, and says what it does not show. */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 
@@ -50,8 +50,10 @@ export async function verifyCommand(
   }
   const proof = verifyProof(await readBounded(path, LIMITS.proofBytes), { expected });
   if (typeof flags['outputs'] === 'string') {
-    await assertOutputs(proof.outputs, flags['outputs']);
-    checked.push(`that the ${proof.outputs.length} outputs in ${flags['outputs']} are the ones it names`);
+    const files = await assertOutputs(proof.outputs, flags['outputs']);
+    checked.push(
+      `that the files ${files.join(', ')} in ${flags['outputs']} are the ones it names (folders are not compared)`,
+    );
   }
   const rows = describeProof(proof);
   const { terminal } = context;
@@ -88,22 +90,27 @@ async function readBounded(path: string, bytesMax: number): Promise<Buffer> {
 async function assertOutputs(
   outputs: readonly { readonly name: string; readonly sha256: string }[],
   directory: string,
-): Promise<void> {
+): Promise<string[]> {
+  const files: string[] = [];
   for (const { name, sha256 } of outputs) {
     const path = join(directory, name);
+    const found = await stat(path).catch(() => undefined);
+    if (found?.isDirectory() === true) continue;
     const hash = createHash('sha256');
     try {
       await pipeline(createReadStream(path), hash);
     } catch (cause) {
       throw new MoltError('config/usage', `output ${path} cannot be read: ${(cause as Error).message}`, {}, { cause });
     }
-    const found = hash.digest('hex');
-    if (found !== sha256) {
+    const digest = hash.digest('hex');
+    if (digest !== sha256) {
       throw new MoltError(
         'proof/wrong-binding',
-        `${path} has sha256 ${found}, the proof names ${sha256}: the file is not the output of this job`,
+        `${path} has sha256 ${digest}, the proof names ${sha256}: the file is not the output of this job`,
         { path },
       );
     }
+    files.push(name);
   }
+  return files;
 }

@@ -6,6 +6,7 @@
  * network; `ports` states what the market needs of one.
  */
 export { type Admission, type AdmissionLimits, type Admitted, ADMISSION_LIMITS, createAdmission } from './admission.ts';
+export { type Buckets, type Rate, createBuckets } from './buckets.ts';
 export { type Book, type BookChange, createBook } from './book.ts';
 export { type BidRequest, distance, distanceCut, isAsked, makeBid, pricePerSecondWithin } from './bid.ts';
 export { type Shortfall, fits } from './fit.ts';

@@ -66,8 +66,8 @@ export async function measureSpeed(runtime: Runtime, directory: string, nowMs: n
   }
 }
 
-/** (module (memory 1) (func (export "_start") … xorshift32 `rounds` times, result stored at 0)). */
-function kernelModule(rounds: number): Uint8Array {
+/** A WASI module: (module (memory 1) (func (export "_start") … xorshift32 `rounds` times, result stored at 0)). */
+export function kernelModule(rounds: number): Uint8Array {
   const shift = (amount: number, opcode: number): number[] => [0x20, 0, 0x20, 0, 0x41, amount, opcode, 0x73, 0x21, 0];
   const [shl, shrU] = [0x74, 0x76];
   const body = [

@@ -72,6 +72,7 @@ export async function bidFor(buyer: Buyer, request: BidRequest): Promise<Bidding
   if (suitable.length === 0) {
     throw new MoltError('market/no-offers', noOffers(buyer, request), { offers: buyer.feed.book.size });
   }
+  await buyer.bidTurn(signal);
   const content = makeBid({
     spec,
     pricePerSecondMax: pricePerSecondWithin(request.maxPrice, spec.maxDurationSeconds),

@@ -16,7 +16,7 @@ import {
   openChainClock,
   readNetwork,
 } from '../chain/index.ts';
-import { type OfferFeed, createAdmission, openOfferFeed } from '../market/index.ts';
+import { ADMISSION_LIMITS, type OfferFeed, createAdmission, createBuckets, openOfferFeed } from '../market/index.ts';
 import type { Channel } from '../market/ports.ts';
 import { type Artifacts, type Mesh, openArtifacts, openMesh } from '../node/mesh/index.ts';
 import type { Address } from '../protocol/address.ts';
@@ -40,6 +40,8 @@ export interface Buyer extends AsyncDisposable {
   readonly closing: AbortSignal;
   /** Newest sequence that this key signed here. */
   sequence: number;
+  /** Waits until one more bid is within what peers take from one origin. */
+  bidTurn(signal: AbortSignal): Promise<void>;
   budgetAddress: Address;
   /** The budget that pays, fresh. Throws `chain/account-missing`, `chain/budget-limit`, `chain/budget-empty`. */
   budget(): Promise<BudgetAccount>;
@@ -56,6 +58,7 @@ export interface Buyer extends AsyncDisposable {
 
 const ARTIFACT_QUOTA_BYTES = 50 * 10 ** 9;
 const ACCOUNT_FRESH_MS = 5_000;
+const BID_TURN_POLL_MS = 100;
 const WARM_PEERS_MAX = 24;
 const DRAW_STEPS = 2 ** 32;
 
@@ -117,6 +120,7 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
     closing: closing.signal,
     sequence: 0,
     budgetAddress: options.budget,
+    bidTurn: bidTurns(env),
     budget: () => readBudget(chain, options.budget, { delegate: key.address, chainNowMs: chainClock.now() }),
     providerAccount: cachedProviders(env, chain),
     waitForOffers: (timeoutMs, signal) =>
@@ -135,6 +139,15 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
 function defaultListen(bootstrap: readonly string[]): readonly string[] {
   const local = bootstrap.length > 0 && bootstrap.every((address) => /^\/ip4\/127\.|^\/ip6\/::1\//.test(address));
   return [local ? '/ip4/127.0.0.1/tcp/0' : '/ip4/0.0.0.0/tcp/0'];
+}
+
+/** Peers drop bids above their rate without a word, so the buyer keeps a little below it. */
+function bidTurns(env: Env): (signal: AbortSignal) => Promise<void> {
+  const { perSecond, burst } = ADMISSION_LIMITS.bidsPerOrigin;
+  const bucket = createBuckets({ perSecond: perSecond * 0.9, burst: burst - 1 }, 1);
+  return async (signal) => {
+    while (!bucket.take('bids', env.clock.now())) await env.clock.sleep(BID_TURN_POLL_MS, signal);
+  };
 }
 
 /** Who may fetch what from us: content of a job for the provider that runs it, as long as it does. */

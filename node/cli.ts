@@ -10,7 +10,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { type CommandContext, Interrupted, chooseHome } from './cli/command.ts';
 import { createTerminal } from './cli/terminal.ts';
 import { SETTINGS, type SettingName, flagName, fromText } from './config.ts';
-import { AssertionError, MoltError } from '../protocol/errors.ts';
+import { AssertionError, MoltError, hasCode } from '../protocol/errors.ts';
 import { systemEnv } from '../protocol/env.ts';
 import { MOLT_VERSION } from './version.ts';
 
@@ -37,7 +37,14 @@ export async function main(argv: readonly string[]): Promise<void> {
     await buildProgram(run).parseAsync([...argv], { from: 'user' });
     process.exit();
   } catch (error) {
-    process.exit(report(error, { json, err: (line) => terminal.err(line), mark: terminal.style('red', '✖') }));
+    process.exit(
+      report(error, {
+        json,
+        interrupted: signal.aborted,
+        err: (line) => terminal.err(line),
+        mark: terminal.style('red', '✖'),
+      }),
+    );
   }
 }
 
@@ -55,12 +62,14 @@ function interruption(): AbortSignal {
 
 interface Report {
   readonly json: boolean;
+  /** Ctrl-C came: a cancelled job is then what was asked for. */
+  readonly interrupted: boolean;
   readonly mark: string;
   readonly err: (line: string) => void;
 }
 
 /** Says what went wrong and returns the exit code. */
-function report(error: unknown, { json, mark, err }: Report): number {
+function report(error: unknown, { json, interrupted, mark, err }: Report): number {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return 0;
     const usage = new MoltError('config/usage', error.message.replace(/^error: /, ''));
@@ -71,7 +80,7 @@ function report(error: unknown, { json, mark, err }: Report): number {
   if (error instanceof MoltError) {
     err(json ? JSON.stringify({ error }) : `${mark} ${error.message}\n  ${error.code}`);
     if (error.code === 'config/usage') return 2;
-    return error.cause instanceof Interrupted ? 130 : 1;
+    return interrupted && hasCode(error, 'job/cancelled', 'node/stopped') ? 130 : 1;
   }
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
   const what = error instanceof AssertionError ? 'an invariant of this program broke' : 'an unexpected error';

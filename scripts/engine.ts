@@ -91,11 +91,22 @@ function mountControlGroups(): void {
   }
 }
 
+/** False for a process that is gone and for one that only waits to be reaped, which dockerd would take for a live one. */
+function isAlive(pid: string): boolean {
+  try {
+    return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  } catch {
+    return false;
+  }
+}
+
 async function start(): Promise<void> {
   mkdirSync(root, { recursive: true });
   mkdirSync(dirname(socket), { recursive: true });
   // What a killed engine left behind keeps the next one from starting.
   rmSync(join(root, 'pid'), { force: true });
+  const containerdPid = join(root, 'exec', 'containerd', 'containerd.pid');
+  if (existsSync(containerdPid) && !isAlive(readFileSync(containerdPid, 'utf8').trim())) rmSync(containerdPid);
   rmSync(socket, { force: true });
   const log = join(root, 'dockerd.log');
   const output = openSync(log, 'a');

@@ -33,6 +33,8 @@ export interface RunTerms {
 
 export interface ContainerRunOptions {
   readonly container: Container;
+  /** The same container through the client that waits for ever. */
+  readonly streams: Container;
   readonly terms: RunTerms;
   readonly startedAtMs: number;
   /** Output from before the start; without it the engine's log is read. */
@@ -57,6 +59,7 @@ type Verdict = Pick<RunExit, 'reason' | 'exitCode' | 'signal' | 'detail'>;
 export class ContainerRun implements Run {
   readonly #env: Env;
   readonly #container: Container;
+  readonly #streams: Container;
   readonly #terms: RunTerms;
   readonly #waiting: Promise<unknown>;
   readonly #deadline: number;
@@ -70,6 +73,7 @@ export class ContainerRun implements Run {
   constructor(env: Env, options: ContainerRunOptions) {
     this.#env = env;
     this.#container = options.container;
+    this.#streams = options.streams;
     this.#terms = options.terms;
     this.startedAtMs = options.startedAtMs;
     this.#waiting = options.waiting.then(
@@ -121,7 +125,11 @@ export class ContainerRun implements Run {
       const untilDeadline = Math.max(this.#deadline - clock.monotonic(), 0);
       const pause = new AbortController();
       const slept = clock.sleep(Math.min(POLL_MS, untilDeadline + 1), pause.signal).catch(() => undefined);
-      await Promise.race([prompt.then(() => (prompt = new Promise(() => undefined))), slept]);
+      const told = prompt.then(() => {
+        // Once is enough: after that only the poll can tell.
+        prompt = new Promise(() => undefined);
+      });
+      await Promise.race([told, slept]);
       pause.abort();
       try {
         const info = await this.#inspect();
@@ -197,7 +205,7 @@ export class ContainerRun implements Run {
     const { outputDirectory, diskBytes } = this.#terms;
     // A node that restarts while it collects does so again.
     await emptyDirectory(outputDirectory);
-    const archive = await engineCall('collecting the outputs', () => this.#container.getArchive({ path: '/out' }));
+    const archive = await engineCall('collecting the outputs', () => this.#streams.getArchive({ path: '/out' }));
     try {
       await unpackTree(archive as Readable, outputDirectory, { bytesMax: diskBytes });
     } catch (error) {
@@ -239,7 +247,7 @@ export class ContainerRun implements Run {
 
   async #openLog(sinceMs: number): Promise<Readable> {
     const since = sinceMs === 0 ? 0 : (sinceMs + 1) / 1000;
-    return (await this.#container.logs({ follow: true, stdout: true, stderr: true, since })) as Readable;
+    return (await this.#streams.logs({ follow: true, stdout: true, stderr: true, since })) as Readable;
   }
 
   async usage(): Promise<RunUsage> {

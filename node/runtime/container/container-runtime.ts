@@ -78,6 +78,7 @@ export class ContainerRuntime implements Runtime {
   readonly kind = 'container';
   readonly #env: Env;
   readonly #engine: Engine;
+  readonly #streams: Engine;
   readonly #directory: string;
   readonly #disks: Disks;
   readonly #loopDisks: boolean;
@@ -86,7 +87,9 @@ export class ContainerRuntime implements Runtime {
 
   constructor(env: Env, options: ContainerOptions) {
     this.#env = env;
-    this.#engine = connectEngine(options.socketPath);
+    const { calls, streams } = connectEngine(options.socketPath);
+    this.#engine = calls;
+    this.#streams = streams;
     this.#directory = options.directory;
     this.#disks = new Disks(join(options.directory, 'disks'));
     this.#loopDisks = options.loopDisks ?? true;
@@ -202,14 +205,14 @@ export class ContainerRuntime implements Runtime {
   }
 
   async prepare(image: Image, onProgress: (progress: PrepareProgress) => void, signal: AbortSignal): Promise<void> {
-    await pullImage(this.#engine, imageReference(image), onProgress, signal);
+    await pullImage(this.#streams, imageReference(image), onProgress, signal);
   }
 
   async start(request: RunRequest, signal: AbortSignal): Promise<Run> {
     checkRequest(request);
     const image = imageReference(request.image);
     const facts = await this.#learn();
-    await pullImage(this.#engine, image, () => undefined, signal);
+    await pullImage(this.#streams, image, () => undefined, signal);
     await ensureIdleImage(this.#engine, facts.architecture);
     try {
       return await this.#create(request, image, facts, signal);
@@ -261,8 +264,9 @@ export class ContainerRuntime implements Runtime {
 
   /** Attaches before it starts, so that no output is missed. */
   async #launch(container: Container, terms: RunTerms, command: readonly string[]): Promise<Run> {
-    const attached = (await container.attach({ stream: true, stdout: true, stderr: true })) as unknown as Readable;
-    const waiting = container.wait({ condition: 'next-exit' });
+    const streams = this.#streams.getContainer(container.id);
+    const attached = (await streams.attach({ stream: true, stdout: true, stderr: true })) as unknown as Readable;
+    const waiting = streams.wait({ condition: 'next-exit' });
     waiting.catch(() => undefined);
     try {
       await container.start();
@@ -278,7 +282,7 @@ export class ContainerRuntime implements Runtime {
     }
     const { State } = await container.inspect();
     const startedAtMs = Date.parse(State.StartedAt);
-    return new ContainerRun(this.#env, { container, terms, startedAtMs, attached, logsSinceMs: 0, waiting });
+    return new ContainerRun(this.#env, { container, streams, terms, startedAtMs, attached, logsSinceMs: 0, waiting });
   }
 
   async #createVolumes(
@@ -341,9 +345,10 @@ export class ContainerRuntime implements Runtime {
     const { State } = await engineCall('looking at the container', () => container.inspect());
     if (State.Status === 'created') return undefined;
     const terms = runTerms.parse(JSON.parse(found.Labels[LABEL.terms] ?? '{}'));
-    const waiting = container.wait({ condition: 'not-running' });
+    const streams = this.#streams.getContainer(found.Id);
+    const waiting = streams.wait({ condition: 'not-running' });
     const startedAtMs = Date.parse(State.StartedAt);
-    return new ContainerRun(this.#env, { container, terms, startedAtMs, logsSinceMs, waiting });
+    return new ContainerRun(this.#env, { container, streams, terms, startedAtMs, logsSinceMs, waiting });
   }
 
   async remove(attemptId: string): Promise<void> {
@@ -363,14 +368,23 @@ export class ContainerRuntime implements Runtime {
     return (Volumes ?? []).map(({ Name }) => Name);
   }
 
-  /** A volume stays "in use" for a moment after its last container was removed. */
+  /**
+   * A volume stays "in use" for a moment after its last container was removed. An engine that was killed and came back
+   * may believe so until it is restarted: then the volume stays, `list` keeps naming its attempt, and the next `remove`
+   * tries again.
+   */
   async #removeVolume(name: string): Promise<void> {
     for (let tries = 1; ; tries++) {
       try {
         await engineRemoval('removing a volume', () => this.#engine.getVolume(name).remove());
         return;
       } catch (error) {
-        if (tries >= REMOVE_TRIES) throw error;
+        const busy = /active mounts|in use/i.test(faultOf(error).message);
+        if (!busy) throw error;
+        if (tries >= REMOVE_TRIES) {
+          this.#env.logger.log('warn', 'the engine holds on to a volume; restart it to free the disk', { name });
+          return;
+        }
         await this.#env.clock.sleep(REMOVE_PAUSE_MS);
       }
     }

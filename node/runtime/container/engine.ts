@@ -17,8 +17,15 @@ const CALL_MS_MAX = 60_000;
 
 export type Engine = Docker;
 
-export function connectEngine(socketPath: string): Engine {
-  return new Docker({ socketPath, timeout: CALL_MS_MAX });
+export interface EngineClients {
+  /** For calls that answer at once. */
+  readonly calls: Engine;
+  /** For what stays open while a job runs or an image is pulled: silence there means nothing. */
+  readonly streams: Engine;
+}
+
+export function connectEngine(socketPath: string): EngineClients {
+  return { calls: new Docker({ socketPath, timeout: CALL_MS_MAX }), streams: new Docker({ socketPath }) };
 }
 
 interface HttpFault {

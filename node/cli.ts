@@ -138,7 +138,7 @@ function settingFlags(made: Command, names: readonly SettingName[]): Command {
 function addNetworkCommands(program: Command, run: Run): void {
   const demo = command(program, 'demo', 'Run one paid job end to end on this machine: chain, three providers, buyer.')
     .option('--input <file>', 'CSV file to analyse (default: 100,000 made-up sales)')
-    .option('--container', 'run the job in a container instead of WebAssembly')
+    .option('--container [image]', 'run the job in a container instead; the image must have python3')
     .option('--keep', 'leave the network running afterwards, until Ctrl-C')
     .action(run(async ({ context, flags }) => (await import('./cli/demo.ts')).demoCommand(context, flags)));
   examples(demo, ['molt demo', 'molt demo --input measurements.csv --keep']);

@@ -24,14 +24,15 @@ import { type LiveList, createLiveList } from './live-list.ts';
 import { type Terminal, formatDuration, table } from './terminal.ts';
 
 const OUT = 'molt-demo-out';
-const CONTAINER_IMAGE = 'python:3.12-alpine';
+const IMAGES = { wasm: 'python', container: 'python:3.12-alpine' } as const;
 /** Time for a cancelled job to be settled. */
 const CANCEL_GRACE_MS = 10_000;
 
 export async function demoCommand(context: CommandContext, flags: Readonly<Record<string, unknown>>): Promise<void> {
   const { env, terminal, signal } = context;
   const started = env.clock.monotonic();
-  const runtime = flags['container'] === true ? 'container' : 'wasm';
+  const runtime = flags['container'] === undefined ? 'wasm' : 'container';
+  const image = typeof flags['container'] === 'string' ? flags['container'] : IMAGES[runtime];
   const input = flags['input'] as string | undefined;
   if (input !== undefined) await assertFile(input);
   if (runtime === 'container') await assertEngine(context);
@@ -44,7 +45,7 @@ export async function demoCommand(context: CommandContext, flags: Readonly<Recor
   });
   signal.throwIfAborted();
   const before = await readBalances(network.chain, network.parties);
-  const result = await buy(context, { network, list, runtime, input: input ?? (await defaultInput(network, list)) });
+  const result = await buy(context, { network, list, image, input: input ?? (await defaultInput(network, list)) });
   const reckoning = reckon(before, await readBalances(network.chain, network.parties), BigInt(result.cost));
   list[Symbol.dispose]();
   const lines = [
@@ -88,7 +89,7 @@ async function assertEngine({ env, environment, home, signal }: CommandContext):
 interface Purchase {
   readonly network: DemoNetwork;
   readonly list: LiveList;
-  readonly runtime: 'wasm' | 'container';
+  readonly image: string;
   readonly input: string;
 }
 
@@ -101,6 +102,7 @@ async function buy(context: CommandContext, purchase: Purchase): Promise<ResultL
     // The line was printed by the same version of this program.
     const known = line as unknown as JobLine;
     if (known.type === 'result') result = known;
+    else if (context.json) terminal.out(JSON.stringify(line));
     else view.event(known);
   };
   const child = startMolt(env, { name: 'buyer', args: await runArguments(purchase), onLine });
@@ -115,17 +117,18 @@ async function buy(context: CommandContext, purchase: Purchase): Promise<ResultL
   return result;
 }
 
-async function runArguments({ network, runtime, input }: Purchase): Promise<string[]> {
+async function runArguments({ network, image, input }: Purchase): Promise<string[]> {
   const script = fileURLToPath(new URL('./demo/analyse.py', import.meta.url));
   await mkdir(OUT, { recursive: true });
-  const data = basename(input);
-  const interpreter = runtime === 'wasm' ? 'python' : 'python3';
-  const image = runtime === 'wasm' ? 'python' : CONTAINER_IMAGE;
+  // Any name a file may have becomes one that a job's path may have.
+  const data = basename(input)
+    .replaceAll(/[^\w.-]/g, '_')
+    .slice(-100);
   return [
     ['run', '--home', network.buyer.directory, '--image', image],
     ['--input', `${script}:analyse.py`, '--input', `${input}:${data}`],
     `--output report.json --output summary.txt --out ${OUT} --timeout 120 --max-price 2 --quotes 3 --`.split(' '),
-    [interpreter, '/in/analyse.py', `/in/${data}`, '/out'],
+    ['python3', '/in/analyse.py', `/in/${data}`, '/out'],
   ].flat();
 }
 

@@ -10,7 +10,26 @@ import { join } from 'node:path';
 
 import { afterAll, describe, expect, test } from 'vitest';
 
+import { findEngine } from '../fixtures/engine.ts';
+import { type ImageFile, openRegistry } from '../fixtures/registry.ts';
+
 const script = join(import.meta.dirname, '../../scripts/demo.ts');
+
+const engine = await findEngine();
+const python = '/usr/bin/python3';
+const skipped = engine.reason !== '' ? engine.reason : `no ${python} to make an image of`;
+const canRunContainers = engine.reason === '' && existsSync(python);
+
+/** This machine's Python with what the demo's script imports and links to: an image without any network. */
+function pythonFiles(): ImageFile[] {
+  const imports = 'import csv, json, math, os, sys, collections, heapq, encodings.utf_8, encodings.ascii, encodings.latin_1';
+  const list = `${imports}; print("\\n".join(m.__file__ for m in list(sys.modules.values()) if getattr(m, "__file__", None)))`;
+  const sources = execFileSync(python, ['-c', list], { encoding: 'utf8' }).trim().split('\n');
+  const binaries = [python, ...sources.filter((path) => path.endsWith('.so'))];
+  const linked = binaries.flatMap((path) => execFileSync('ldd', [path], { encoding: 'utf8' }).match(/\/\S+/g) ?? []);
+  const paths = new Set([python, ...sources, ...linked].map((path) => path.replace(/:$/, '')));
+  return [...paths].map((path) => ({ name: path.slice(1), contents: readFileSync(path) }));
+}
 
 interface Demo {
   readonly child: ChildProcess;
@@ -121,6 +140,22 @@ describe('the demo', () => {
     await demo.ended;
     await expect.poll(() => processesOf(demo.directory), { timeout: 20_000 }).toEqual([]);
   });
+
+  test.skipIf(!canRunContainers)(
+    `runs the same job in a container${canRunContainers ? '' : ` (${skipped})`}`,
+    async () => {
+      await using registry = await openRegistry({ name: 'python', files: pythonFiles(), env: ['PATH=/usr/bin'] });
+      const demo = startDemo(['--container', registry.reference, '--json']);
+      const { code, out, err } = await demo.ended;
+      expect({ code, err }).toEqual({ code: 0, err: '' });
+      const result = JSON.parse(out.trim().split('\n').at(-1) ?? '') as Record<string, unknown>;
+      expect(result).toMatchObject({ type: 'result', exitCode: 0, reason: 'exited' });
+      const report = readFileSync(join(demo.directory, 'molt-demo-out', 'report.json'), 'utf8');
+      expect((JSON.parse(report) as { rows: number }).rows).toBe(100_000);
+      const spec = readFileSync(join(demo.directory, 'molt-demo-out', 'spec.json'), 'utf8');
+      expect((JSON.parse(spec) as { runtime: string }).runtime).toBe('container');
+    },
+  );
 
   test('refuses an input that is not there before it starts anything', async () => {
     const demo = startDemo(['--input', 'nothing.csv', '--json']);

@@ -95,7 +95,6 @@ export class Trade implements AsyncDisposable {
   #sequence = 0;
   #lastOfferMs = -Infinity;
   #offerDue: AbortController | undefined;
-  #draining = false;
   #closed = false;
 
   constructor(env: Env, options: TradeOptions) {
@@ -149,11 +148,6 @@ export class Trade implements AsyncDisposable {
   endLease(lease: Address): void {
     this.#capacity = release(this.#capacity, lease);
     this.#offerSoon();
-  }
-
-  /** Finishes what runs and takes nothing new. */
-  drain(): void {
-    this.#draining = true;
   }
 
   async publishOffer(): Promise<void> {
@@ -237,7 +231,7 @@ export class Trade implements AsyncDisposable {
         freeStake: baseUnits(freeStake > 0n ? freeStake : 0n),
         runtimes: this.#options.runtimes(),
         region: this.#options.region,
-        draining: this.#draining || this.#closed || this.#quotes.size >= QUOTES_OPEN_MAX,
+        draining: this.#closed || this.#quotes.size >= QUOTES_OPEN_MAX,
       },
       free: this.free(),
       utilisation: utilisation(this.#capacity, nowMs),

@@ -1,0 +1,210 @@
+/**
+ * The provider's part of a node: everything behind the listening mesh. Loaded after the node listens, for it is most of
+ * the program.
+ */
+import { join } from 'node:path';
+
+import { type Chain, type ProviderAccount, openChainClock } from '../../chain/index.ts';
+import { type Admission, type OfferFeed, type Refusal, createAdmission, openOfferFeed } from '../../market/index.ts';
+import type { Address } from '../../protocol/address.ts';
+import type { Env } from '../../protocol/env.ts';
+import { MoltError } from '../../protocol/errors.ts';
+import type { RuntimeKind } from '../../protocol/messages.ts';
+import { baseUnits, formatMolt } from '../../protocol/units.ts';
+import type { NodeConfig } from '../config.ts';
+import type { Tell } from '../events.ts';
+import type { Journal } from '../journal.ts';
+import { type Artifacts, type Mesh, openArtifacts } from '../mesh/index.ts';
+import { type Runtime, createRuntimes } from '../runtime/index.ts';
+import { type Speed, measureSpeed } from '../speed.ts';
+import { Execution } from './execution.ts';
+import type { Agreement } from './job.ts';
+import { Jobs } from './jobs.ts';
+import { serveLeases } from './lease-stream.ts';
+import { Trade } from './trade.ts';
+
+const FACTS_REFRESH_MS = 5_000;
+const ARTIFACT_QUOTA_BYTES = 20 * 10 ** 9;
+
+/** What the node opened before. */
+export interface ProviderParts {
+  readonly env: Env;
+  readonly config: NodeConfig;
+  readonly tell: Tell;
+  readonly networkId: Address;
+  readonly journal: Journal;
+  readonly mesh: Mesh;
+  readonly chain: Chain;
+}
+
+/** And what the provider opens itself. */
+interface OpenParts extends ProviderParts {
+  readonly clock: { now(): number };
+  readonly account: { now(): ProviderAccount; refresh(): Promise<void> };
+  readonly artifacts: Artifacts;
+  readonly runtimes: ReadonlyMap<RuntimeKind, Runtime>;
+}
+
+/**
+ * Recovers what the journal holds, then trades, until `opened` is disposed. Throws `chain/…`, `config/invalid` and
+ * `runtime/unavailable`.
+ */
+export async function openProvider(base: ProviderParts, opened: AsyncDisposableStack): Promise<void> {
+  const parts = await openParts(base, opened);
+  const { env, config, tell, networkId, journal, mesh, chain, artifacts, runtimes } = parts;
+  const { key, provider, home } = config;
+  const admission = createAdmission({ network: networkId });
+  const onRefused = ({ code, reason }: Refusal): void => tell({ type: 'offer-refused', code, reason });
+  const feed = opened.use(await openOfferFeed(env, { pubsub: mesh, network: mesh, networkId, admission, onRefused }));
+  const shared = { key, provider, chain, network: mesh, journal, tell };
+  const execution = new Execution(env, { ...shared, artifacts, runtimes, directory: home });
+  const wasm = runtimes.get('wasm');
+  const nowMs = env.clock.now();
+  const speed = wasm === undefined ? { score: 0, measuredMs: nowMs } : await measureSpeed(wasm, home, nowMs);
+  const trade = createTrade(parts, { admission, feed, execution, speed });
+  const onRelease = (agreement: Agreement): void => trade.endLease(agreement.lease);
+  const jobs = opened.use(new Jobs(env, { ...shared, execution, onRelease }));
+  const recovered = await jobs.recover();
+  for (const { agreement, phase } of recovered) {
+    trade.restoreLease(agreement.lease, agreement.need, phase === 'accepted' ? BigInt(agreement.reserve) : 0n);
+  }
+  const onFunded = async (lease: Address): Promise<void> => {
+    await parts.account.refresh();
+    trade.stakeReserved(lease);
+  };
+  opened.use(await serveLeases(env, { ...shared, jobs, trade, execution, onFunded }));
+  opened.use(await artifacts.serve(mesh, (peer, cid) => mayFetch(jobs, peer, cid)));
+  opened.use(trade);
+  await jobs.resume(recovered);
+  await trade.open();
+  const { cpuMillis, memoryBytes } = config.capacity;
+  tell({ type: 'selling', provider, cpuMillis, memoryBytes, speed: speed.score });
+}
+
+async function openParts(base: ProviderParts, opened: AsyncDisposableStack): Promise<OpenParts> {
+  const { env, config, chain, tell } = base;
+  const clock = opened.use(await openChainClock(env, chain));
+  const account = opened.use(await followAccount(env, chain, config));
+  assertWindows(chain, config);
+  const directory = join(config.home, 'artifacts');
+  const artifacts = await openArtifacts(env, { directory, quotaBytes: ARTIFACT_QUOTA_BYTES });
+  const runtimes = await usableRuntimes(env, config, tell);
+  return { ...base, clock, account, artifacts, runtimes };
+}
+
+function createTrade(
+  parts: OpenParts,
+  own: {
+    readonly admission: Admission;
+    readonly feed: OfferFeed;
+    readonly execution: Execution;
+    readonly speed: Speed;
+  },
+): Trade {
+  const { env, config, tell, networkId, journal, mesh, runtimes } = parts;
+  const { admission, feed, execution, speed } = own;
+  const { prices, durationSecondsMax, blockedBuyers, floor } = config;
+  return new Trade(env, {
+    key: config.key,
+    networkId,
+    pubsub: mesh,
+    network: mesh,
+    admission,
+    journal,
+    total: { ...config.capacity, gpus: [] },
+    policy: { prices, durationSecondsMax, blockedBuyers, ...(floor === undefined ? {} : { floorPerSecond: floor }) },
+    region: config.region,
+    runtimes: () => [...runtimes.keys()],
+    speed: () => speed,
+    warm: () => execution.warm(),
+    facts: () => factsOf(parts),
+    chainNowMs: () => parts.clock.now(),
+    onOffer: (bytes) => feed.add(bytes),
+    tell,
+  });
+}
+
+/** Outputs are for the buyer whose job wrote them, and for nobody else. */
+function mayFetch(jobs: Jobs, peer: Address, cid: string): boolean {
+  return jobs.list().some((job) => job.agreement.delegate === peer && job.outcome?.outputs.includes(cid) === true);
+}
+
+async function usableRuntimes(env: Env, config: NodeConfig, tell: Tell): Promise<Map<RuntimeKind, Runtime>> {
+  const all = createRuntimes(env, {
+    directory: join(config.home, 'runtimes'),
+    wasmCompiler: config.wasmCompiler,
+    ...(config.containerSocket === undefined ? {} : { containerSocket: config.containerSocket }),
+  });
+  const usable = new Map<RuntimeKind, Runtime>();
+  for (const runtime of all) {
+    if (!config.runtimes.includes(runtime.kind)) continue;
+    const capability = await runtime.probe(AbortSignal.timeout(30_000));
+    tell({ type: 'runtime', runtime: runtime.kind, available: capability.available, reason: capability.reason ?? '' });
+    if (capability.available) usable.set(runtime.kind, runtime);
+  }
+  if (usable.size === 0) {
+    throw new MoltError(
+      'runtime/unavailable',
+      `none of the runtimes ${config.runtimes.join(', ')} works here; the reasons are above`,
+    );
+  }
+  return usable;
+}
+
+/** The provider's account, read now and again; never older than a few seconds. */
+async function followAccount(
+  env: Env,
+  chain: Chain,
+  config: NodeConfig,
+): Promise<{ now(): ProviderAccount; refresh(): Promise<void> } & Disposable> {
+  const account = await chain.provider(config.provider);
+  if (account === undefined) {
+    throw new MoltError(
+      'chain/account-missing',
+      `there is no provider account ${config.provider} on this chain; run \`molt init --role provider\` first`,
+      { provider: config.provider },
+    );
+  }
+  if (account.operator !== config.key.address) {
+    throw new MoltError(
+      'protocol/wrong-signer',
+      `the operator of ${config.provider} is ${account.operator}, this node's key is ${config.key.address}; use that key, or name this one with the owner's wallet`,
+    );
+  }
+  if (account.stake < chain.parameters.minStake) {
+    throw new MoltError(
+      'chain/stake-too-low',
+      `this market asks providers for ${formatMolt(chain.parameters.minStake)} of stake, ${formatMolt(account.stake)} are there; stake more with the owner's wallet`,
+    );
+  }
+  let current: ProviderAccount = account;
+  const refresh = async (): Promise<void> => {
+    current = (await chain.provider(config.provider).catch(() => undefined)) ?? current;
+  };
+  const refreshing = env.clock.every(FACTS_REFRESH_MS, refresh);
+  return { now: () => current, refresh, [Symbol.dispose]: () => refreshing[Symbol.dispose]() };
+}
+
+function assertWindows(chain: Chain, config: NodeConfig): void {
+  const { minGraceMs, minWindowMs } = chain.parameters;
+  if (config.graceSeconds * 1000 < minGraceMs || config.windowSeconds * 1000 < minWindowMs) {
+    throw new MoltError(
+      'config/invalid',
+      `this chain asks for graceSeconds ≥ ${minGraceMs / 1000} and windowSeconds ≥ ${minWindowMs / 1000}, configured are ${config.graceSeconds} and ${config.windowSeconds}`,
+    );
+  }
+}
+
+function factsOf(parts: OpenParts): ReturnType<ConstructorParameters<typeof Trade>[1]['facts']> {
+  const account = parts.account.now();
+  const { reserveBps, maxLeaseMs } = parts.chain.parameters;
+  return {
+    address: parts.config.provider,
+    stake: account.stake,
+    freeStake: baseUnits(account.stake - account.reserved),
+    reserveBps,
+    maxLeaseMs,
+    minGraceMs: parts.config.graceSeconds * 1000,
+    minWindowMs: parts.config.windowSeconds * 1000,
+  };
+}

@@ -5,7 +5,8 @@
  * over a CSV file on the provider that ranks best, pays for the seconds it ran and keeps the proof. What the terminal
  * shows is what the buyer's process reports.
  */
-import { copyFile, mkdir, stat } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -71,18 +72,17 @@ async function assertFile(path: string): Promise<void> {
   }
 }
 
-async function assertEngine({ env, environment, home, signal }: CommandContext): Promise<void> {
-  const runtimes = createRuntimes(env, {
-    directory: join(home.directory, 'probe'),
-    containerSocket: engineSocket(environment),
-  });
+async function assertEngine({ env, environment, signal }: CommandContext): Promise<void> {
+  const directory = await mkdtemp(join(tmpdir(), 'molt-probe-'));
+  const runtimes = createRuntimes(env, { directory, containerSocket: engineSocket(environment) });
   const container = runtimes.find((each) => each.kind === 'container');
   const capability = await container?.probe(signal);
   await Promise.all(runtimes.map((each) => each.close()));
+  await rm(directory, { recursive: true, force: true });
   if (capability?.available === true) return;
   throw new MoltError(
     'runtime/unavailable',
-    `--container needs a container engine, and none is usable here: ${capability?.reason ?? 'no socket'}; start Docker or Podman, or leave the option away to use WebAssembly`,
+    `--container needs a container engine, and none is usable here: ${capability?.reason ?? 'no socket'} Without the option the demo uses WebAssembly.`,
   );
 }
 

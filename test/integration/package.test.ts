@@ -1,0 +1,79 @@
+/**
+ * Goal: what is published runs without the checkout. Method: build, pack, unpack into an empty folder with the installed
+ * dependencies beside it, and run the program and the SDK from there.
+ */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterAll, beforeAll, expect, test } from 'vitest';
+
+const root = join(import.meta.dirname, '../..');
+const directory = mkdtempSync(join(tmpdir(), 'molt-package-'));
+const unpacked = join(directory, 'package');
+
+beforeAll(() => {
+  execFileSync(process.execPath, [join(root, 'scripts/build.ts')], { cwd: root });
+  execFileSync('npm', ['pack', '--pack-destination', directory], { cwd: root, stdio: 'ignore' });
+  const tarball = readdirSync(directory).find((name) => name.endsWith('.tgz')) ?? '';
+  execFileSync('tar', ['-xzf', join(directory, tarball), '-C', directory]);
+  symlinkSync(join(root, 'node_modules'), join(unpacked, 'node_modules'));
+});
+
+afterAll(() => {
+  rmSync(directory, { recursive: true, force: true });
+});
+
+test('holds no TypeScript source and no test, and nothing of this machine', () => {
+  const files = readdirSync(unpacked, { recursive: true, encoding: 'utf8' }).filter(
+    (name) => !name.startsWith('node_modules'),
+  );
+  expect(files.filter((name) => /(?<!\.d)\.ts$/.test(name) || name.startsWith('test'))).toEqual([]);
+  for (const name of files.filter((each) => each.endsWith('.js'))) {
+    expect(readFileSync(join(unpacked, name), 'utf8').includes(root), name).toBe(false);
+  }
+});
+
+test('depends on everything that it imports', () => {
+  const manifest = JSON.parse(readFileSync(join(unpacked, 'package.json'), 'utf8')) as {
+    dependencies: Record<string, string>;
+  };
+  const imported = new Set<string>();
+  for (const name of readdirSync(join(unpacked, 'dist'), { recursive: true, encoding: 'utf8' })) {
+    if (!name.endsWith('.js')) continue;
+    const text = readFileSync(join(unpacked, 'dist', name), 'utf8').replaceAll(/\/\*.*?\*\//gs, '');
+    for (const [, from = ''] of text.matchAll(/(?:\bfrom\s+|\bimport\s+|\bimport\()['"]([^'"]+)['"]/g)) {
+      if (/^[a-z@]/.test(from) && !from.startsWith('node:')) {
+        imported.add(
+          from
+            .split('/')
+            .slice(0, from.startsWith('@') ? 2 : 1)
+            .join('/'),
+        );
+      }
+    }
+  }
+  expect(imported.size).toBeGreaterThan(10);
+  for (const name of imported) expect(manifest.dependencies, name).toHaveProperty([name]);
+});
+
+test('gives the SDK to whoever imports it by name', () => {
+  const user = join(directory, 'user');
+  execFileSync('mkdir', ['-p', join(user, 'node_modules')]);
+  symlinkSync(unpacked, join(user, 'node_modules/molt'));
+  writeFileSync(
+    join(user, 'use.mjs'),
+    "import { connect, parseMolt } from 'molt'; console.log(typeof connect, parseMolt('1'));",
+  );
+  expect(execFileSync(process.execPath, ['use.mjs'], { cwd: user, encoding: 'utf8' })).toBe('function 1000000000n\n');
+});
+
+test('runs molt demo', () => {
+  const work = mkdtempSync(join(directory, 'work-'));
+  const demo = spawnSync(process.execPath, [join(unpacked, 'node/molt.js'), 'demo'], { cwd: work, encoding: 'utf8' });
+  expect({ code: demo.status, err: demo.stderr }).toEqual({ code: 0, err: '' });
+  expect(demo.stdout).toContain('✔ adds up to the base unit');
+  expect(demo.stdout).toContain('molt verify molt-demo-out/proof.json');
+  expect(existsSync(join(work, 'molt-demo-out/report.json'))).toBe(true);
+});

@@ -133,7 +133,9 @@ async function usableRuntimes(env: Env, config: NodeConfig, tell: Tell): Promise
   const all = createRuntimes(env, {
     directory: join(config.home, 'runtimes'),
     wasmCompiler: config.wasmCompiler,
-    ...(config.containerSocket === undefined ? {} : { containerSocket: config.containerSocket }),
+    ...(config.containerSocket === undefined || !config.runtimes.includes('container')
+      ? {}
+      : { containerSocket: config.containerSocket }),
   });
   const usable = new Map<RuntimeKind, Runtime>();
   for (const runtime of all) {

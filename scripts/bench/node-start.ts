@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 
+import { NODE_FLAGS, moltProgram } from '../../node/cli/demo/child.ts';
 import { type TestMarket, openMarket } from '../../test/integration/market.ts';
 import { type Group, median } from './row.ts';
 
@@ -57,11 +58,14 @@ async function startOnce(
   market: TestMarket,
   home: string,
 ): Promise<{ listeningMs: number; sellingMs: number; rssMb: number }> {
-  const program = new URL('../../node/molt.js', import.meta.url).pathname;
   const startedMs = performance.now();
-  const child = spawn(process.execPath, [program, '--json', 'up', '--home', home, '--until-stdin-ends'], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-  });
+  const child = spawn(
+    process.execPath,
+    [...NODE_FLAGS, moltProgram(), '--json', 'up', '--home', home, '--until-stdin-ends'],
+    {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    },
+  );
   const times = new Map<string, number>();
   const sold = new Promise<void>((resolve, reject) => {
     createInterface({ input: child.stdout }).on('line', (line) => {

@@ -33,6 +33,9 @@ export interface ChildOptions {
   readonly onLine?: (line: Readonly<Record<string, unknown>>) => void;
 }
 
+/** As in the first line of molt.js. */
+export const NODE_FLAGS: readonly string[] = ['--max-semi-space-size=4'];
+
 const STDERR_KEPT = 20_000;
 const living = new Set<ChildProcess>();
 let guarded = false;
@@ -47,7 +50,7 @@ export function moltProgram(): string {
 export function startMolt(env: Env, options: ChildOptions): MoltChild {
   guard();
   const inherited = Object.entries(processEnvironment()).filter(([name]) => !name.startsWith('MOLT_'));
-  const child = spawn(process.execPath, [moltProgram(), '--json', ...options.args], {
+  const child = spawn(process.execPath, [...NODE_FLAGS, moltProgram(), '--json', ...options.args], {
     stdio: ['pipe', 'pipe', 'pipe'],
     detached: true,
     env: Object.fromEntries(inherited),

@@ -22,7 +22,8 @@ const canRunContainers = engine.reason === '' && existsSync(python);
 
 /** This machine's Python with what the demo's script imports and links to: an image without any network. */
 function pythonFiles(): ImageFile[] {
-  const imports = 'import csv, json, math, os, sys, collections, heapq, encodings.utf_8, encodings.ascii, encodings.latin_1';
+  const imports =
+    'import csv, json, math, os, sys, collections, heapq, encodings.utf_8, encodings.ascii, encodings.latin_1';
   const list = `${imports}; print("\\n".join(m.__file__ for m in list(sys.modules.values()) if getattr(m, "__file__", None)))`;
   const sources = execFileSync(python, ['-c', list], { encoding: 'utf8' }).trim().split('\n');
   const binaries = [python, ...sources.filter((path) => path.endsWith('.so'))];

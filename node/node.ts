@@ -31,8 +31,10 @@ export interface RunningNode extends AsyncDisposable {
 export async function startNode(env: Env, config: NodeConfig, tell: Tell): Promise<RunningNode> {
   await using opened = new AsyncDisposableStack();
   await mkdir(config.home, { recursive: true, mode: 0o700 });
+  const asking = readNetwork(config.rpcUrl);
+  asking.catch(() => undefined);
   const journal = opened.use(await openJournal(join(config.home, 'journal')));
-  const networkId = await readNetwork(config.rpcUrl);
+  const networkId = await asking;
   const mesh = opened.use(await openMeshOf(env, config, networkId));
   tell({ type: 'listening', node: mesh.self, addresses: mesh.addresses });
 

@@ -16,6 +16,11 @@ import { unpackTree } from './archive.ts';
 import { engineCall, engineFailed, isMissing } from './engine.ts';
 import { readFrames } from './frames.ts';
 
+/** Exit code of a process that SIGKILL ended. */
+const KILLED = 137;
+/** How often, and how far apart, a kill of unknown origin is looked at again. */
+const LATE_FLAG_LOOKS = 5;
+const LATE_FLAG_MS = 100;
 const POLL_MS = 500;
 /** A run whose engine is away for longer is given up. */
 const ENGINE_AWAY_MS_MAX = 120_000;
@@ -97,7 +102,7 @@ export class ContainerRun implements Run {
       );
     }
     const finishedAtMs = Date.parse(ended.State.FinishedAt);
-    let verdict = this.#verdict(ended);
+    let verdict = this.#verdict(await this.#withLateFlag(ended));
     try {
       await this.#collect();
     } catch (error) {
@@ -107,6 +112,18 @@ export class ContainerRun implements Run {
       verdict = { reason, exitCode: undefined, detail };
     }
     return this.#exitOf(verdict, finishedAtMs);
+  }
+
+  /** The engine may learn of the exit before it learns that memory was the cause: a kill of unknown origin is looked at again. */
+  async #withLateFlag(ended: ContainerInspectInfo): Promise<ContainerInspectInfo> {
+    let info = ended;
+    for (let look = 0; look < LATE_FLAG_LOOKS; look++) {
+      const unexplained = info.State.ExitCode === KILLED && !info.State.OOMKilled && this.#ending === undefined;
+      if (!unexplained) return info;
+      await this.#env.clock.sleep(LATE_FLAG_MS);
+      info = await this.#inspect().catch(() => info);
+    }
+    return info;
   }
 
   #exitOf(verdict: Verdict, finishedAtMs: number): RunExit {

@@ -1,0 +1,126 @@
+/**
+ * Goal: a container is bought, run, proven and paid like a module, and outlives its node. Method: a provider process on a
+ * real engine, an image pulled by digest from a registry of the test's own.
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+
+import { verifyProof } from '../../attestation/index.ts';
+import type { JobSpecInput } from '../../protocol/job-spec.ts';
+import type { JobEvent } from '../../sdk/index.ts';
+import { findEngine, openBusyboxRegistry } from '../fixtures/engine.ts';
+import type { Registry } from '../fixtures/registry.ts';
+import { type TestMarket, type TestProvider, openMarket } from './market.ts';
+
+const engine = await findEngine();
+
+describe.skipIf(engine.socketPath === undefined)(
+  `a container job${engine.reason === '' ? '' : ` (${engine.reason})`}`,
+  () => {
+    let market: TestMarket;
+    let provider: TestProvider;
+    let registry: Registry;
+
+    beforeAll(async () => {
+      registry = await openBusyboxRegistry();
+      market = await openMarket();
+      provider = await market.provider({ runtimes: ['container'], containerSocket: engine.socketPath });
+    });
+
+    afterAll(async () => {
+      await market?.[Symbol.asyncDispose]();
+      await registry?.[Symbol.asyncDispose]();
+    });
+
+    const job = (script: string, more: Partial<JobSpecInput> = {}): JobSpecInput => ({
+      runtime: 'container',
+      image: registry.reference,
+      command: ['sh', '-c', script],
+      resources: { memoryBytes: 64 * 2 ** 20, diskBytes: 32 * 2 ** 20 },
+      maxDurationSeconds: 60,
+      ...more,
+    });
+
+    test('reads its input, writes its output, is proven and paid, and leaves nothing on the engine', async () => {
+      const buyer = await market.buyer();
+      await using molt = await buyer.connect();
+      const file = join(market.directory, 'input.txt');
+      writeFileSync(file, 'hello\n'.repeat(1_000));
+      const { cid } = await molt.add(file);
+      const before = await market.chain.budget(buyer.budget);
+      const result = await molt.run(
+        job('wc -l < /in/input.txt > /out/lines; echo done', {
+          inputs: [{ cid, path: 'input.txt' }],
+          outputs: [{ name: 'lines', path: 'lines' }],
+        }),
+        {
+          maxPrice: '2',
+          outputDirectory: join(market.directory, 'container-out'),
+        },
+      );
+      expect(result).toMatchObject({ exitCode: 0, stdout: 'done\n' });
+      expect(readFileSync(result.outputs[0]?.path ?? '', 'utf8').trim()).toBe('1000');
+      expect(verifyProof(result.proof)).toMatchObject({
+        runtime: { kind: 'container' },
+        image: { reference: registry.reference },
+      });
+      expect(await market.chain.budget(buyer.budget)).toMatchObject({
+        locked: 0n,
+        free: (before?.free ?? 0n) - result.cost,
+      });
+    });
+
+    test('an image that does not exist is named, costs nothing, and is the buyer’s own fault', async () => {
+      const buyer = await market.buyer();
+      await using molt = await buyer.connect();
+      const before = await market.chain.budget(buyer.budget);
+      const image = registry.reference.replace(/[0-9a-f]{64}$/, '0'.repeat(64));
+      await expect(molt.run(job('true', { image }), { maxPrice: '2' })).rejects.toMatchObject({
+        code: 'job/image-missing',
+        message: expect.stringContaining(image),
+      });
+      await expect
+        .poll(() => market.chain.budget(buyer.budget), { timeout: 20_000 })
+        .toMatchObject({ locked: 0n, free: before?.free });
+    });
+
+    test('outlives a SIGKILL of its node: the same run goes on, its log has no gap, and it is paid once', async () => {
+      const buyer = await market.buyer();
+      await using molt = await buyer.connect();
+      const events: JobEvent[] = [];
+      let restarted: Promise<void> | undefined;
+      const result = await molt.run(
+        job('for i in $(seq 1 12); do echo line $i; sleep 1; done; echo 12 > /out/n', {
+          outputs: [{ name: 'n', path: 'n' }],
+        }),
+        {
+          maxPrice: '2',
+          reconnectMs: 60_000,
+          onEvent: (event) => {
+            events.push(event);
+            if (event.type === 'log' && restarted === undefined)
+              restarted = provider.kill().then(() => provider.start());
+          },
+        },
+      );
+      await restarted;
+      expect(result.stdout.trim().split('\n')).toEqual(Array.from({ length: 12 }, (_, index) => `line ${index + 1}`));
+      expect(events.filter((event) => event.type === 'phase').every((event) => event.attempt === 1)).toBe(true);
+      expect(await provider.line((line) => line['type'] === 'job-recovered', 'the recovery')).toMatchObject({
+        adopted: true,
+      });
+      expect(result.billedMs).toBeGreaterThan(11_000);
+      expect(await market.chain.budget(buyer.budget)).toMatchObject({ locked: 0n });
+    });
+
+    test('too much memory is told as such', async () => {
+      const buyer = await market.buyer();
+      await using molt = await buyer.connect();
+      await expect(
+        molt.run(job('dd if=/dev/zero of=/dev/null bs=512M count=1'), { maxPrice: '2' }),
+      ).rejects.toMatchObject({ code: 'job/out-of-memory', result: { reason: 'out-of-memory' } });
+    });
+  },
+);

@@ -1,9 +1,11 @@
 /** What a running node tells: one typed event per thing that happened. Logs, the terminal and tests subscribe to it. */
 import type { Address } from '../protocol/address.ts';
 import type { ErrorCode } from '../protocol/errors.ts';
+import type { Machine } from './machine.ts';
 
 export type NodeEvent =
   | { readonly type: 'listening'; readonly node: Address; readonly addresses: readonly string[] }
+  | ({ readonly type: 'machine' } & Machine)
   | { readonly type: 'runtime'; readonly runtime: string; readonly available: boolean; readonly reason: string }
   | {
       readonly type: 'selling';

@@ -74,6 +74,8 @@ export function inWords(event: NodeEvent): string {
   switch (event.type) {
     case 'listening':
       return `listening as ${event.node} on ${event.addresses.join(', ')}`;
+    case 'machine':
+      return `on ${event.cpu}, ${event.cores} cores, ${formatBytes(event.memoryBytes)} memory, ${formatBytes(event.diskFreeBytes)} disk free, ${event.system}`;
     case 'runtime':
       return `runtime ${event.runtime} is ${event.available ? 'offered' : `not offered: ${event.reason}`}`;
     case 'selling':

@@ -14,6 +14,7 @@ import { baseUnits, formatMolt } from '../../protocol/units.ts';
 import type { NodeConfig } from '../config.ts';
 import type { Tell } from '../events.ts';
 import type { Journal } from '../journal.ts';
+import { assertSellable, describeMachine } from '../machine.ts';
 import { type Artifacts, type Mesh, openArtifacts } from '../mesh/index.ts';
 import { type Runtime, createRuntimes } from '../runtime/index.ts';
 import { type Speed, measureSpeed } from '../speed.ts';
@@ -83,6 +84,9 @@ export async function openProvider(base: ProviderParts, opened: AsyncDisposableS
 
 async function openParts(base: ProviderParts, opened: AsyncDisposableStack): Promise<OpenParts> {
   const { env, config, chain, tell } = base;
+  const machine = await describeMachine(config.home);
+  tell({ type: 'machine', ...machine });
+  assertSellable(config.capacity, machine);
   const clock = opened.use(await openChainClock(env, chain));
   const account = opened.use(await followAccount(env, chain, config));
   assertWindows(chain, config);

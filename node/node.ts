@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { connectChain, readNetwork } from '../chain/index.ts';
 import type { Address } from '../protocol/address.ts';
 import type { Env } from '../protocol/env.ts';
+import { meshName } from '../protocol/wire.ts';
 import type { NodeConfig } from './config.ts';
 import type { Tell } from './events.ts';
 import { openJournal } from './journal.ts';
@@ -66,9 +67,4 @@ function openMeshOf(env: Env, config: NodeConfig, networkId: Address): Promise<M
     role: 'node',
     network: meshName(networkId),
   });
-}
-
-/** What mesh protocols are scoped by: enough of the network id that two networks never meet. */
-export function meshName(networkId: Address): string {
-  return networkId.slice(0, 16);
 }

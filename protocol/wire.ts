@@ -8,6 +8,11 @@ import { LIMITS } from './limits.ts';
 import type { ResourceClass } from './messages.ts';
 import { BidAnswer, LeaseRequest, LeaseResponse, OffersRequest, type Refusal } from './molt.js';
 
+/** What mesh protocols are scoped by: enough of the network id that two networks never meet. */
+export function meshName(network: Address): string {
+  return network.slice(0, 16);
+}
+
 /** Topics carry the first characters of the network, so that a test network never talks to another. */
 export function offersTopic(network: Address, resourceClass: ResourceClass): string {
   return `/molt/1/${network.slice(0, 8)}/offers/${resourceClass}`;

@@ -24,7 +24,7 @@ import type { KeyPair } from '../protocol/ed25519.ts';
 import { type Env, randomInt, systemEnv } from '../protocol/env.ts';
 import { MoltError } from '../protocol/errors.ts';
 import type { BidAnswer } from '../protocol/molt.js';
-import { STREAMS, decodeBidAnswer } from '../protocol/wire.ts';
+import { STREAMS, decodeBidAnswer, meshName } from '../protocol/wire.ts';
 import type { ConnectOptions } from './options.ts';
 
 type AnswerRoute = (channel: Channel, answer: BidAnswer) => Promise<void>;
@@ -71,23 +71,7 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
   const directory = options.directory ?? (await mkdtemp(join(tmpdir(), 'molt-')));
   if (options.directory === undefined) opened.defer(() => rm(directory, { recursive: true, force: true }));
   const network = await readNetwork(options.rpcUrl);
-  const [chain, mesh] = await Promise.all([
-    connectChain(env, {
-      rpcUrl: options.rpcUrl,
-      expectedNetwork: network,
-      ...(options.programId === undefined ? {} : { programId: options.programId }),
-    }),
-    openMesh(env, {
-      key,
-      listen: options.listen ?? defaultListen(options.bootstrap),
-      bootstrap: options.bootstrap,
-      mdns: options.mdns ?? false,
-      role: 'light',
-      network: network.slice(0, 16),
-    }),
-  ]);
-  opened.use(chain);
-  opened.use(mesh);
+  const { chain, mesh } = await joinNetworks(env, options, { network, opened });
   const artifacts = await openArtifacts(env, {
     directory: join(directory, 'artifacts'),
     quotaBytes: ARTIFACT_QUOTA_BYTES,
@@ -133,6 +117,27 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
     draw: () => randomInt(random, DRAW_STEPS) / DRAW_STEPS,
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
+}
+
+/** Chain and mesh at once; whatever was opened is closed when the other fails. */
+async function joinNetworks(
+  env: Env,
+  options: ConnectOptions,
+  at: { readonly network: Address; readonly opened: AsyncDisposableStack },
+): Promise<{ chain: Chain; mesh: Mesh }> {
+  const { rpcUrl, programId, key, bootstrap } = options;
+  const meshing = openMesh(env, {
+    key,
+    listen: options.listen ?? defaultListen(bootstrap),
+    bootstrap,
+    mdns: options.mdns ?? false,
+    role: 'light',
+    network: meshName(at.network),
+  });
+  at.opened.defer(async () => (await meshing.catch(() => undefined))?.[Symbol.asyncDispose]());
+  const chainOptions = { rpcUrl, expectedNetwork: at.network, ...(programId === undefined ? {} : { programId }) };
+  const chain = at.opened.use(await connectChain(env, chainOptions));
+  return { chain, mesh: await meshing };
 }
 
 /** Providers must be able to reach the bidder; on one machine loopback is enough and nothing is opened to the network. */

@@ -10,13 +10,12 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import { type Mesh, openArtifacts, openMesh } from '../../node/mesh/index.ts';
-import { meshName } from '../../node/node.ts';
 import { type Address, decodeAddress, parseAddress } from '../../protocol/address.ts';
 import { type KeyPair, keyPairFromSeed } from '../../protocol/ed25519.ts';
 import { type Kind, sealEnvelope } from '../../protocol/envelope.ts';
 import { type Bid, type Offer, encodeBid, encodeOffer } from '../../protocol/messages.ts';
 import { LeaseRequest, LeaseResponse, Signed } from '../../protocol/molt.js';
-import { STREAMS, bidsTopic, offersTopic } from '../../protocol/wire.ts';
+import { STREAMS, bidsTopic, meshName, offersTopic } from '../../protocol/wire.ts';
 import { parseMolt } from '../../protocol/units.ts';
 import { type TestBuyer, type TestMarket, type TestProvider, openMarket, stepsJob } from './market.ts';
 

@@ -1,7 +1,7 @@
 /** Goal: what is for sale is what is free, whatever happens in whatever order. Method: properties over random histories. */
 import { tmpdir } from 'node:os';
 
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 
 import {

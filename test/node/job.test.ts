@@ -1,5 +1,5 @@
 /** Goal: whatever happens to a job, it ends, with its capacity released once and its money on one of the chain's ways. */
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 
 import {

@@ -18,7 +18,9 @@ if (major < 24) {
   // Compiled code of this program and its libraries is kept between starts: a node listens in half the time.
   if (nodeModule.enableCompileCache) nodeModule.enableCompileCache();
   var source = new URL('./cli.ts', import.meta.url);
-  void import(existsSync(source) ? source.href : new URL('../dist/node/cli.js', import.meta.url).href).then(function (cli) {
-    return cli.main(process.argv.slice(2));
-  });
+  void import(existsSync(source) ? source.href : new URL('../dist/node/cli.js', import.meta.url).href).then(
+    function (cli) {
+      return cli.main(process.argv.slice(2));
+    },
+  );
 }

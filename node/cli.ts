@@ -22,15 +22,21 @@ export async function main(argv: readonly string[]): Promise<void> {
   const terminal = createTerminal({ stdout: process.stdout, stderr: process.stderr, environment: process.env });
   const json = argv.slice(0, argv.includes('--') ? argv.indexOf('--') : argv.length).includes('--json');
   // A reader that went away (`molt offers | head`) is no error of ours.
-  process.stdout.on('error', () => process.exit(0));
-  const signal = interruption();
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+  const interruption = listenForSignals();
   const run =
     (action: Action) =>
     async (...given: readonly unknown[]): Promise<void> => {
       const command = given.at(-1) as Command;
       const flags: Flags = command.optsWithGlobals();
       const home = chooseHome(flags['home'] as string | undefined, process.env);
-      const context = { env: systemEnv(), terminal, environment: process.env, json, home, signal };
+      const base = { env: systemEnv(), terminal, environment: process.env, json, home };
+      const context = {
+        ...base,
+        get signal() {
+          return interruption.signal();
+        },
+      };
       await action({ context, flags, words: command.args });
     };
   try {
@@ -40,7 +46,7 @@ export async function main(argv: readonly string[]): Promise<void> {
     process.exit(
       report(error, {
         json,
-        interrupted: signal.aborted,
+        interrupted: interruption.came,
         err: (line) => terminal.err(line),
         mark: terminal.style('red', '✖'),
       }),
@@ -48,16 +54,31 @@ export async function main(argv: readonly string[]): Promise<void> {
   }
 }
 
-/** The first Ctrl-C or SIGTERM asks, the second one ends the process. */
-function interruption(): AbortSignal {
+interface Interruption {
+  readonly came: boolean;
+  /** Asking for the signal promises to act on it. */
+  signal(): AbortSignal;
+}
+
+/** The first Ctrl-C or SIGTERM asks a command that has something to end properly; any other ends the process. */
+function listenForSignals(): Interruption {
   const controller = new AbortController();
+  let promised = false;
   const onSignal = (): void => {
-    if (controller.signal.aborted) process.exit(130);
+    if (!promised || controller.signal.aborted) process.exit(130);
     controller.abort(new Interrupted('stopped by a signal'));
   };
   process.on('SIGINT', onSignal);
   process.on('SIGTERM', onSignal);
-  return controller.signal;
+  return {
+    get came() {
+      return controller.signal.aborted;
+    },
+    signal: () => {
+      promised = true;
+      return controller.signal;
+    },
+  };
 }
 
 interface Report {

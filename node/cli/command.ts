@@ -18,7 +18,7 @@ export interface CommandContext {
   /** Machine-readable output was asked for. */
   readonly json: boolean;
   readonly home: Home;
-  /** Aborts at the first Ctrl-C or SIGTERM; a second one ends the process at once. */
+  /** Aborts at the first Ctrl-C or SIGTERM; who never reads it is ended by that first one. */
   readonly signal: AbortSignal;
 }
 

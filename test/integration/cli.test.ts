@@ -160,3 +160,34 @@ describe('molt run', () => {
     expect(budget?.free).toBeGreaterThan(49_000_000_000n);
   });
 });
+
+test('molt lease shows an abandoned lease and lets a stranger expire it once its time is over', async () => {
+  const doomed = await market.provider();
+  const buyer = await market.buyer();
+  const lines: Record<string, unknown>[] = [];
+  const args = ['run', '--home', buyer.home.directory, '--bootstrap', doomed.address, '--image', 'python'];
+  const endless = ['--timeout', '60', '--', 'python', '-c', 'while True: pass'];
+  const child = market.spawn([...args, ...endless], (line) => lines.push(line));
+  const opened = await expect
+    .poll(() => lines.find((line) => line['type'] === 'phase' && line['phase'] === 'running'), { timeout: 60_000 })
+    .toBeDefined()
+    .then(() => lines.find((line) => line['type'] === 'lease-opened'));
+  // Everybody who could end it properly is gone.
+  process.kill(child.pid ?? 0, 'SIGKILL');
+  await child.exited;
+  const accepted = lines.find((line) => line['type'] === 'accepted')?.['node'];
+  await (accepted === doomed.account.nodeKey ? doomed : provider).kill();
+  const lease = String(opened?.['lease']);
+  expect(molt(buyer.home.directory, ['lease', 'list']).json['leases']).toMatchObject([{ lease, side: 'bought' }]);
+
+  const stranger = (await market.buyer()).home.directory;
+  expect(molt(stranger, ['lease', 'expire', lease]).error.code).toBe('chain/refused');
+  await market.warp(3_600);
+  const { code, json } = molt(stranger, ['lease', 'expire', lease]);
+  expect({ code, refunded: json['refunded'] }).toEqual({ code: 0, refunded: opened?.['locked'] });
+  const after = await market.chain.budget(buyer.budget);
+  expect(after?.locked).toBe(0n);
+  // All money back, and part of the stake that stood behind the lease on top.
+  expect(after?.free).toBeGreaterThan(50_000_000_000n);
+  expect(molt(stranger, ['lease', 'expire', lease]).error.code).toBe('chain/account-missing');
+});

@@ -5,11 +5,12 @@
  * the groups. Targets are for a machine of two cores; a missed one is said, and does not fail the command.
  */
 import { chainCost } from './bench/chain-cost.ts';
+import { devnet } from './bench/devnet.ts';
 import { flow } from './bench/flow.ts';
 import { nodeStart } from './bench/node-start.ts';
 import { type Group, type Row, holds, ratio, readable } from './bench/row.ts';
 
-const GROUPS: readonly Group[] = [nodeStart, flow(3), flow(10), chainCost];
+const GROUPS: readonly Group[] = [nodeStart, flow(3), flow(10), chainCost, devnet];
 
 const words = process.argv.slice(2);
 const json = words.includes('--json');

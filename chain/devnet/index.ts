@@ -36,6 +36,8 @@ export const LOCAL_PARAMETERS: Parameters = {
   minStake: baseUnits(1_000_000_000n),
 };
 
+const HISTORY_MAX = 100_000;
+
 export interface DevnetOptions {
   /** Holds the state; made when missing. One process at a time. */
   readonly directory: string;
@@ -43,6 +45,8 @@ export interface DevnetOptions {
   readonly port: number;
   /** Default 127.0.0.1: the faucet is open to whoever can connect. */
   readonly host?: string;
+  /** Transactions kept, at least; older ones are forgotten, accounts never. Default 100,000, about 200 MB. */
+  readonly historyMax?: number;
 }
 
 export interface Devnet extends AsyncDisposable {
@@ -57,9 +61,9 @@ export interface Devnet extends AsyncDisposable {
 
 /** Starts or resumes a local chain. Throws `node/already-running` and `mesh/listen-failed`. */
 export async function startDevnet(env: Env, options: DevnetOptions): Promise<Devnet> {
-  const { directory, port, host = '127.0.0.1' } = options;
+  const { directory, port, host = '127.0.0.1', historyMax = HISTORY_MAX } = options;
   const program = await readFile(new URL('../program/molt.so', import.meta.url));
-  const ledger = await Ledger.open(env, directory, program);
+  const ledger = await Ledger.open(env, { directory, program, historyMax });
   let servers: Servers;
   let mint: Address;
   try {

@@ -1,115 +1,70 @@
 /**
- * The ledger of the local chain: one LiteSVM, its clock, and everything that happened, on disk.
+ * The ledger of the local chain: one VM, its clock, and everything that happened, on disk.
  *
  * A transaction is executed at once; the accounts it changed and its record are then written in one synced batch, and
  * only after that is it visible to anybody: readers wait for the batch under way, and notifications follow it. So
  * whatever was reported survives SIGKILL. Batches that wait are written together.
  *
- * The clock follows the wall clock plus a warp that is kept on disk; a slot lasts 400 ms, every slot has a blockhash of
- * its own, derived from the genesis hash, and a blockhash is good for 150 slots.
+ * The clock follows the wall clock plus a warp that is kept on disk; a slot lasts 400 ms and is a block, with
+ * transactions or without. Every slot has a blockhash of its own that nobody knows before, and it is good for 150 slots.
  */
 import { createHash } from 'node:crypto';
-import { chmod, mkdir } from 'node:fs/promises';
 
-import { VersionedTransaction } from '@solana/web3.js';
-import { Level } from 'level';
-import { FailedTransactionMetadata, LiteSVM, type TransactionMetadata } from 'litesvm';
+import type { LiteSVM } from 'litesvm';
 import { base58btc } from 'multiformats/bases/base58';
 
-import { decodeAddress, encodeAddress, type Address } from '../../protocol/address.ts';
+import { encodeAddress, type Address } from '../../protocol/address.ts';
 import { keyPairFromSeed, type KeyPair } from '../../protocol/ed25519.ts';
 import type { Env } from '../../protocol/env.ts';
-import { MoltError, assert } from '../../protocol/errors.ts';
 import { LOCAL_PROGRAM_ID } from '../instructions.ts';
 import { TOKEN_ACCOUNT_SIZE, TOKEN_PROGRAM } from '../token.ts';
+import { Store, type ClockState, type Meta, type TokenBalance, type TransactionRecord } from './store.ts';
+import {
+  addressOf,
+  isWritable,
+  loadAddresses,
+  messageOf,
+  parseTransaction,
+  type LoadedAddresses,
+  type WireTransaction,
+} from './transaction.ts';
+import {
+  SYSTEM_PROGRAM,
+  Vm,
+  type Executed,
+  type LedgerError,
+  type Outcome,
+  type Simulated,
+  type StoredAccount,
+} from './vm.ts';
 
 export const SLOT_MS = 400;
 export const BLOCKHASH_SLOTS = 150;
+/** Entries of the SlotHashes sysvar. */
+const SLOT_HASHES = 512;
 /** Lamports of the faucet: as many as JSON numbers hold exactly. */
 const FAUCET_LAMPORTS = 9_000_000_000_000_000n;
 
-export interface StoredAccount {
-  readonly lamports: bigint;
-  readonly owner: Address;
-  readonly executable: boolean;
-  readonly data: Uint8Array;
-}
-
-/** An error as Solana's JSON has it: a name, or a name with its details. */
-export type LedgerError = string | Readonly<Record<string, unknown>>;
-
-export interface TokenBalance {
-  readonly accountIndex: number;
-  readonly mint: Address;
-  readonly owner: Address;
-  readonly amount: string;
-}
-
-export interface InnerInstruction {
-  readonly programIdIndex: number;
-  readonly accounts: readonly number[];
-  /** Base58. */
-  readonly data: string;
-  readonly stackHeight: number;
-}
-
-/** What happened in one transaction. `sequence` orders all transactions of the ledger. */
-export interface TransactionRecord {
-  readonly signature: string;
-  readonly sequence: number;
-  readonly slot: number;
-  readonly blockTime: number;
-  /** Base64 of the wire form. */
-  readonly wire: string;
-  /** All accounts that the transaction names. */
-  readonly accounts: readonly Address[];
-  readonly err: LedgerError | null;
-  readonly fee: number;
-  readonly computeUnits: number;
-  readonly logs: readonly string[];
-  readonly preBalances: readonly number[];
-  readonly postBalances: readonly number[];
-  readonly preTokenBalances: readonly TokenBalance[];
-  readonly postTokenBalances: readonly TokenBalance[];
-  readonly inner: readonly (readonly InnerInstruction[])[];
-}
-
-export interface Simulation {
-  readonly err: LedgerError | null;
-  readonly logs: readonly string[];
-  readonly computeUnits: number;
-}
-
 export type ChangeListener = (record: TransactionRecord, changed: readonly Address[]) => void;
 
-interface Meta {
-  readonly genesis: string;
-  readonly bornMs: number;
-  readonly faucetSeed: string;
+export interface LedgerOptions {
+  readonly directory: string;
+  /** The Molt program, installed at its local address. */
+  readonly program: Uint8Array;
+  /** Transactions kept; older ones are forgotten, accounts never. */
+  readonly historyMax: number;
 }
-
-interface ClockState {
-  readonly warpMs: number;
-  readonly slot: number;
-  readonly sequence: number;
-}
-
-type Write =
-  | { readonly type: 'put'; readonly key: string; readonly value: string }
-  | { readonly type: 'del'; readonly key: string };
-
-const sequenceKey = (sequence: number): string => sequence.toString().padStart(12, '0');
 
 /** A refused transaction: nothing was executed, or (preflight) nothing kept. */
 export class TransactionRefused extends Error {
   override readonly name = 'TransactionRefused';
   readonly err: LedgerError;
-  readonly simulation: Simulation | undefined;
+  readonly outcome: Outcome | undefined;
 
-  constructor(err: LedgerError, simulation?: Simulation) {
+  constructor(err: LedgerError, outcome?: Outcome) {
     super(describe(err));
     this.err = err;
-    this.simulation = simulation;
+    this.outcome = outcome;
   }
 }
 
@@ -120,6 +75,8 @@ export function describe(err: LedgerError): string {
   if (err === 'AccountNotFound') return 'Attempt to debit an account but found no record of a prior credit.';
   if (err === 'InsufficientFundsForFee') return 'Insufficient funds for fee';
   if (err === 'SignatureFailure') return 'Transaction did not pass signature verification';
+  if (err === 'AccountLoadedTwice') return 'Account loaded twice';
+  if (err === 'AddressLookupTableNotFound') return "Transaction loads an address table account that doesn't exist";
   if (typeof err === 'object' && Array.isArray(err['InstructionError'])) {
     const [index, detail] = err['InstructionError'] as [number, unknown];
     const custom =
@@ -132,126 +89,85 @@ export function describe(err: LedgerError): string {
   return typeof err === 'string' ? err : JSON.stringify(err);
 }
 
-/** LiteSVM names its errors only in Rust's debug form: `InstructionError(0, Custom(7000))` → JSON as nodes send it. */
-export function parseDebugError(text: string): LedgerError {
-  const instruction = /^InstructionError\((\d+), (.*)\)$/s.exec(text);
-  if (instruction) return { InstructionError: [Number(instruction[1]), parseDebugError(instruction[2] ?? '')] };
-  const tuple = /^(\w+)\((\d+)\)$/.exec(text);
-  if (tuple?.[1] !== undefined) return { [tuple[1]]: Number(tuple[2]) };
-  const record = /^(\w+) \{ (\w+): (\d+) \}$/.exec(text);
-  if (record?.[1] !== undefined && record[2] !== undefined) return { [record[1]]: { [record[2]]: Number(record[3]) } };
-  return text;
-}
-
-function errorOf(failed: FailedTransactionMetadata): LedgerError {
-  return parseDebugError(/err: (.*?), meta: TransactionMetadata/s.exec(failed.toString())?.[1] ?? 'Unknown');
-}
-
-/** The fee stands only in the debug form too, behind the logs, which may hold any text. */
-function feeOf(result: TransactionMetadata | FailedTransactionMetadata): number {
-  return Number(/fee: (\d+)[^:]*$/.exec(result.toString())?.[1] ?? 0);
-}
-
-function encodeStored(account: StoredAccount): string {
-  const { lamports, owner, executable, data } = account;
-  return JSON.stringify([lamports.toString(), owner, executable, Buffer.from(data).toString('base64')]);
-}
-
-function decodeStored(text: string): StoredAccount {
-  const [lamports, owner, executable, data] = JSON.parse(text) as [string, Address, boolean, string];
-  return { lamports: BigInt(lamports), owner, executable, data: Buffer.from(data, 'base64') };
-}
-
 export class Ledger implements AsyncDisposable {
   readonly genesis: Address;
   readonly faucet: KeyPair;
   readonly #env: Env;
-  readonly #db: Level;
-  readonly #svm: LiteSVM;
+  readonly #store: Store;
+  readonly #vm = new Vm();
   readonly #bornMs: number;
+  readonly #secret: Uint8Array;
   readonly #listeners = new Set<ChangeListener>();
   /** Signatures whose blockhash may still be good: a repetition is refused. */
   readonly #recent = new Map<string, number>();
-  readonly #hashes = new Map<number, string>();
   #clock: ClockState;
-  #pending: Write[] = [];
-  #flushing: Promise<void> | undefined;
-  #broken: MoltError | undefined;
+  #gifts = 0;
+  /** The VM's clock stands at this slot; hashes of the slots before it, newest first. */
+  #tickedAt = 0;
+  #hashes: readonly { readonly slot: number; readonly hash: string }[] = [];
+  #valid: ReadonlySet<string> = new Set();
 
-  private constructor(
-    env: Env,
-    db: Level,
-    opened: { readonly meta: Meta; readonly clock: ClockState; readonly program: Uint8Array },
-  ) {
-    const { meta, clock, program } = opened;
+  private constructor(env: Env, store: Store, opened: { readonly meta: Meta; readonly clock: ClockState }) {
+    const { meta, clock } = opened;
     this.#env = env;
-    this.#db = db;
+    this.#store = store;
     this.#clock = clock;
     this.#bornMs = meta.bornMs;
-    this.genesis = meta.genesis as Address;
-    this.faucet = keyPairFromSeed(Buffer.from(meta.faucetSeed, 'hex'));
-    this.#svm = new LiteSVM().withBlockhashCheck(false).withTransactionHistory(0n);
-    this.#svm.addProgram(kit(LOCAL_PROGRAM_ID), program);
+    this.genesis = meta.genesis;
+    this.#secret = Buffer.from(meta.faucetSeed, 'hex');
+    this.faucet = keyPairFromSeed(this.#secret);
   }
 
-  /** Opens or starts the ledger in `directory`. Throws `node/already-running`. */
-  static async open(env: Env, directory: string, program: Uint8Array): Promise<Ledger> {
-    await mkdir(directory, { recursive: true });
-    // The seed of the faucet lies here.
-    await chmod(directory, 0o700);
-    const db = new Level(directory);
-    try {
-      await db.open();
-    } catch (error) {
-      throw new MoltError(
-        'node/already-running',
-        `the chain data in ${directory} cannot be opened: stop the other devnet or name another folder`,
-        { directory },
-        { cause: error },
-      );
-    }
-    const known = await db.get('meta');
-    const meta: Meta = known === undefined ? Ledger.#genesis(env) : (JSON.parse(known) as Meta);
-    const clockText = await db.get('clock');
-    const clock = clockText === undefined ? { warpMs: 0, slot: 0, sequence: 0 } : (JSON.parse(clockText) as ClockState);
-    const ledger = new Ledger(env, db, { meta, clock, program });
-    if (known === undefined) {
-      ledger.#put(ledger.faucet.address, {
-        lamports: FAUCET_LAMPORTS,
-        owner: SYSTEM_PROGRAM,
-        executable: false,
-        data: new Uint8Array(),
-      });
-      await db.put('meta', JSON.stringify(meta), { sync: true });
-    }
-    await ledger.#restore();
+  /** Opens or starts the ledger in a folder. Throws `node/already-running` and `node/journal-corrupt`. */
+  static async open(env: Env, { directory, program, historyMax }: LedgerOptions): Promise<Ledger> {
+    const kept = { historyMax, slotsMin: SLOT_HASHES };
+    const [store, meta] = await Store.open(directory, kept, () => ({
+      genesis: encodeAddress(env.random.bytes(32)),
+      // One slot is complete from the start.
+      bornMs: env.clock.now() - SLOT_MS,
+      faucetSeed: Buffer.from(env.random.bytes(32)).toString('hex'),
+    }));
+    const known = await store.clock();
+    const ledger = new Ledger(env, store, { meta, clock: known ?? { warpMs: 0, slot: 0, sequence: 0 } });
+    await ledger.#restore(program, known === undefined);
     return ledger;
   }
 
-  static #genesis(env: Env): Meta {
-    return {
-      genesis: encodeAddress(env.random.bytes(32)),
-      bornMs: env.clock.now(),
-      faucetSeed: Buffer.from(env.random.bytes(32)).toString('hex'),
-    };
-  }
-
-  async #restore(): Promise<void> {
-    for await (const [key, value] of this.#db.iterator({ gte: 'account/', lt: 'account0' })) {
-      const address = key.slice('account/'.length) as Address;
-      this.#put(address, decodeStored(value));
+  async #restore(program: Uint8Array, isNew: boolean): Promise<void> {
+    this.#vm.addProgram(LOCAL_PROGRAM_ID, program);
+    if (isNew) {
+      const faucet = { lamports: FAUCET_LAMPORTS, owner: SYSTEM_PROGRAM, executable: false, data: new Uint8Array() };
+      this.#vm.setAccount(this.faucet.address, faucet);
+      await this.#store.write({ clock: this.#clock, accounts: new Map([[this.faucet.address, faucet]]) });
     }
+    this.#tick();
+    const programs: [Address, StoredAccount][] = [];
+    for await (const [address, account] of this.#store.accounts()) {
+      // A program refers to the account with its code, which must be there first.
+      if (account.executable) programs.push([address, account]);
+      else this.#vm.setAccount(address, account);
+    }
+    for (const [address, account] of programs) this.#vm.setAccount(address, account);
     // Newest first, until their blockhashes cannot be good any more.
-    for await (const [, value] of this.#db.iterator({ gte: 'order/', lt: 'order0', reverse: true })) {
-      const record = await this.record(value);
-      if (!record || record.slot + BLOCKHASH_SLOTS + 1 < this.slot()) break;
+    for await (const record of this.#store.newestFirst()) {
+      if (record.slot + BLOCKHASH_SLOTS + 1 < this.slot()) break;
       this.#recent.set(record.signature, record.slot);
     }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.settled(() => undefined).catch(() => undefined);
-    await this.#db.close();
+    await this.#store[Symbol.asyncDispose]();
+  }
+
+  /** What is on disk: transactions by name, account and slot. */
+  get history(): Pick<Store, 'record' | 'signaturesFor' | 'block' | 'firstSlot'> {
+    return this.#store;
+  }
+
+  /** A number that no gift of this slot had. */
+  nextGift(): number {
+    this.#gifts = Math.max(this.#gifts + 1, this.#clock.sequence);
+    return this.#gifts;
   }
 
   /** Transactions since the first start. */
@@ -275,68 +191,52 @@ export class Ledger implements AsyncDisposable {
 
   #tick(): number {
     const slot = this.slot();
-    const clock = this.#svm.getClock();
-    clock.slot = BigInt(slot);
-    clock.unixTimestamp = BigInt(this.timeOf(slot));
-    this.#svm.setClock(clock);
+    if (slot === this.#tickedAt) return slot;
+    const count = Math.min(SLOT_HASHES, slot);
+    const known = new Map(this.#hashes.map((one) => [one.slot, one]));
+    this.#hashes = Array.from({ length: count }, (_, index) => {
+      const at = slot - 1 - index;
+      return known.get(at) ?? { slot: at, hash: this.blockhash(at) };
+    });
+    const valid = this.#hashes.slice(0, BLOCKHASH_SLOTS).map(({ hash }) => hash);
+    this.#valid = new Set([this.blockhash(slot), ...valid]);
+    this.#vm.setTime(slot, this.timeOf(slot), this.#hashes);
+    this.#tickedAt = slot;
     return slot;
   }
 
   /** Puts the clock forward, for good. */
   async warp(seconds: number): Promise<void> {
+    await this.#store.turn();
     this.#clock = { ...this.#clock, warpMs: this.#clock.warpMs + seconds * 1000 };
     this.#tick();
-    await this.#persist([]);
+    await this.#store.write({ clock: this.#clock });
   }
 
   blockhash(slot: number = this.slot()): string {
-    const known = this.#hashes.get(slot);
-    if (known !== undefined) return known;
     const number = Buffer.alloc(8);
     number.writeBigUInt64LE(BigInt(slot));
-    const hash = base58btc.baseEncode(createHash('sha256').update(decodeAddress(this.genesis)).update(number).digest());
-    if (this.#hashes.size > 2 * BLOCKHASH_SLOTS) this.#hashes.clear();
-    this.#hashes.set(slot, hash);
-    return hash;
+    return base58btc.baseEncode(createHash('sha256').update(this.#secret).update(number).digest());
   }
 
   isBlockhashValid(hash: string): boolean {
-    const now = this.slot();
-    for (let slot = now; slot >= Math.max(0, now - BLOCKHASH_SLOTS); slot--) {
-      if (this.blockhash(slot) === hash) return true;
-    }
-    return false;
+    this.#tick();
+    return this.#valid.has(hash);
   }
 
   // Accounts
 
   account(address: Address): StoredAccount | undefined {
     this.#tick();
-    const account = this.#svm.getAccount(kit(address));
-    return account.exists && account.lamports > 0n ? stored(account) : undefined;
+    return this.#vm.account(address);
   }
 
   programAccounts(program: Address): { readonly address: Address; readonly account: StoredAccount }[] {
-    return this.#svm
-      .getProgramAccounts(kit(program))
-      .filter((account) => account.lamports > 0n)
-      .map((account) => ({ address: account.address as unknown as Address, account: stored(account) }));
+    return this.#vm.programAccounts(program);
   }
 
   minimumBalance(size: number): bigint {
-    return this.#svm.minimumBalanceForRentExemption(BigInt(size));
-  }
-
-  #put(address: Address, account: StoredAccount): void {
-    const { lamports, owner, executable, data } = account;
-    this.#svm.setAccount({
-      address: kit(address),
-      lamports: lamports as EncodedAccount['lamports'],
-      programAddress: kit(owner),
-      executable,
-      data,
-      space: BigInt(data.length),
-    });
+    return this.#vm.minimumBalance(size);
   }
 
   // Transactions
@@ -345,128 +245,63 @@ export class Ledger implements AsyncDisposable {
   simulate(
     wire: Uint8Array,
     options: { readonly replaceBlockhash?: boolean; readonly verify?: boolean } = {},
-  ): Simulation {
-    const message = parseTransaction(wire).message;
-    if (options.replaceBlockhash !== true && !this.isBlockhashValid(message.recentBlockhash)) {
-      return { err: 'BlockhashNotFound', logs: [], computeUnits: 0 };
-    }
-    this.#tick();
-    this.#svm.withSigverify(options.verify !== false);
-    try {
-      const result = this.#svm.simulateTransaction(vmTransaction(wire));
-      const meta = result.meta();
-      const err = result instanceof FailedTransactionMetadata ? errorOf(result) : null;
-      return { err, logs: meta.logs(), computeUnits: Number(meta.computeUnitsConsumed()) };
-    } finally {
-      this.#svm.withSigverify(true);
-    }
+  ): Simulated {
+    const transaction = parseTransaction(wire);
+    const refused = this.#refusal(transaction, options.replaceBlockhash === true);
+    if (refused !== undefined)
+      return { err: refused, logs: [], computeUnits: 0, inner: [], returnData: null, after: new Map() };
+    return this.#vm.simulate(transaction, options.verify !== false);
+  }
+
+  #refusal({ name, keys, blockhash }: WireTransaction, anyBlockhash: boolean): LedgerError | undefined {
+    if (new Set(keys).size !== keys.length) return 'AccountLoadedTwice';
+    if (this.#recent.has(name)) return 'AlreadyProcessed';
+    return anyBlockhash || this.isBlockhashValid(blockhash) ? undefined : 'BlockhashNotFound';
   }
 
   /**
-   * Executes and keeps. With `preflight`, a transaction that would fail is refused and costs nothing; without, it is
-   * recorded with its error and pays its fee, as on a cluster. Throws `TransactionRefused`.
+   * Executes and keeps. With `preflight`, a transaction that fails is refused and costs nothing; without, it is
+   * recorded with its error and pays its fee, as on a cluster. Throws `TransactionRefused` and `protocol/malformed`.
    */
   async execute(wire: Uint8Array, preflight = true): Promise<TransactionRecord> {
     const transaction = parseTransaction(wire);
-    const [first] = transaction.signatures;
-    assert(first, 'a parsed transaction has a signature');
-    const signature = base58btc.baseEncode(first);
-    if (this.#recent.has(signature)) throw new TransactionRefused('AlreadyProcessed');
-    if (!this.isBlockhashValid(transaction.message.recentBlockhash)) throw new TransactionRefused('BlockhashNotFound');
-    if (preflight) {
-      const simulation = this.simulate(wire);
-      if (simulation.err !== null) throw new TransactionRefused(simulation.err, simulation);
-    }
-    const { record, changed } = this.#run(wire, transaction, signature);
-    this.#recent.set(signature, record.slot);
+    await this.#store.turn();
+    const refused = this.#refusal(transaction, false);
+    if (refused !== undefined) throw new TransactionRefused(refused);
+    const { record, changed } = this.#run(transaction, preflight);
+    this.#recent.set(record.signature, record.slot);
     for (const [old, slot] of this.#recent) {
       if (slot + BLOCKHASH_SLOTS >= record.slot) break;
       this.#recent.delete(old);
     }
-    await this.#persist(this.#writesOf(record, changed));
+    const accounts = new Map(changed.map((address) => [address, this.#vm.account(address)]));
+    await this.#store.write({ clock: this.#clock, record, accounts });
     for (const listener of this.#listeners) listener(record, changed);
     return record;
   }
 
-  #run(
-    wire: Uint8Array,
-    transaction: VersionedTransaction,
-    signature: string,
-  ): { record: TransactionRecord; changed: Address[] } {
-    const { message } = transaction;
-    const addresses = message.staticAccountKeys.map((key) => key.toBase58() as Address);
-    const before = addresses.map((address) => this.account(address));
+  #run(transaction: WireTransaction, preflight: boolean): { record: TransactionRecord; changed: Address[] } {
     const slot = this.#tick();
-    const result = this.#svm.sendTransaction(vmTransaction(wire));
-    const failed = result instanceof FailedTransactionMetadata;
-    const err = failed ? errorOf(result) : null;
-    // What fails before execution pays no fee and is in no block.
-    if (err !== null && !(typeof err === 'object' && 'InstructionError' in err)) throw new TransactionRefused(err);
-    const meta = failed ? result.meta() : result;
-    const after = addresses.map((address) => this.account(address));
+    const loaded = loadAddresses(transaction, (table) => this.#vm.account(table)) ?? { writable: [], readonly: [] };
+    const addresses = [...transaction.keys, ...loaded.writable, ...loaded.readonly];
+    const before = addresses.map((address) => this.#vm.account(address));
+    const executed = this.#vm.execute(transaction);
+    const [payer] = addresses;
+    const charged = payer !== undefined && this.#vm.account(payer)?.lamports !== before[0]?.lamports;
+    // What fails before execution pays no fee and is in no block. Preflight runs once, too: of a transaction that fails
+    // nothing remains but the fee, which is given back.
+    if (executed.err !== null && (preflight || !charged)) {
+      if (charged) this.#vm.setAccount(payer, before[0]);
+      throw new TransactionRefused(executed.err, executed);
+    }
+    const after = addresses.map((address) => this.#vm.account(address));
     const sequence = this.#clock.sequence + 1;
     this.#clock = { ...this.#clock, sequence };
-    const record: TransactionRecord = {
-      signature,
-      sequence,
-      slot,
-      blockTime: this.timeOf(slot),
-      wire: Buffer.from(wire).toString('base64'),
-      accounts: addresses,
-      err,
-      fee: feeOf(result),
-      computeUnits: Number(meta.computeUnitsConsumed()),
-      logs: meta.logs(),
-      preBalances: before.map((account) => Number(account?.lamports ?? 0n)),
-      postBalances: after.map((account) => Number(account?.lamports ?? 0n)),
-      preTokenBalances: tokenBalances(before),
-      postTokenBalances: tokenBalances(after),
-      inner: readInner(meta),
+    const ran = { transaction, addresses, loaded, executed, before, after };
+    return {
+      record: { ...recordOf(ran), sequence, slot, blockTime: this.timeOf(slot) },
+      changed: addresses.filter((_, index) => isWritable(transaction, index)),
     };
-    return { record, changed: addresses.filter((_, index) => message.isAccountWritable(index)) };
-  }
-
-  #writesOf(record: TransactionRecord, changed: readonly Address[]): Write[] {
-    const order = sequenceKey(record.sequence);
-    const writes: Write[] = [
-      { type: 'put', key: `transaction/${record.signature}`, value: JSON.stringify(record) },
-      { type: 'put', key: `order/${order}`, value: record.signature },
-    ];
-    for (const address of record.accounts) {
-      writes.push({ type: 'put', key: `of/${address}/${order}`, value: record.signature });
-    }
-    for (const address of changed) {
-      const account = this.account(address);
-      const key = `account/${address}`;
-      writes.push(account ? { type: 'put', key, value: encodeStored(account) } : { type: 'del', key });
-    }
-    return writes;
-  }
-
-  async record(signature: string): Promise<TransactionRecord | undefined> {
-    const text = await this.#db.get(`transaction/${signature}`);
-    return text === undefined ? undefined : (JSON.parse(text) as TransactionRecord);
-  }
-
-  /** Newest first. `before` and `until` are signatures, both exclusive. */
-  async signaturesFor(
-    address: Address,
-    page: { readonly limit: number; readonly before?: string; readonly until?: string },
-  ): Promise<TransactionRecord[]> {
-    const before = page.before === undefined ? undefined : await this.record(page.before);
-    const end = before ? `of/${address}/${sequenceKey(before.sequence)}` : `of/${address}0`;
-    const records: TransactionRecord[] = [];
-    for await (const [, signature] of this.#db.iterator({
-      gte: `of/${address}/`,
-      lt: end,
-      reverse: true,
-      limit: page.limit,
-    })) {
-      if (signature === page.until) break;
-      const record = await this.record(signature);
-      if (record) records.push(record);
-    }
-    return records;
   }
 
   /** Called after a transaction is on disk, in order. */
@@ -475,120 +310,55 @@ export class Ledger implements AsyncDisposable {
     return { [Symbol.dispose]: () => this.#listeners.delete(listener) };
   }
 
-  // Disk
-
   /** Runs `look` at a moment when everything executed so far is on disk. */
-  async settled<T>(look: () => T): Promise<T> {
-    while (this.#flushing || this.#pending.length > 0) await (this.#flushing ??= this.#flush());
-    return look();
-  }
-
-  async #persist(writes: readonly Write[]): Promise<void> {
-    this.#pending.push(...writes, { type: 'put', key: 'clock', value: JSON.stringify(this.#clock) });
-    // The batch under way does not hold these writes; the one after it does.
-    if (this.#flushing) await this.#flushing;
-    await (this.#flushing ??= this.#flush());
-  }
-
-  async #flush(): Promise<void> {
-    const batch = this.#pending;
-    this.#pending = [];
-    try {
-      if (this.#broken !== undefined) throw this.#broken;
-      await this.#db.batch(batch, { sync: true });
-    } catch (error) {
-      // Memory is ahead of the disk now: nothing may be confirmed any more.
-      this.#broken = new MoltError(
-        'chain/unreachable',
-        'the local chain could not write its data: free disk space and start it again',
-        {},
-        { cause: error },
-      );
-      throw this.#broken;
-    } finally {
-      this.#flushing = undefined;
-    }
+  settled<T>(look: () => T | Promise<T>): Promise<T> {
+    return this.#store.settled(look);
   }
 }
 
-const SYSTEM_PROGRAM = '11111111111111111111111111111111' as Address;
+interface Ran {
+  readonly transaction: WireTransaction;
+  readonly addresses: readonly Address[];
+  readonly loaded: LoadedAddresses;
+  readonly executed: Executed;
+  readonly before: readonly (StoredAccount | undefined)[];
+  readonly after: readonly (StoredAccount | undefined)[];
+}
 
-/* LiteSVM speaks the types of @solana/kit, which are these values under other brands. */
-type KitAddress = Parameters<LiteSVM['getAccount']>[0];
-type KitTransaction = Parameters<LiteSVM['sendTransaction']>[0];
-type EncodedAccount = Parameters<LiteSVM['setAccount']>[0];
-const kit = (address: Address): KitAddress => address as unknown as KitAddress;
-
-function stored(account: EncodedAccount): StoredAccount {
+function recordOf(ran: Ran): Omit<TransactionRecord, 'sequence' | 'slot' | 'blockTime'> {
+  const { transaction, addresses, loaded, executed, before, after } = ran;
   return {
-    lamports: account.lamports,
-    owner: account.programAddress as unknown as Address,
-    executable: account.executable,
-    data: new Uint8Array(account.data),
+    signature: transaction.name,
+    wire: Buffer.from(transaction.wire).toString('base64'),
+    accounts: addresses,
+    loaded: { writable: loaded.writable.length, readonly: loaded.readonly.length },
+    err: executed.err,
+    fee: executed.fee,
+    computeUnits: executed.computeUnits,
+    logs: executed.logs,
+    preBalances: before.map((account) => Number(account?.lamports ?? 0n)),
+    postBalances: after.map((account) => Number(account?.lamports ?? 0n)),
+    preTokenBalances: tokenBalances(before),
+    postTokenBalances: tokenBalances(after),
+    inner: executed.inner,
+    returnData: executed.returnData,
   };
-}
-
-/** Throws `protocol/malformed` for anything that is not a transaction without lookup tables. */
-export function parseTransaction(wire: Uint8Array): VersionedTransaction {
-  let transaction: VersionedTransaction;
-  try {
-    transaction = VersionedTransaction.deserialize(wire);
-  } catch (error) {
-    throw new MoltError(
-      'protocol/malformed',
-      'the bytes are not a Solana transaction: send its wire form',
-      {},
-      { cause: error },
-    );
-  }
-  const { message, signatures } = transaction;
-  const keys = new Set(message.staticAccountKeys.map((key) => key.toBase58()));
-  if (
-    signatures.length === 0 ||
-    signatures.length > 127 ||
-    signatures.length !== message.header.numRequiredSignatures ||
-    keys.size !== message.staticAccountKeys.length ||
-    message.addressTableLookups.length > 0
-  ) {
-    throw new MoltError(
-      'protocol/malformed',
-      'the local chain takes transactions with one signature per signer, no account twice and no address lookup tables',
-    );
-  }
-  return transaction;
-}
-
-/** The wire form as LiteSVM takes it: message bytes, and signatures by signer in order. */
-export function vmTransaction(wire: Uint8Array): KitTransaction {
-  const { message, signatures } = parseTransaction(wire);
-  const named = signatures.map(
-    (signature, index) => [message.staticAccountKeys[index]?.toBase58(), signature] as const,
-  );
-  return {
-    messageBytes: wire.subarray(1 + 64 * signatures.length),
-    signatures: Object.fromEntries(named),
-  } as unknown as KitTransaction;
 }
 
 function tokenBalances(accounts: readonly (StoredAccount | undefined)[]): TokenBalance[] {
   return accounts.flatMap((account, accountIndex) => {
     if (account?.owner !== TOKEN_PROGRAM || account.data.length !== TOKEN_ACCOUNT_SIZE) return [];
-    const mint = encodeAddress(account.data.subarray(0, 32));
-    const owner = encodeAddress(account.data.subarray(32, 64));
+    const mint = addressOf(account.data.subarray(0, 32));
+    const owner = addressOf(account.data.subarray(32, 64));
     return [{ accountIndex, mint, owner, amount: Buffer.from(account.data).readBigUInt64LE(64).toString() }];
   });
 }
 
-function readInner(meta: TransactionMetadata): InnerInstruction[][] {
-  return meta.innerInstructions().map((list) =>
-    list.map((inner) => {
-      const instruction = inner.instruction();
-      return {
-        programIdIndex: instruction.programIdIndex(),
-        accounts: [...instruction.accounts()],
-        data: base58btc.baseEncode(instruction.data()),
-        stackHeight: inner.stackHeight(),
-      };
-    }),
-  );
+/** The wire form as LiteSVM's own wrapper takes it: message bytes, and signatures by signer in order. */
+export function vmTransaction(wire: Uint8Array): Parameters<LiteSVM['sendTransaction']>[0] {
+  const transaction = parseTransaction(wire);
+  const signatures = transaction.signatures.map((signature, index) => [transaction.keys[index], signature] as const);
+  return { messageBytes: messageOf(transaction), signatures: Object.fromEntries(signatures) } as unknown as Parameters<
+    LiteSVM['sendTransaction']
+  >[0];
 }

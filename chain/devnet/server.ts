@@ -4,11 +4,19 @@ import fastify, { type FastifyInstance } from 'fastify';
 
 import type { Env } from '../../protocol/env.ts';
 import { MoltError } from '../../protocol/errors.ts';
-import { READS, RpcError, WRITES, type MethodContext } from './methods.ts';
+import { callMethod } from './methods.ts';
+import { CODES, RpcError, type MethodContext } from './rpc.ts';
 import { Subscriptions } from './subscriptions.ts';
 
 const BODY_BYTES_MAX = 256 * 1024;
 const BATCH_MAX = 100;
+
+const CROSS_ORIGIN = {
+  'access-control-allow-origin': '*',
+  'access-control-allow-methods': 'POST, GET, OPTIONS',
+  'access-control-allow-headers': 'content-type, solana-client',
+  'access-control-max-age': '86400',
+};
 
 interface Answer {
   readonly jsonrpc: '2.0';
@@ -24,7 +32,7 @@ function failure(id: unknown, error: unknown, env: Env): Answer {
   }
   env.logger.log('error', 'rpc request failed', { error: error instanceof Error ? error.message : String(error) });
   const message = error instanceof MoltError ? error.message : 'Internal error';
-  return { jsonrpc: '2.0', id, error: { code: -32603, message } };
+  return { jsonrpc: '2.0', id, error: { code: CODES.internalError, message } };
 }
 
 interface Request {
@@ -41,7 +49,7 @@ function parseRequest(body: unknown): Request {
     params = [],
   } = typeof body === 'object' && body !== null ? (body as Partial<Record<string, unknown>>) : {};
   if (jsonrpc !== '2.0' || typeof method !== 'string' || !Array.isArray(params)) {
-    throw new RpcError(-32600, 'Invalid request: expected { jsonrpc: "2.0", id, method, params: [] }');
+    throw new RpcError(CODES.invalidRequest, 'Invalid request: expected { jsonrpc: "2.0", id, method, params: [] }');
   }
   return { id: id ?? null, method, params };
 }
@@ -51,18 +59,10 @@ async function answer(env: Env, context: MethodContext, body: unknown): Promise<
   try {
     const request = parseRequest(body);
     id = request.id;
-    return { jsonrpc: '2.0', id, result: await callMethod(context, request) };
+    return { jsonrpc: '2.0', id, result: await callMethod(context, request.method, request.params) };
   } catch (error) {
     return failure(id, error, env);
   }
-}
-
-function callMethod(context: MethodContext, { method, params }: Request): unknown {
-  const write = Object.hasOwn(WRITES, method) ? WRITES[method] : undefined;
-  if (write) return write(context, params);
-  const read = Object.hasOwn(READS, method) ? READS[method] : undefined;
-  if (read) return context.ledger.settled(() => read(context, params));
-  throw new RpcError(-32601, `Method not found: ${method.slice(0, 60)}`);
 }
 
 /** One message of a websocket: a subscription call, or any method that HTTP has. Notifications (no id) get no answer. */
@@ -80,7 +80,7 @@ async function answerSocket(
     id = request.id;
     const subscribed = await subscriptions.call(request.method, request.params);
     if (subscribed) return { reply: { jsonrpc: '2.0', id, result: subscribed.result }, after: subscribed.after };
-    return { reply: { jsonrpc: '2.0', id, result: await callMethod(context, request) } };
+    return { reply: { jsonrpc: '2.0', id, result: await callMethod(context, request.method, request.params) } };
   } catch (error) {
     return { reply: failure(id, error, env) };
   }
@@ -90,7 +90,7 @@ function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    throw new RpcError(-32700, 'Parse error');
+    throw new RpcError(CODES.parseError, 'Parse error');
   }
 }
 
@@ -100,7 +100,7 @@ async function answerBody(env: Env, context: MethodContext, text: string): Promi
     const body = parseJson(text);
     if (!Array.isArray(body)) return await answer(env, context, body);
     if (body.length === 0 || body.length > BATCH_MAX)
-      throw new RpcError(-32600, `a batch has 1 to ${BATCH_MAX} requests`);
+      throw new RpcError(CODES.invalidRequest, `a batch has 1 to ${BATCH_MAX} requests`);
     return await Promise.all(body.map((one) => answer(env, context, one)));
   } catch (error) {
     return failure(null, error, env);
@@ -118,8 +118,20 @@ export async function createServer(env: Env, context: MethodContext): Promise<Fa
     const status = error instanceof Error && 'statusCode' in error ? Number(error.statusCode) : 500;
     return reply
       .status(status)
-      .send(failure(null, new RpcError(-32600, error instanceof Error ? error.message : 'Invalid request'), env));
+      .send(
+        failure(
+          null,
+          new RpcError(CODES.invalidRequest, error instanceof Error ? error.message : 'Invalid request'),
+          env,
+        ),
+      );
   });
+  // Explorers are web pages of other origins; a Solana node lets them ask, too.
+  server.addHook('onRequest', (_request, reply, done) => {
+    void reply.headers(CROSS_ORIGIN);
+    done();
+  });
+  server.options('/', (_request, reply) => reply.status(204).send());
   server.post('/', (request) => answerBody(env, context, String(request.body)));
   server.get('/health', () => 'ok');
   server.get('/', { websocket: true }, (socket) => {

@@ -1,22 +1,16 @@
 /**
- * Websocket subscriptions of one client: account, program, signature, logs and slot. Notifications follow the write to
+ * Websocket subscriptions of one client: account, program, signature, logs, slot and root. Notifications follow the write to
  * disk, in the order of the transactions.
  */
 import { z } from 'zod';
 
 import { parseAddress, type Address } from '../../protocol/address.ts';
 import type { Env } from '../../protocol/env.ts';
-import type { TransactionRecord } from './ledger.ts';
+import { encodeAccount, filters, matches } from './account-methods.ts';
 import { SLOT_MS } from './ledger.ts';
-import {
-  INVALID_PARAMS,
-  RpcError,
-  SOLANA_VERSION,
-  encodeAccount,
-  matches,
-  type AccountFilter,
-  type MethodContext,
-} from './methods.ts';
+import { CODES, RpcError, SOLANA_VERSION, encoding, invalid, signature, type MethodContext } from './rpc.ts';
+import type { TransactionRecord } from './store.ts';
+import { SYSTEM_PROGRAM } from './vm.ts';
 
 const SUBSCRIPTIONS_MAX = 1_000;
 
@@ -30,17 +24,9 @@ interface Subscription {
 }
 
 const key = z.string().transform((text) => parseAddress(text));
-const encoding = z.enum(['base58', 'base64', 'jsonParsed']).default('base64');
-const accountOptions = z.looseObject({ encoding }).default({ encoding: 'base64' });
-const programOptions = z
-  .looseObject({
-    encoding,
-    filters: z
-      .array(z.custom<AccountFilter>((value) => typeof value === 'object' && value !== null))
-      .max(4)
-      .default([]),
-  })
-  .default({ encoding: 'base64', filters: [] });
+const accountForm = z.looseObject({ encoding: encoding.default('base64') }).prefault({});
+const programForm = z.looseObject({ encoding: encoding.default('base64'), filters }).prefault({});
+const signatureForm = z.looseObject({ enableReceivedNotification: z.boolean().default(false) }).prefault({});
 const logsFilter = z.union([z.enum(['all', 'allWithVotes']), z.object({ mentions: z.array(key).length(1) })]);
 
 export class Subscriptions implements Disposable {
@@ -73,12 +59,12 @@ export class Subscriptions implements Disposable {
     method: string,
     params: readonly unknown[],
   ): Promise<{ readonly result: unknown; readonly after?: () => void } | undefined> {
-    const unsubscribe = /^(account|program|signature|logs|slot)Unsubscribe$/.exec(method);
+    const unsubscribe = /^(account|program|signature|logs|slot|root)Unsubscribe$/.exec(method);
     if (unsubscribe) return { result: this.#unsubscribe(params[0], unsubscribe[1] ?? '') };
-    const kind = /^(account|program|signature|logs|slot)Subscribe$/.exec(method)?.[1];
+    const kind = /^(account|program|signature|logs|slot|root)Subscribe$/.exec(method)?.[1];
     if (kind === undefined) return undefined;
     if (this.#active.size >= SUBSCRIPTIONS_MAX)
-      throw new RpcError(-32000, `at most ${SUBSCRIPTIONS_MAX} subscriptions per connection`);
+      throw new RpcError(CODES.invalidRequest, `at most ${SUBSCRIPTIONS_MAX} subscriptions per connection`);
     const id = ++this.#last;
     if (kind === 'signature') return this.#subscribeSignature(id, params);
     this.#active.set(id, { kind, ...this.#subscription(kind, id, params) });
@@ -89,8 +75,7 @@ export class Subscriptions implements Disposable {
     const subscription = typeof id === 'number' ? this.#active.get(id) : undefined;
     // A signature subscription ends by itself, and clients end it again.
     if (kind === 'signature' && subscription === undefined) return true;
-    if (subscription?.kind !== kind || typeof id !== 'number')
-      throw new RpcError(INVALID_PARAMS, 'Invalid subscription id.');
+    if (subscription?.kind !== kind || typeof id !== 'number') throw invalid('Invalid subscription id.');
     subscription.stop?.();
     return this.#active.delete(id);
   }
@@ -104,27 +89,23 @@ export class Subscriptions implements Disposable {
     const { ledger } = this.#context;
     if (kind === 'account') {
       const of = parseOne(key, params[0]);
-      const { encoding: as } = parseOne(accountOptions, params[1]);
-      const gone = {
-        lamports: 0n,
-        owner: parseAddress('11111111111111111111111111111111'),
-        executable: false,
-        data: new Uint8Array(),
-      };
+      const form = parseOne(accountForm, params[1]);
+      const gone = { lamports: 0n, owner: SYSTEM_PROGRAM, executable: false, data: new Uint8Array() };
       const watcher: Watcher = ({ slot }, changed) => {
-        if (changed.includes(of)) this.#notify('account', id, encodeAccount(ledger.account(of) ?? gone, as), slot);
+        if (changed.includes(of))
+          this.#notify('account', id, encodeAccount(ledger, ledger.account(of) ?? gone, form), slot);
         return false;
       };
       return { watcher };
     }
     if (kind === 'program') {
       const program = parseOne(key, params[0]);
-      const { encoding: as, filters } = parseOne(programOptions, params[1]);
+      const form = parseOne(programForm, params[1]);
       const watcher: Watcher = ({ slot }, changed) => {
         for (const pubkey of changed) {
           const account = ledger.account(pubkey);
-          if (account?.owner !== program || !matches(account, filters)) continue;
-          this.#notify('program', id, { pubkey, account: encodeAccount(account, as) }, slot);
+          if (account?.owner !== program || !matches(account, form.filters)) continue;
+          this.#notify('program', id, { pubkey, account: encodeAccount(ledger, account, form) }, slot);
         }
         return false;
       };
@@ -143,21 +124,26 @@ export class Subscriptions implements Disposable {
     }
     const timer = this.#env.clock.every(SLOT_MS, () => {
       const slot = ledger.slot();
-      this.#notify('slot', id, { slot, parent: slot - 1, root: Math.max(0, slot - 32) });
+      if (kind === 'root') this.#notify('root', id, slot - 1);
+      else this.#notify('slot', id, { slot, parent: slot - 1, root: slot - 1 });
     });
     return { stop: () => timer[Symbol.dispose]() };
   }
 
   /** One notification, at once when the transaction is known already. */
   async #subscribeSignature(id: number, params: readonly unknown[]): Promise<{ result: number; after: () => void }> {
-    const wanted = parseOne(z.string().min(64).max(90), params[0]);
-    const tell = ({ err, slot }: TransactionRecord): void => this.#notify('signature', id, { err }, slot);
+    const wanted = parseOne(signature, params[0]);
+    const { enableReceivedNotification: received } = parseOne(signatureForm, params[1]);
+    const tell = ({ err, slot }: TransactionRecord): void => {
+      if (received) this.#notify('signature', id, 'receivedSignature', slot);
+      this.#notify('signature', id, { err }, slot);
+    };
     const watcher: Watcher = (record) => {
       if (record.signature !== wanted) return false;
       tell(record);
       return true;
     };
-    const known = await this.#context.ledger.record(wanted);
+    const known = await this.#context.ledger.history.record(wanted);
     if (!known) this.#active.set(id, { kind: 'signature', watcher });
     return { result: id, after: () => known && tell(known) };
   }
@@ -167,6 +153,6 @@ function parseOne<T extends z.ZodType>(type: T, value: unknown): z.output<T> {
   try {
     return type.parse(value ?? undefined);
   } catch {
-    throw new RpcError(INVALID_PARAMS, 'invalid parameters of a subscription');
+    throw invalid('invalid parameters of a subscription');
   }
 }

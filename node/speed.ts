@@ -9,6 +9,8 @@ import { createHash } from 'node:crypto';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
+import { Deadline } from '../protocol/deadline.ts';
+import type { Env } from '../protocol/env.ts';
 import { MoltError } from '../protocol/errors.ts';
 import type { Runtime } from './runtime/index.ts';
 
@@ -23,7 +25,7 @@ const MEMORY_BYTES = 16 * 2 ** 20;
 const DURATION_MS = 30_000;
 
 /** Runs the kernel once. Throws what the runtime throws, and `runtime/unavailable` when the kernel fails. */
-export async function measureSpeed(runtime: Runtime, directory: string, nowMs: number): Promise<Speed> {
+export async function measureSpeed(env: Env, runtime: Runtime, directory: string): Promise<Speed> {
   const folder = join(directory, 'speed');
   await rm(folder, { recursive: true, force: true });
   for (const name of ['in', 'out']) await mkdir(join(folder, name), { recursive: true, mode: 0o700 });
@@ -32,7 +34,7 @@ export async function measureSpeed(runtime: Runtime, directory: string, nowMs: n
   await writeFile(path, module);
   const attemptId = 'speed';
   try {
-    const signal = AbortSignal.timeout(DURATION_MS);
+    using deadline = new Deadline(env.clock, DURATION_MS);
     const run = await runtime.start(
       {
         attemptId,
@@ -52,14 +54,14 @@ export async function measureSpeed(runtime: Runtime, directory: string, nowMs: n
         randomSeed: new Uint8Array(32),
         clockStartMs: 0,
       },
-      signal,
+      deadline.signal,
     );
     for await (const _chunk of run.logs) continue;
     const exit = await run.exit;
     if (exit.reason !== 'exited' || exit.exitCode !== 0) {
       throw new MoltError('runtime/unavailable', `the speed kernel ended with ${exit.reason}: ${exit.detail}`);
     }
-    return { score: Math.round(ROUNDS / Math.max(1, exit.durationMs)), measuredMs: nowMs };
+    return { score: Math.round(ROUNDS / Math.max(1, exit.durationMs)), measuredMs: env.clock.now() };
   } finally {
     await runtime.remove(attemptId);
     await rm(folder, { recursive: true, force: true });

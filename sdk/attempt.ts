@@ -345,18 +345,21 @@ async function closedAlready(
   return { transaction: ending.signature, paid: ending.paid };
 }
 
-/** Sees to it that the money of a failed attempt comes back: now if the provider gives it back, else after the deadline. */
+/**
+ * Sees to it that the money of a failed attempt comes back: from the provider itself when the fault is told, by cancelling
+ * when the buyer gave up or the proof is bad (that costs the seconds since the opening instead of what a liar may claim),
+ * else after the deadline (reclaim.ts).
+ */
 async function afterFailure(buyer: Buyer, request: AttemptRequest, opened: Opened, error: unknown): Promise<void> {
-  const gone =
-    hasCode(error, 'job/provider-lost', 'job/unknown') ||
-    (error instanceof MoltError && error.code.startsWith('mesh/'));
-  const lease = gone
+  const code = error instanceof MoltError ? error.code : '';
+  const badProof = code.startsWith('proof/');
+  const gone = code === 'job/provider-lost' || code === 'job/unknown' || code.startsWith('mesh/');
+  const ask = badProof || gone;
+  const lease = ask
     ? await buyer.chain.lease(opened.lease).catch(() => undefined)
     : await waitUntilClosed(buyer, opened.lease);
-  if (lease === undefined) return;
-  if (request.signal.aborted && !hasCode(error, 'proof/bad-signature', 'proof/wrong-binding', 'proof/wrong-metering')) {
-    await buyer.chain.cancelByDelegate(buyer.key, lease).catch(() => undefined);
-  }
+  if (lease === undefined || !(badProof || request.signal.aborted)) return;
+  await buyer.chain.cancelByDelegate(buyer.key, lease).catch(() => undefined);
 }
 
 async function waitUntilClosed(buyer: Buyer, lease: Address): Promise<LeaseAccount | undefined> {

@@ -6,6 +6,7 @@
  */
 import type { Channel } from '../market/ports.ts';
 import { type Address, decodeAddress } from '../protocol/address.ts';
+import { Deadline } from '../protocol/deadline.ts';
 import { MoltError, hasCode } from '../protocol/errors.ts';
 import { type JobEvent as WireJobEvent, LeaseRequest } from '../protocol/molt.js';
 import { STREAMS, decodeLeaseResponse, fromRefusal } from '../protocol/wire.ts';
@@ -210,12 +211,9 @@ export class LeaseClient implements AsyncDisposable {
       reason: this.#broken instanceof Error ? this.#broken.message : 'the stream is closed',
     });
     for (;;) {
-      const trying = AbortSignal.any([
-        signal,
-        AbortSignal.timeout(Math.max(1, Math.ceil(untilMs - env.clock.monotonic()))),
-      ]);
+      using trying = new Deadline(env.clock, Math.max(1, untilMs - env.clock.monotonic()), signal);
       try {
-        const channel = await this.#open(trying);
+        const channel = await this.#open(trying.signal);
         await channel.send(
           LeaseRequest.encode({ attach: { lease: this.#leaseBytes(), fromSequence: BigInt(this.#next) } }),
         );

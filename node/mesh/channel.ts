@@ -18,7 +18,7 @@ import type { Channel } from '../../market/ports.ts';
 import type { Address } from '../../protocol/address.ts';
 import type { Env } from '../../protocol/env.ts';
 import { MoltError, assert } from '../../protocol/errors.ts';
-import { Deadline } from './deadline.ts';
+import { Deadline } from '../../protocol/deadline.ts';
 
 /** Unsent bytes from which a sender waits. Waiting at every refusal instead would cost a quarter of the speed. */
 const WRITE_HIGH_BYTES = 1024 * 1024;

@@ -24,7 +24,7 @@ import type { Address } from '../../protocol/address.ts';
 import type { KeyPair } from '../../protocol/ed25519.ts';
 import type { Env } from '../../protocol/env.ts';
 import { MoltError, assert } from '../../protocol/errors.ts';
-import { Deadline } from './deadline.ts';
+import { Deadline } from '../../protocol/deadline.ts';
 import { Gate, type GateLimits } from './gater.ts';
 import { Gossip, type GossipLimits, type Validate } from './gossip.ts';
 import { ipOf, reachOf } from './ip.ts';

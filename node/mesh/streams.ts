@@ -11,7 +11,7 @@ import type { Address } from '../../protocol/address.ts';
 import type { Env } from '../../protocol/env.ts';
 import { MoltError, assert } from '../../protocol/errors.ts';
 import { StreamChannel } from './channel.ts';
-import { Deadline } from './deadline.ts';
+import { Deadline } from '../../protocol/deadline.ts';
 import { addressOf, parseAddresses, peerIdOf } from './peer.ts';
 
 export interface MeshOpenOptions extends OpenOptions {

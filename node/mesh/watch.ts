@@ -11,7 +11,7 @@ import type { Multiaddr } from '@multiformats/multiaddr';
 import type { Address } from '../../protocol/address.ts';
 import { type Env, randomInt } from '../../protocol/env.ts';
 import { MoltError } from '../../protocol/errors.ts';
-import { Deadline } from './deadline.ts';
+import { Deadline } from '../../protocol/deadline.ts';
 import type { Gate } from './gater.ts';
 import { GRAYLIST_SCORE, type Gossip } from './gossip.ts';
 import { addressOf, peerIdOf } from './peer.ts';

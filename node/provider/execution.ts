@@ -124,7 +124,8 @@ export class Execution implements AsyncDisposable {
       if (!wanted.has(id)) await rm(join(root, id), { recursive: true, force: true });
   }
 
-  async cleanUp(job: Job): Promise<void> {
+  /** After the lease: sandbox, folders and inputs go; outputs stay for a while, modules for the next job. */
+  async cleanUp(job: Job, all: readonly Job[]): Promise<void> {
     const { lease } = job.agreement;
     this.#live.get(lease)?.abort.abort(new MoltError('job/cancelled', 'the job is over'));
     this.#live.delete(lease);
@@ -134,6 +135,13 @@ export class Execution implements AsyncDisposable {
       if (job.spec !== undefined) await this.#runtime(past).remove(attemptId(past));
       await rm(this.#folder(past), { recursive: true, force: true });
     }
+    if (job.spec !== undefined) await this.removeContent(inputsOf(job), all);
+  }
+
+  /** Removes content that no other job needs. */
+  async removeContent(cids: readonly string[], all: readonly Job[]): Promise<void> {
+    const needed = new Set(all.flatMap(contentOf));
+    for (const cid of cids) if (!needed.has(cid)) await this.#options.artifacts.remove(cid);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -380,6 +388,15 @@ export class Execution implements AsyncDisposable {
   #folder(job: Job): string {
     return join(this.#options.directory, 'jobs', attemptId(job));
   }
+}
+
+function inputsOf(job: Job): readonly string[] {
+  return job.spec === undefined ? [] : specOf(job).inputs.map((input) => input.cid);
+}
+
+/** Inputs of a job that is not over, and outputs of one that is kept. */
+function contentOf(job: Job): readonly string[] {
+  return [...(job.phase === 'closed' ? [] : inputsOf(job)), ...(job.outcome?.outputs ?? [])];
 }
 
 /** Names an attempt in labels and folders. */

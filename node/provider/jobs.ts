@@ -40,8 +40,8 @@ export interface JobsOptions {
   readonly onRelease: (agreement: Agreement) => void;
 }
 
-/** How long closed jobs and their logs are kept for buyers who come back. */
-const KEEP_CLOSED_MS = 24 * 3_600_000;
+/** How long closed jobs, their logs and outputs are kept for buyers who come back. */
+const KEEP_CLOSED_MS = 6 * 3_600_000;
 /** How often deadlines are looked at. */
 const TICK_MS = 1_000;
 
@@ -60,7 +60,10 @@ export class Jobs implements AsyncDisposable {
     this.#env = env;
     this.#options = options;
     this.#ticker = env.clock.every(TICK_MS, () => {
-      for (const [lease, job] of this.#jobs) if (job.phase !== 'closed') void this.dispatch(lease, { type: 'tick' });
+      for (const [lease, job] of this.#jobs) {
+        if (job.phase !== 'closed') void this.dispatch(lease, { type: 'tick' });
+        else if (env.clock.now() - job.phaseSinceMs > KEEP_CLOSED_MS) this.#forget(job);
+      }
     });
   }
 
@@ -85,10 +88,6 @@ export class Jobs implements AsyncDisposable {
     const recovered: Job[] = [];
     for (const job of await journal.jobs()) {
       const { lease } = job.agreement;
-      if (job.phase === 'closed' && this.#env.clock.now() - job.phaseSinceMs > KEEP_CLOSED_MS) {
-        await journal.forget(lease);
-        continue;
-      }
       this.#jobs.set(lease, job);
       this.#sequences.set(lease, await journal.nextSequence(lease));
       if (job.phase !== 'closed') recovered.push(job);
@@ -159,6 +158,18 @@ export class Jobs implements AsyncDisposable {
     await Promise.allSettled(this.#queues.values());
   }
 
+  /** The end of a closed job's keeping: events and outputs go. */
+  #forget(job: Job): void {
+    const { lease } = job.agreement;
+    this.#jobs.delete(lease);
+    this.#sequences.delete(lease);
+    const forgetting = async (): Promise<void> => {
+      await this.#options.execution.removeContent(job.outcome?.outputs ?? [], this.list());
+      await this.#options.journal.forget(lease);
+    };
+    void this.#enqueue(lease, forgetting).catch(() => undefined);
+  }
+
   #enqueue(lease: Address, task: () => Promise<void>): Promise<void> {
     const previous = this.#queues.get(lease) ?? Promise.resolve();
     const mine = previous.then(task, task);
@@ -218,7 +229,7 @@ export class Jobs implements AsyncDisposable {
         return this.#onChain(job, 'refund');
       case 'release':
         onRelease(job.agreement);
-        return execution.cleanUp(job);
+        return execution.cleanUp(job, this.list());
       default:
         return undefined;
     }

@@ -59,6 +59,10 @@ async function serveOne(env: Env, options: LeaseStreamOptions, channel: Channel)
     for await (const frame of channel) {
       try {
         const request = decodeLeaseRequest(frame);
+        const asksToFollow = request.submit !== undefined || request.attach !== undefined;
+        if (asksToFollow && heartbeats.length > 0) {
+          throw new MoltError('protocol/malformed', 'this stream follows a job already; open another');
+        }
         const follow = await answer(env, options, channel, request);
         if (follow !== undefined) {
           heartbeats.push(startHeartbeat(env, options, channel, follow.lease));
@@ -173,7 +177,12 @@ async function accept(
   const draft = chain.draftOpenLease(termsOf(agreement), encodeAddress(request.blockhash));
   if (!trade.takeOver(quote, lease))
     throw new MoltError('market/quote-expired', 'the quote expired a moment ago; bid again');
-  await jobs.accept(agreement);
+  try {
+    await jobs.accept(agreement);
+  } catch (error) {
+    trade.endLease(lease);
+    throw error;
+  }
   tell({ type: 'lease-accepted', lease, buyer });
   return { lease: decodeAddress(lease), operatorSignature: key.sign(draft.message) };
 }

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { type Chain, type ProviderAccount, openChainClock } from '../../chain/index.ts';
 import { type Admission, type OfferFeed, type Refusal, createAdmission, openOfferFeed } from '../../market/index.ts';
 import type { Address } from '../../protocol/address.ts';
+import { Deadline } from '../../protocol/deadline.ts';
 import type { Env } from '../../protocol/env.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import type { RuntimeKind } from '../../protocol/messages.ts';
@@ -25,6 +26,7 @@ import { serveLeases } from './lease-stream.ts';
 import { Trade } from './trade.ts';
 
 const FACTS_REFRESH_MS = 5_000;
+const PROBE_MS = 30_000;
 const ARTIFACT_QUOTA_BYTES = 20 * 10 ** 9;
 
 /** What the node opened before. */
@@ -60,8 +62,7 @@ export async function openProvider(base: ProviderParts, opened: AsyncDisposableS
   const shared = { key, provider, chain, network: mesh, journal, tell };
   const execution = new Execution(env, { ...shared, artifacts, runtimes, directory: home });
   const wasm = runtimes.get('wasm');
-  const nowMs = env.clock.now();
-  const speed = wasm === undefined ? { score: 0, measuredMs: nowMs } : await measureSpeed(wasm, home, nowMs);
+  const speed = wasm === undefined ? { score: 0, measuredMs: env.clock.now() } : await measureSpeed(env, wasm, home);
   const trade = createTrade(parts, { admission, feed, execution, speed });
   const onRelease = (agreement: Agreement): void => trade.endLease(agreement.lease);
   const jobs = opened.use(new Jobs(env, { ...shared, execution, onRelease }));
@@ -144,7 +145,8 @@ async function usableRuntimes(env: Env, config: NodeConfig, tell: Tell): Promise
   const usable = new Map<RuntimeKind, Runtime>();
   for (const runtime of all) {
     if (!config.runtimes.includes(runtime.kind)) continue;
-    const capability = await runtime.probe(AbortSignal.timeout(30_000));
+    using deadline = new Deadline(env.clock, PROBE_MS);
+    const capability = await runtime.probe(deadline.signal);
     tell({ type: 'runtime', runtime: runtime.kind, available: capability.available, reason: capability.reason ?? '' });
     if (capability.available) usable.set(runtime.kind, runtime);
   }

@@ -17,6 +17,7 @@ import {
 import type { Network, PubSub } from '../../market/ports.ts';
 import type { Address } from '../../protocol/address.ts';
 import type { Verified } from '../../protocol/brands.ts';
+import { Deadline } from '../../protocol/deadline.ts';
 import type { KeyPair } from '../../protocol/ed25519.ts';
 import type { Env } from '../../protocol/env.ts';
 import { type Envelope, sealEnvelope } from '../../protocol/envelope.ts';
@@ -282,14 +283,14 @@ export class Trade implements AsyncDisposable {
     this.#quotes.set(quote.id, quote);
     tell({ type: 'quoted', bid: bid.id, quote: quote.id, pricePerSecond: content.pricePerSecond });
     this.#offerSoon();
-    const expiry = AbortSignal.timeout(LIMITS.quoteLifetimeMs);
+    using expiry = new Deadline(this.#env.clock, LIMITS.quoteLifetimeMs);
     try {
       const channel = await network.open(bid.signer, STREAMS.quote.protocol, {
         addresses: bid.content.addresses,
-        signal: expiry,
+        signal: expiry.signal,
       });
       await channel.send(BidAnswer.encode({ bid: Buffer.from(bid.id, 'hex'), quote: envelope.bytes }));
-      expiry.addEventListener(
+      expiry.signal.addEventListener(
         'abort',
         () => channel.abort(new MoltError('market/quote-expired', 'the quote expired')),
         { once: true },
@@ -298,7 +299,7 @@ export class Trade implements AsyncDisposable {
       for await (const _frame of channel) break;
       await channel.close();
     } finally {
-      this.#letGo(quote, expiry.aborted ? 'expired' : 'let-go');
+      this.#letGo(quote, expiry.expired ? 'expired' : 'let-go');
     }
   }
 

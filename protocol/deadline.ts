@@ -1,5 +1,5 @@
 /** A signal that aborts when time is up or when the caller's own signal does: `using deadline = new Deadline(…)`. */
-import type { Clock } from '../../protocol/env.ts';
+import type { Clock } from './env.ts';
 
 export class Deadline implements Disposable {
   readonly signal: AbortSignal;

@@ -7,7 +7,7 @@
  */
 import { copyFile, mkdir, mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { basename, join } from 'node:path';
+import { basename, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 import { MoltError } from '../../protocol/errors.ts';
@@ -162,13 +162,14 @@ function balanceLines(terminal: Terminal, reckoning: Reckoning, cost: bigint): s
   const { payout, stakeFee, burned } = reckoning;
   return [
     ...table(terminal, columns, rows),
-    `${terminal.style('green', '✔')} adds up to the base unit: ${plain(cost)} = ${plain(payout)} to the provider + ${plain(stakeFee)} to its stake + ${plain(burned)} burned`,
+    `${terminal.style('green', '✔')} adds up to the base unit: ${plain(cost)} paid =`,
+    `  ${plain(payout)} to the provider + ${plain(stakeFee)} to its stake + ${plain(burned)} burned`,
   ];
 }
 
 async function keep({ terminal, signal }: CommandContext, network: DemoNetwork): Promise<void> {
   const molt = moltCommand();
-  const home = `--home ${network.buyer.directory}`;
+  const home = `--home ${relative('.', network.buyer.directory)}`;
   for (const line of [
     '',
     `the network keeps running: chain at ${network.rpcUrl}, providers at`,

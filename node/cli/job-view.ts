@@ -221,7 +221,9 @@ function showEnd(state: State, line: Of<'proof-verified' | 'settled' | 'lease-ex
     case 'proof-verified':
       flushLogs(state);
       list.end('done', 'running', `${formatDuration(line.billedMs)} billed${state.ran === '' ? '' : `, ${state.ran}`}`);
-      list.end('done', 'proof verified', `sha256 ${line.proofDigest}, claims ${formatMolt(BigInt(line.cost))}`);
+      list.end('done', 'proof verified', `claims ${formatMolt(BigInt(line.cost))}`, [
+        state.terminal.style('dim', `    sha256 ${line.proofDigest}`),
+      ]);
       list.begin('settled', 'both sign, the chain confirms');
       return;
     case 'settled':
@@ -266,7 +268,8 @@ function plural(count: number, noun: string): string {
 /** The receipt of a finished job, as lines. */
 export function receipt(terminal: Terminal, result: ResultLine): string[] {
   const rows: [string, string][] = [
-    ['ran on', `${result.node} (provider ${result.provider})`],
+    ['ran on', `node ${result.node}`],
+    ['', `provider ${result.provider}`],
     ['exit', `${result.exitCode ?? 'none'} (${result.reason})`],
     ['billed', formatDuration(result.billedMs)],
     ['cost', `${formatMolt(BigInt(result.cost))} of ${formatMolt(BigInt(result.locked))} locked`],

@@ -15,7 +15,7 @@ import type { LeaseAccount, LeaseTerms } from '../chain/index.ts';
 import type { RankedQuote } from '../market/index.ts';
 import { type Address, decodeAddress } from '../protocol/address.ts';
 import type { VerifiedProof } from '../protocol/brands.ts';
-import { MoltError, hasCode } from '../protocol/errors.ts';
+import { MoltError } from '../protocol/errors.ts';
 import { type JobSpec, termsDigest } from '../protocol/job-spec.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import type { JobEvent as WireJobEvent } from '../protocol/molt.js';
@@ -43,11 +43,15 @@ const TAIL_BYTES = 64 * 1024;
 const REFUND_WAIT_MS = 5_000;
 /** How long a cancelled job may take to stop, prove and settle. */
 const CANCEL_WAIT_MS = 15_000;
+/** Clocks differ a little, and the lease opens a moment before we hear of it. */
+const CLOCK_SLACK_MS = 1_000;
 
 interface Opened {
   readonly terms: LeaseTerms;
   readonly lease: Address;
   readonly transaction: string;
+  /** Monotonic. */
+  readonly openedMs: number;
 }
 
 /** Runs the job once. Throws `job/…`, `proof/…`, `mesh/…`, `market/…`, `chain/…`. */
@@ -133,7 +137,7 @@ async function openLease(buyer: Buyer, client: LeaseClient, request: AttemptRequ
     locked: terms.amount,
     afterMs: buyer.env.clock.monotonic() - startedMs,
   });
-  return { terms, lease, transaction: signature };
+  return { terms, lease, transaction: signature, openedMs: buyer.env.clock.monotonic() };
 }
 
 /** Follows the run to its proof; turns an abort into a cancelled job that is settled for what ran. */
@@ -199,6 +203,7 @@ async function conclude(buyer: Buyer, client: LeaseClient, concluding: Concludin
     commit: concluding.proof.commit,
     commitSignature: concluding.proof.commitSignature,
   });
+  assertTimePassed(buyer, opened, proof);
   const proofDigest = proof.digest;
   tell({
     type: 'proof-verified',
@@ -242,6 +247,17 @@ async function conclude(buyer: Buyer, client: LeaseClient, concluding: Concludin
     proofDigest,
     attempts: request.attempt,
   };
+}
+
+/** A run cannot have taken longer than the buyer waited for it, whatever the provider's clock says. */
+function assertTimePassed(buyer: Buyer, opened: Opened, proof: Proof): void {
+  const waitedMs = buyer.env.clock.monotonic() - opened.openedMs;
+  if (proof.billedMs <= waitedMs + CLOCK_SLACK_MS) return;
+  throw new MoltError(
+    'proof/wrong-metering',
+    `the proof bills ${proof.billedMs} ms, the lease has been open for ${Math.round(waitedMs)} ms; it is not paid`,
+    { billedMs: proof.billedMs },
+  );
 }
 
 async function takeOutputs(buyer: Buyer, request: AttemptRequest, proof: VerifiedProof<Proof>): Promise<JobOutput[]> {

@@ -1,0 +1,56 @@
+/**
+ * Goal: a provider that bills time that did not pass is not paid for it, and the job goes on elsewhere. Method: a real
+ * provider in this process whose monotonic clock runs thirty times too fast.
+ */
+import { afterAll, beforeAll, expect, test } from 'vitest';
+
+import { readWallet } from '../../chain/index.ts';
+import { mergeSettings, nodeConfig, readConfigFile } from '../../node/config.ts';
+import { startNode } from '../../node/node.ts';
+import type { Clock, Env } from '../../protocol/env.ts';
+import type { JobEvent } from '../../sdk/index.ts';
+import { type TestMarket, openMarket, stepsJob } from './market.ts';
+
+let market: TestMarket;
+beforeAll(async () => {
+  market = await openMarket();
+});
+afterAll(async () => {
+  await market?.[Symbol.asyncDispose]();
+});
+
+test('billing more time than passed is found out, costs the liar its claim, and the next provider does the job', async () => {
+  const liar = await market.provider({ pricePerCpu: '0.00005' });
+  const honest = await market.provider({ pricePerCpu: '0.003' });
+  await liar.stop();
+  const { settings } = mergeSettings({ environment: {}, file: await readConfigFile(liar.home.config) });
+  const config = await nodeConfig(liar.home.directory, await readWallet(liar.home.nodeKey), settings);
+  const fast: Clock = { ...market.env.clock, monotonic: () => market.env.clock.monotonic() * 30 };
+  const env: Env = { ...market.env, clock: fast };
+  const node = await startNode(env, config, () => undefined);
+  try {
+    const buyer = await market.buyer();
+    const before = await market.chain.budget(buyer.budget);
+    await using molt = await buyer.connect();
+    await expect.poll(async () => (await molt.offers()).length, { timeout: 20_000 }).toBe(2);
+    const events: JobEvent[] = [];
+    const result = await molt.run(await stepsJob(market, molt, 3), {
+      maxPrice: '5',
+      onEvent: (event) => events.push(event),
+    });
+    expect(events.find((event) => event.type === 'provider-failed')).toMatchObject({
+      node: config.key.address,
+      code: 'proof/wrong-metering',
+      retrying: true,
+    });
+    expect(result).toMatchObject({ exitCode: 0, attempts: 2, provider: honest.account.account });
+    const lied = events.find((event) => event.type === 'lease-opened');
+    if (lied?.type !== 'lease-opened') throw new Error('no lease was opened with the liar');
+    const ending = await market.chain.leaseEnding(lied.lease);
+    expect(ending).toMatchObject({ ending: 'cancelledByDelegate' });
+    const after = await market.chain.budget(buyer.budget);
+    expect(after).toMatchObject({ locked: 0n, free: (before?.free ?? 0n) - result.cost - (ending?.paid ?? 0n) });
+  } finally {
+    await node.close();
+  }
+});

@@ -160,7 +160,7 @@ class Libp2pMesh implements Mesh {
     this.#env = env;
     this.#parts = parts;
     this.#streams = new Streams(env, parts.libp2p, prefix);
-    this.#watch = new Watch(env, parts);
+    this.#watch = new Watch(env, { ...parts, prefix });
     const self = addressOf(parts.libp2p.peerId);
     assert(self !== undefined, 'the node key is Ed25519');
     this.self = self;

@@ -24,6 +24,8 @@ const DIAL_MS = 8_000;
 const KEPT_MAX = 64;
 /** How long a peer may be connected without a gossip stream in both directions. */
 const DEAF_MS = 5_000;
+/** The same while streams of jobs run over the connection. */
+const DEAF_IN_USE_MS = 120_000;
 
 interface Kept {
   addresses: readonly Multiaddr[];
@@ -38,14 +40,19 @@ export class Watch implements Disposable {
   readonly #libp2p: Libp2p;
   readonly #gossip: Gossip;
   readonly #gate: Gate;
+  readonly #prefix: string;
   readonly #kept = new Map<string, Kept>();
   readonly #speaksGossip = new Set<Address>();
   readonly #deafSince = new Map<Address, number>();
   readonly #stopped = new AbortController();
   readonly #ticker: Disposable;
 
-  constructor(env: Env, parts: { readonly libp2p: Libp2p; readonly gossip: Gossip; readonly gate: Gate }) {
+  constructor(
+    env: Env,
+    parts: { readonly libp2p: Libp2p; readonly gossip: Gossip; readonly gate: Gate; readonly prefix: string },
+  ) {
     this.#env = env;
+    this.#prefix = parts.prefix;
     this.#libp2p = parts.libp2p;
     this.#gossip = parts.gossip;
     this.#gate = parts.gate;
@@ -112,9 +119,18 @@ export class Watch implements Disposable {
     const now = this.#env.clock.monotonic();
     const since = this.#deafSince.get(peer) ?? now;
     this.#deafSince.set(peer, since);
-    if (now - since < DEAF_MS) return;
+    // A job's stream is worth more than gossip: a connection in use is only dropped when it stays deaf for long.
+    if (now - since < (this.#carriesStreams(peer) ? DEAF_IN_USE_MS : DEAF_MS)) return;
     this.#env.logger.log('warn', 'peer without gossip stream reconnected', { peer });
     this.#close(peer);
+  }
+
+  /** True when somebody above the mesh has a stream to this peer. */
+  #carriesStreams(peer: Address): boolean {
+    const own = (protocol: string | undefined): boolean => protocol?.startsWith(`${this.#prefix}/molt/`) === true;
+    return this.#libp2p
+      .getConnections(peerIdOf(peer))
+      .some(({ streams }) => streams.some((stream) => own(stream.protocol)));
   }
 
   #close(peer: Address): void {

@@ -48,6 +48,7 @@ import type {
   Signatures,
   TransactionCost,
 } from './chain.ts';
+import { ComputeBudget } from './compute.ts';
 import { openConnection, type OpenConnection } from './connection.ts';
 import { LOCAL_PROGRAM_ID, buildDraft } from './instructions.ts';
 import { ACCOUNTS, fieldOffset, type AccountKind } from './layout.ts';
@@ -103,6 +104,7 @@ class SolanaChain implements Chain {
   readonly #opened: OpenConnection;
   readonly #connection: Connection;
   readonly #market: calls.Market;
+  readonly #compute: ComputeBudget;
   readonly #closing = new AbortController();
   #blockhash: { readonly value: string; readonly atMs: number } | undefined;
   #fetching: Promise<string> | undefined;
@@ -111,6 +113,7 @@ class SolanaChain implements Chain {
     this.#env = env;
     this.#opened = opened;
     this.#connection = opened.connection;
+    this.#compute = new ComputeBudget(env, opened.connection);
     this.network = deployment.network;
     this.programId = deployment.programId;
     this.mint = deployment.mint;
@@ -328,8 +331,11 @@ class SolanaChain implements Chain {
 
   /** Builds, signs and submits; a blockhash that expired meanwhile is replaced once, since nothing happened then. */
   async #perform(signer: Signer, instructions: readonly TransactionInstruction[]): Promise<Confirmed> {
-    const attempt = async (): Promise<Confirmed> =>
-      this.submit(buildDraft(signer.address, await this.recentBlockhash(), instructions), [signer]);
+    const attempt = async (): Promise<Confirmed> => {
+      const blockhash = await this.recentBlockhash();
+      const whole = await this.#compute.apply(signer.address, blockhash, instructions);
+      return this.submit(buildDraft(signer.address, blockhash, whole), [signer]);
+    };
     try {
       return await attempt();
     } catch (error) {

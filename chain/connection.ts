@@ -1,12 +1,43 @@
 /**
- * A web3.js `Connection` that keeps quiet and can be closed.
+ * A web3.js `Connection` that keeps quiet, can be closed, and asks again where an endpoint fails for a moment.
  *
  * The library writes websocket errors to the console and has no way to close its websocket, so an endpoint that goes away
  * would litter the terminal and keep a process alive. Its socket is private; nothing else of it is touched, and only here.
+ *
+ * Every request of ours may be repeated: reads change nothing, and a transaction sent twice is the same transaction.
  */
 import { Connection } from '@solana/web3.js';
 
 import type { Env } from '../protocol/env.ts';
+
+/** One attempt; a public endpoint under load takes a second or two. */
+const ATTEMPT_MS = 10_000;
+const ATTEMPTS = 5;
+const BACKOFF_MS = 150;
+/** Longest wait that an endpoint may ask for with `retry-after`. */
+const RETRY_AFTER_MS_MAX = 5_000;
+/** Busy, or a proxy whose upstream is away. */
+const BUSY: ReadonlySet<number> = new Set([408, 425, 429, 500, 502, 503, 504]);
+/** Failures before anything was sent. */
+const NOT_SENT: ReadonlySet<string> = new Set([
+  'ECONNREFUSED',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+]);
+
+/** The endpoint failed at every attempt. */
+export class EndpointError extends Error {
+  override readonly name = 'EndpointError';
+  /** Whether the request may have arrived all the same. */
+  readonly mayHaveArrived: boolean;
+
+  constructor(message: string, mayHaveArrived: boolean, options?: { readonly cause?: unknown }) {
+    super(message, options);
+    this.mayHaveArrived = mayHaveArrived;
+  }
+}
 
 interface Socket {
   removeAllListeners(event: 'error'): void;
@@ -26,7 +57,12 @@ export interface OpenConnection extends Disposable {
 
 /** Nothing is sent yet. */
 export function openConnection(env: Env, rpcUrl: string): OpenConnection {
-  const connection = new Connection(rpcUrl, { commitment: 'confirmed', disableRetryOnRateLimit: true });
+  const closing = new AbortController();
+  const connection = new Connection(rpcUrl, {
+    commitment: 'confirmed',
+    disableRetryOnRateLimit: true,
+    fetch: ((url: string, init: RequestInit) => persistently(env, url, init, closing.signal)) as typeof fetch,
+  });
   const internals = connection as unknown as Internals;
   const socket = internals._rpcWebSocket;
   socket.removeAllListeners('error');
@@ -39,6 +75,7 @@ export function openConnection(env: Env, rpcUrl: string): OpenConnection {
   return {
     connection,
     [Symbol.dispose]: () => {
+      closing.abort();
       socket.setAutoReconnect(false);
       try {
         socket.close();
@@ -47,4 +84,80 @@ export function openConnection(env: Env, rpcUrl: string): OpenConnection {
       }
     },
   };
+}
+
+/** `fetch` that repeats what failed in a way that passes. Throws `EndpointError`. */
+async function persistently(env: Env, url: string, init: RequestInit, closing: AbortSignal): Promise<Response> {
+  let mayHaveArrived = false;
+  for (let attempt = 1; ; attempt++) {
+    const failed = await attemptOnce(env, url, init, closing);
+    if (failed instanceof Response) return failed;
+    mayHaveArrived ||= failed.arrived;
+    if (failed.final || closing.aborted || attempt === ATTEMPTS)
+      throw new EndpointError(failed.reason, mayHaveArrived, { cause: failed.cause });
+    const wait = Math.max(failed.afterMs, BACKOFF_MS * 2 ** (attempt - 1));
+    await env.clock.sleep(wait, closing).catch(() => undefined);
+  }
+}
+
+interface Failure {
+  readonly reason: string;
+  readonly cause: unknown;
+  /** The request may have arrived. */
+  readonly arrived: boolean;
+  /** Asking again at once is no use. */
+  readonly final: boolean;
+  readonly afterMs: number;
+}
+
+async function attemptOnce(
+  env: Env,
+  url: string,
+  init: RequestInit,
+  closing: AbortSignal,
+): Promise<Response | Failure> {
+  const late = new AbortController();
+  const answered = new AbortController();
+  void env.clock
+    .sleep(ATTEMPT_MS, answered.signal)
+    .then(() => late.abort(new Error(`no answer within ${ATTEMPT_MS / 1000} s`)))
+    .catch(() => undefined);
+  try {
+    const response = await fetch(url, { ...init, signal: AbortSignal.any([late.signal, closing]) });
+    if (BUSY.has(response.status)) return busy(response);
+    // The body is read here, so that a connection that breaks in its middle counts as a failure to repeat.
+    const body = await response.text();
+    return new Response(body, { status: response.status, statusText: response.statusText });
+  } catch (cause) {
+    const isLate = late.signal.aborted;
+    const code = codeOf(cause);
+    // An error of fetch without a code is about the request itself: an address that it does not take.
+    const notSent = !isLate && !closing.aborted && (code === undefined || NOT_SENT.has(code));
+    const reason = isLate ? (late.signal.reason as Error).message : (code ?? String(cause));
+    return { reason, cause, arrived: !notSent, final: notSent, afterMs: 0 };
+  } finally {
+    answered.abort();
+  }
+}
+
+async function busy(response: Response): Promise<Failure> {
+  const seconds = Number(response.headers.get('retry-after') ?? 0);
+  await response.body?.cancel();
+  return {
+    reason: `HTTP ${response.status} ${response.statusText}`,
+    cause: undefined,
+    // A proxy may have passed it on before it gave up; one that limits the rate has not.
+    arrived: response.status !== 429,
+    final: false,
+    afterMs: Number.isFinite(seconds) ? Math.min(seconds * 1_000, RETRY_AFTER_MS_MAX) : 0,
+  };
+}
+
+/** The system's code of a failed fetch, wherever it is nested. */
+function codeOf(error: unknown): string | undefined {
+  for (let at = error; at instanceof Error; at = at.cause) {
+    if ('code' in at && typeof at.code === 'string') return at.code;
+    if (at instanceof AggregateError) return codeOf(at.errors[0]);
+  }
+  return undefined;
 }

@@ -28,6 +28,7 @@ export type {
 } from './chain.ts';
 export type { Devnet, DevnetOptions } from './devnet/index.ts';
 export { type ChainClock, openChainClock } from './chain-clock.ts';
+export { type ChainEvent, readEvents } from './events.ts';
 export { readNetwork } from './network.ts';
 export { createWallet, readWallet } from './wallet.ts';
 

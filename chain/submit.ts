@@ -1,6 +1,11 @@
 /**
  * Sending a transaction and learning its fate, with the errors of the catalogue.
  *
+ * The same signed bytes are sent as often as needed: a cluster executes them at most once, so no repetition pays twice.
+ * "Nothing happened" (`chain/blockhash-expired`) is said only when the blockhash cannot be used any more and the
+ * transaction is in no block; where that cannot be learnt, the fate is unknown (`chain/not-confirmed`), and only the
+ * accounts tell.
+ *
  * A transaction is looked up right after it was sent, because a local chain has decided by then; only if it has not, a
  * websocket subscription waits, with polling behind it for the notification that never comes.
  */
@@ -8,12 +13,15 @@ import { SendTransactionError, type Connection, type SignatureStatus, type Trans
 import { base58btc } from 'multiformats/bases/base58';
 
 import type { Env } from '../protocol/env.ts';
-import { MoltError, assert } from '../protocol/errors.ts';
+import { MoltError, assert, hasCode } from '../protocol/errors.ts';
 import type { Confirmed, Draft, Signatures } from './chain.ts';
+import { EndpointError } from './connection.ts';
 import { wireTransaction } from './instructions.ts';
 import { programError } from './program-errors.ts';
 
 const POLL_MS = 400;
+/** Leaders drop transactions under load; the same bytes are sent again. */
+const RESEND_MS = 2_000;
 /** Longer than a blockhash lives, so that the fate is known by then unless the cluster is in trouble. */
 const GIVE_UP_MS = 90_000;
 
@@ -32,6 +40,15 @@ function collectSignatures(draft: Draft, signatures: Signatures): Uint8Array[] {
   });
 }
 
+/** A signed transaction on its way. */
+interface Sent {
+  readonly env: Env;
+  readonly connection: Connection;
+  readonly wire: Uint8Array;
+  readonly signature: string;
+  readonly blockhash: string;
+}
+
 /** Sends the signed draft and resolves once it is confirmed. Throws the errors listed at `Chain`. */
 export async function submitDraft(
   env: Env,
@@ -43,57 +60,90 @@ export async function submitDraft(
   const [first] = ordered;
   assert(first, 'a transaction has a fee payer');
   const signature = base58btc.baseEncode(first);
-  try {
-    await connection.sendRawTransaction(wireTransaction(draft, ordered), { preflightCommitment: 'confirmed' });
-  } catch (error) {
-    const refused = refusalOfSend(error);
-    // A node that has seen it already refuses to take it twice; its fate is what the status says.
-    if (refused !== 'already-processed') throw refused;
-  }
-  const status = (await readStatus(connection, signature)) ?? (await awaitStatus(env, connection, draft, signature));
+  const wire = wireTransaction(draft, ordered);
+  const sent: Sent = { env, connection, wire, signature, blockhash: blockhashOf(draft) };
+  const refused = await send(sent);
+  const status = (await readStatus(sent).catch(ignoreUnreachable)) ?? (await awaitStatus(sent, refused));
   if (status.err !== null) throw refusal(status.err, signature);
   return { signature };
 }
 
-async function readStatus(connection: Connection, signature: string): Promise<SignatureStatus | undefined> {
+/**
+ * Sends once. What certainly did not go out is thrown; a refusal that an earlier arrival of the same bytes would explain
+ * too is returned, for the transaction's status to decide.
+ */
+async function send({ connection, wire }: Sent): Promise<MoltError | undefined> {
+  try {
+    await connection.sendRawTransaction(wire, { preflightCommitment: 'confirmed' });
+    return undefined;
+  } catch (error) {
+    // An answer that never came is no refusal: the request may have arrived.
+    if (error instanceof EndpointError && error.mayHaveArrived) return undefined;
+    const refused = refusalOfSend(error);
+    // A node that has seen it already refuses to take it twice; its fate is what the status says.
+    if (refused === 'already-processed') return undefined;
+    if (hasCode(refused, 'chain/blockhash-expired')) return refused;
+    throw refused;
+  }
+}
+
+function ignoreUnreachable(error: unknown): undefined {
+  if (hasCode(error, 'chain/unreachable')) return undefined;
+  throw error;
+}
+
+async function readStatus({ connection, signature }: Sent): Promise<SignatureStatus | undefined> {
   const { value } = await reach(connection.getSignatureStatuses([signature]));
   const status = value[0];
   return status && status.confirmationStatus !== 'processed' ? status : undefined;
 }
 
-async function awaitStatus(
-  env: Env,
-  connection: Connection,
-  draft: Draft,
-  signature: string,
-): Promise<SignatureStatus> {
-  const giveUpAt = env.clock.monotonic() + GIVE_UP_MS;
+async function awaitStatus(sent: Sent, refused: MoltError | undefined): Promise<SignatureStatus> {
+  const { env, connection, signature } = sent;
+  const startedMs = env.clock.monotonic();
+  let sentMs = startedMs;
   let wake: () => void = () => undefined;
   const subscription = connection.onSignature(signature, () => wake(), 'confirmed');
   try {
-    for (;;) {
+    for (let round = 0; ; round++) {
       const timer = new AbortController();
       const notified = new Promise<void>((resolve) => {
         wake = resolve;
       });
-      await Promise.race([notified, env.clock.sleep(POLL_MS, timer.signal).catch(() => undefined)]);
+      // A refused blockhash is looked at without waiting: usually it is simply too old.
+      if (refused === undefined || round > 0)
+        await Promise.race([notified, env.clock.sleep(POLL_MS, timer.signal).catch(() => undefined)]);
       timer.abort();
-      // Asked before the status: a transaction can still be included between the two questions, never after both.
-      const alive = await reach(connection.isBlockhashValid(blockhashOf(draft), { commitment: 'confirmed' }));
-      const status = await readStatus(connection, signature);
-      if (status) return status;
-      if (!alive.value) throw expired(signature);
-      if (env.clock.monotonic() > giveUpAt) {
-        throw new MoltError(
-          'chain/not-confirmed',
-          `transaction ${signature} was sent but is not confirmed after ${GIVE_UP_MS / 1000} s: read the accounts before trying again`,
-          { signature },
-        );
-      }
+      const look = await lookOnce(sent).catch(ignoreUnreachable);
+      if (look?.status) return look.status;
+      if (look?.alive === false) throw refused ?? expired(signature);
+      const nowMs = env.clock.monotonic();
+      if (nowMs - startedMs > GIVE_UP_MS) throw unknownFate(signature);
+      if (nowMs - sentMs < RESEND_MS) continue;
+      sentMs = nowMs;
+      // Refusals of a repetition say nothing about the first one.
+      await send(sent).catch(() => undefined);
     }
   } finally {
     await connection.removeSignatureListener(subscription).catch(() => undefined);
   }
+}
+
+/** Asked before the status: a transaction can still be included between the two questions, never after both. */
+async function lookOnce(
+  sent: Sent,
+): Promise<{ readonly alive: boolean; readonly status: SignatureStatus | undefined }> {
+  const { connection, blockhash } = sent;
+  const alive = await reach(connection.isBlockhashValid(blockhash, { commitment: 'confirmed' }));
+  return { alive: alive.value, status: await readStatus(sent) };
+}
+
+function unknownFate(signature: string): MoltError {
+  return new MoltError(
+    'chain/not-confirmed',
+    `transaction ${signature} was sent but is not confirmed after ${GIVE_UP_MS / 1000} s: read the accounts before trying again`,
+    { signature },
+  );
 }
 
 /** The recent blockhash inside a legacy message: after the header and the account keys. */

@@ -19,6 +19,7 @@ import { connectChain, startDevnet, type Chain, type Devnet } from '../../chain/
 import { describe as words } from '../../chain/devnet/ledger.ts';
 import { parseDebugError } from '../../chain/devnet/vm.ts';
 import { LOCAL_PROGRAM_ID } from '../../chain/instructions.ts';
+import { ACCOUNTS, layoutSize } from '../../chain/layout.ts';
 import { parseAddress } from '../../protocol/address.ts';
 import { baseUnits } from '../../protocol/units.ts';
 import {
@@ -138,7 +139,7 @@ describe('web3.js Connection', () => {
     const sliced = await connection.getAccountInfo(account, { dataSlice: { offset: 64, length: 8 } });
     expect(sliced?.data.readBigUInt64LE()).toBe(10n ** 12n);
     const configs = await connection.getProgramAccounts(new PublicKey(LOCAL_PROGRAM_ID), {
-      filters: [{ dataSize: 256 }, { memcmp: { offset: 0, bytes: '2' } }],
+      filters: [{ dataSize: layoutSize(ACCOUNTS.config.fields) }, { memcmp: { offset: 0, bytes: '2' } }],
     });
     expect(configs).toHaveLength(1);
     const many = await connection.getMultipleAccountsInfo([account, Keypair.generate().publicKey]);

@@ -5,14 +5,21 @@ import { baseUnits, type BaseUnits } from '../protocol/units.ts';
 import type {
   BudgetAccount,
   BudgetLimits,
+  ConfigAccount,
+  DelegationAccount,
+  DisputeAccount,
   LeaseAccount,
   LeaseEnding,
   LeaseTerms,
+  OffenceAccount,
   Parameters,
   ProviderAccount,
+  StakePool,
+  StakeSlash,
+  Side,
 } from './chain.ts';
 import { decodeAccount, decodeEvent, type AccountFields, type EventFields, type Fields } from './codec.ts';
-import { LEASE_ENDINGS, LEASE_STATES, type RECORDS } from './layout.ts';
+import { LEASE_ENDINGS, LEASE_STATES, SLASH_REASONS, VOTES, type RECORDS } from './layout.ts';
 
 /** Unix seconds → ms; what exceeds the safe integers (an expiry of "never") becomes the largest one. */
 function secondsToMs(seconds: bigint): number {
@@ -23,36 +30,54 @@ function secondsToMs(seconds: bigint): number {
 export const secondsUp = (ms: number): number => Math.ceil(ms / 1000);
 export const secondsDown = (ms: number): number => Math.floor(ms / 1000);
 
-/** Config data → mint and parameters. */
-export function readConfig(data: Uint8Array): {
-  readonly mint: Address;
-  readonly authority: Address;
-  readonly parameters: Parameters;
-} {
-  const { mint, authority, parameters: fields } = decodeAccount('config', data);
+/** Config data → the Config. */
+export function readConfig(data: Uint8Array): ConfigAccount {
+  const { mint, network, authority, parameters, queued, applicableAt, verifiers } = decodeAccount('config', data);
   return {
     mint,
-    authority,
-    parameters: {
-      stakeFeeBps: fields.stakeFeeBps,
-      burnFeeBps: fields.burnFeeBps,
-      reserveBps: fields.reserveBps,
-      noShowSlashBps: fields.noShowSlashBps,
-      minGraceMs: fields.minGraceSeconds * 1000,
-      minWindowMs: fields.minWindowSeconds * 1000,
-      maxLeaseMs: fields.maxLeaseSeconds * 1000,
-      minStake: baseUnits(fields.minStake),
-    },
+    network,
+    ...(authority === NOBODY ? {} : { authority }),
+    parameters: readParameters(parameters),
+    ...(applicableAt === 0n
+      ? {}
+      : { queued: { parameters: readParameters(queued), applicableAtMs: secondsToMs(applicableAt) } }),
+    verifiers,
+  };
+}
+
+/** The address of 32 zero bytes, which nobody has a key of. */
+export const NOBODY = '11111111111111111111111111111111' as Address;
+
+function readParameters(fields: Fields<typeof RECORDS.parameters>): Parameters {
+  const { stakeFeeBps, burnFeeBps, reserveBps, noShowSlashBps, disputeBondBps, equivocationSlashBps } = fields;
+  return {
+    stakeFeeBps,
+    burnFeeBps,
+    reserveBps,
+    noShowSlashBps,
+    disputeBondBps,
+    equivocationSlashBps,
+    minGraceMs: fields.minGraceSeconds * 1000,
+    minWindowMs: fields.minWindowSeconds * 1000,
+    maxLeaseMs: fields.maxLeaseSeconds * 1000,
+    unbondingMs: fields.unbondingSeconds * 1000,
+    voteMs: fields.voteSeconds * 1000,
+    revealMs: fields.revealSeconds * 1000,
+    minStake: baseUnits(fields.minStake),
+    verifierPledge: baseUnits(fields.verifierPledge),
   };
 }
 
 export function parametersFields(parameters: Parameters): Fields<typeof RECORDS.parameters> {
-  const { minGraceMs, minWindowMs, maxLeaseMs, ...rest } = parameters;
+  const { minGraceMs, minWindowMs, maxLeaseMs, unbondingMs, voteMs, revealMs, ...rest } = parameters;
   return {
     ...rest,
     minGraceSeconds: secondsUp(minGraceMs),
     minWindowSeconds: secondsUp(minWindowMs),
     maxLeaseSeconds: secondsUp(maxLeaseMs),
+    unbondingSeconds: secondsUp(unbondingMs),
+    voteSeconds: secondsUp(voteMs),
+    revealSeconds: secondsUp(revealMs),
   };
 }
 
@@ -70,14 +95,87 @@ export function limitsFields(limits: BudgetLimits): Fields<typeof RECORDS.limits
 }
 
 export function readProvider(address: Address, data: Uint8Array): ProviderAccount {
-  const { stake, reserved, registeredAt, bump: _bump, ...fields } = decodeAccount('provider', data);
+  const fields = decodeAccount('provider', data);
+  const { own, delegated, jailedUntil, registeredAt, formerOperator, bump: _bump, rotatedAt: _at, ...rest } = fields;
   return {
-    ...fields,
+    ...rest,
     address,
-    stake: baseUnits(stake),
-    reserved: baseUnits(reserved),
+    stake: baseUnits(activeStake(own) + activeStake(delegated)),
+    own: { ...own, stake: baseUnits(own.stake) },
+    delegated: { ...delegated, stake: baseUnits(delegated.stake) },
+    reserved: baseUnits(fields.reserved),
     registeredAtMs: secondsToMs(registeredAt),
+    slashed: baseUnits(fields.slashed),
+    slashDue: baseUnits(fields.slashDue),
+    jailedUntilMs: secondsToMs(jailedUntil),
+    ...(formerOperator === NOBODY ? {} : { formerOperator }),
   };
+}
+
+function activeStake({ stake, shares, unbonding }: Fields<typeof RECORDS.pool>): bigint {
+  return unbonding === 0n ? stake : (stake * (shares - unbonding)) / shares;
+}
+
+/** The pool in which this staker's shares are. */
+export function poolOf(provider: ProviderAccount, staker: Address): StakePool {
+  return staker === provider.owner ? provider.own : provider.delegated;
+}
+
+/** What so many shares are worth, rounded down as the program pays it. */
+export function shareValue({ stake, shares }: StakePool, held: bigint): BaseUnits {
+  return baseUnits(shares === 0n ? 0n : (stake * held) / shares);
+}
+
+export function readDelegation(address: Address, data: Uint8Array, provider: ProviderAccount): DelegationAccount {
+  const fields = decodeAccount('delegation', data);
+  const pool = poolOf(provider, fields.staker);
+  const current = fields.generation === pool.generation;
+  const shares = current ? fields.shares : 0n;
+  const unbondingShares = current ? fields.unbonding : 0n;
+  return {
+    address,
+    provider: fields.provider,
+    staker: fields.staker,
+    shares,
+    value: shareValue(pool, shares),
+    unbondingShares,
+    unbondingValue: shareValue(pool, unbondingShares),
+    unbondingUntilMs: secondsToMs(fields.unbondingUntil),
+    principal: baseUnits(fields.principal),
+  };
+}
+
+const SIDES: ReadonlyMap<number, Side> = new Map<number, Side>(
+  Object.entries(VOTES).map(([side, number]) => [number, side as Side]),
+);
+
+export function readDispute(address: Address, data: Uint8Array): DisputeAccount {
+  const { lease, provider, rentPayer, bond, slot, drawn, voteUntil, revealUntil, ...seats } = decodeAccount(
+    'dispute',
+    data,
+  );
+  const taken = drawn === 0 ? [] : [seats.seat0, seats.seat1, seats.seat2];
+  return {
+    address,
+    lease,
+    provider,
+    rentPayer,
+    bond: baseUnits(bond),
+    slot,
+    seats: taken.map(({ verifier, committed, vote, pledge }) => {
+      const side = SIDES.get(vote);
+      const seat = { verifier, committed: committed !== 0, pledge: baseUnits(pledge) };
+      return side === undefined ? seat : { ...seat, vote: side };
+    }),
+    voteUntilMs: secondsToMs(voteUntil),
+    revealUntilMs: secondsToMs(revealUntil),
+  };
+}
+
+export function readOffence(address: Address, data: Uint8Array): OffenceAccount {
+  const { provider, reporter, amount, due, provenAt } = decodeAccount('offence', data);
+  const provenAtMs = secondsToMs(provenAt);
+  return { address, provider, reporter, amount: baseUnits(amount), due: baseUnits(due), provenAtMs };
 }
 
 /** `vaultAmount`: tokens in the budget's vault. */
@@ -126,10 +224,10 @@ export function readLease(address: Address, data: Uint8Array): LeaseAccount {
     graceMs: graceSeconds * 1000,
     windowMs: windowSeconds * 1000,
   };
-  if (state !== LEASE_STATES.proven) return { ...lease, state: 'running' };
+  if (state === LEASE_STATES.running) return { ...lease, state: 'running' };
   return {
     ...lease,
-    state: 'proven',
+    state: state === LEASE_STATES.disputed ? 'disputed' : 'proven',
     proof: { claimed: baseUnits(claimed), resultDigest, provenAtMs: secondsToMs(provenAt) },
   };
 }
@@ -167,24 +265,56 @@ const ENDINGS = new Map<number, LeaseEnding['ending']>(
 );
 
 /**
- * The endings that `programId` itself reported in the logs of one transaction. Another program may print any data it
- * likes, so the invocation stack is followed and only lines printed by ours count.
+ * The endings that `programId` itself reported in the logs of one transaction.
  */
 export function readEndings(programId: Address, logs: readonly string[], signature: string): LeaseEnding[] {
+  return ownData(programId, logs).flatMap((data) => {
+    const event = decodeEvent('leaseEnded', data);
+    const ending = event && ENDINGS.get(event.ending);
+    return event && ending ? [endingOf(event, ending, signature)] : [];
+  });
+}
+
+const REASONS: ReadonlyMap<number, StakeSlash['reason']> = new Map<number, StakeSlash['reason']>(
+  Object.entries(SLASH_REASONS).map(([name, value]) => [value, name as StakeSlash['reason']]),
+);
+
+/** The slashes that `programId` itself reported in the logs of one transaction. */
+export function readSlashes(programId: Address, logs: readonly string[], signature: string): StakeSlash[] {
+  return ownData(programId, logs).flatMap((data) => {
+    const event = decodeEvent('stakeSlashed', data);
+    const reason = event && REASONS.get(event.reason);
+    if (!event || !reason) return [];
+    const { provider, own, delegated, paid, burned } = event;
+    return [
+      {
+        reason,
+        provider,
+        own: baseUnits(own),
+        delegated: baseUnits(delegated),
+        paid: baseUnits(paid),
+        burned: baseUnits(burned),
+        signature,
+      },
+    ];
+  });
+}
+
+/**
+ * What the program printed as data. Another program may print any data it likes, so the invocation stack is followed and
+ * only lines printed by ours count.
+ */
+function ownData(programId: Address, logs: readonly string[]): Uint8Array[] {
   const stack: string[] = [];
-  const endings: LeaseEnding[] = [];
+  const found: Uint8Array[] = [];
   for (const line of logs) {
     const [word, subject, verb] = line.split(' ', 3);
     if (word !== 'Program' || subject === undefined) continue;
     if (verb === 'invoke') stack.push(subject);
     else if (verb === 'success' || verb === 'failed:') stack.pop();
-    else if (subject === 'data:' && stack.at(-1) === programId) {
-      const event = decodeEvent('leaseEnded', Buffer.from(verb ?? '', 'base64'));
-      const ending = event && ENDINGS.get(event.ending);
-      if (event && ending) endings.push(endingOf(event, ending, signature));
-    }
+    else if (subject === 'data:' && stack.at(-1) === programId) found.push(Buffer.from(verb ?? '', 'base64'));
   }
-  return endings;
+  return found;
 }
 
 function endingOf(event: EventFields<'leaseEnded'>, ending: LeaseEnding['ending'], signature: string): LeaseEnding {

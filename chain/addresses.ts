@@ -4,6 +4,8 @@ import { PublicKey } from '@solana/web3.js';
 import { decodeAddress, type Address } from '../protocol/address.ts';
 import { ASSOCIATED_TOKEN_PROGRAM, TOKEN_PROGRAM } from './token.ts';
 
+const UPGRADEABLE_LOADER = 'BPFLoaderUpgradeab1e11111111111111111111111' as Address;
+
 /** Address and the bump that makes it fall off the curve. */
 export interface Derived {
   readonly address: Address;
@@ -44,6 +46,16 @@ export const vaultAddress = (program: Address, budget: Address): Derived =>
   derive(program, [seed('vault'), decodeAddress(budget)]);
 export const leaseAddress = (program: Address, budget: Address, termsDigest: Uint8Array): Derived =>
   derive(program, [seed('lease'), decodeAddress(budget), termsDigest]);
+export const delegationAddress = (program: Address, provider: Address, staker: Address): Derived =>
+  derive(program, [seed('delegation'), decodeAddress(provider), decodeAddress(staker)]);
+export const disputeAddress = (program: Address, lease: Address): Derived =>
+  derive(program, [seed('dispute'), decodeAddress(lease)]);
+export const offenceAddress = (program: Address, provider: Address, digest: Uint8Array): Derived =>
+  derive(program, [seed('offence'), decodeAddress(provider), digest]);
+
+/** Where the upgradeable loader keeps a program's code and who may replace it. */
+export const programDataAddress = (program: Address): Address =>
+  derive(UPGRADEABLE_LOADER, [decodeAddress(program)]).address;
 
 /** The associated token account: where a wallet holds a mint by default. */
 export const tokenAddress = (owner: Address, mint: Address): Address =>

@@ -7,17 +7,39 @@ import type { TransactionInstruction } from '@solana/web3.js';
 
 import type { Address } from '../protocol/address.ts';
 import type { BaseUnits } from '../protocol/units.ts';
-import { limitsFields, parametersFields, secondsDown, secondsUp } from './accounts.ts';
+import { NOBODY, limitsFields, parametersFields, secondsDown, secondsUp } from './accounts.ts';
 import {
   budgetAddress,
   configAddress,
+  delegationAddress,
+  disputeAddress,
   leaseAddress,
+  offenceAddress,
+  programDataAddress,
   providerAddress,
   stakeVaultAddress,
   vaultAddress,
 } from './addresses.ts';
-import type { BudgetLimits, LeaseAccount, LeaseTerms, Parameters } from './chain.ts';
+import type {
+  BudgetLimits,
+  DisputeAccount,
+  Equivocation,
+  LeaseAccount,
+  LeaseExtension,
+  LeaseTerms,
+  Parameters,
+  Vote,
+} from './chain.ts';
+import {
+  INSTRUCTIONS_SYSVAR,
+  SLOT_HASHES_SYSVAR,
+  offenceDigest,
+  verifySignatures,
+  voteCommitment,
+  type SignedMessage,
+} from './evidence.ts';
 import { buildInstruction, type InstructionAccounts } from './instructions.ts';
+import { VOTES } from './layout.ts';
 
 /** One deployment: the program and the mint of its Config. */
 export interface Market {
@@ -25,26 +47,74 @@ export interface Market {
   readonly mint: Address;
 }
 
-export function callInitialize(market: Market, authority: Address, parameters: Parameters): TransactionInstruction {
+/** `network`: genesis hash of the cluster, to which signed statements are bound from then on. */
+export function callInitialize(
+  market: Market,
+  authority: Address,
+  parameters: Parameters,
+  network: Address,
+): TransactionInstruction {
   return buildInstruction({
     programId: market.programId,
     name: 'initialize',
-    accounts: { authority, config: configAddress(market.programId).address, mint: market.mint },
+    accounts: {
+      authority,
+      config: configAddress(market.programId).address,
+      mint: market.mint,
+      programData: programDataAddress(market.programId),
+    },
+    fields: { parameters: parametersFields(parameters), network },
+  });
+}
+
+/** Announces parameters; two days later anybody can apply them. */
+export function callQueueParameters(
+  market: Market,
+  authority: Address,
+  parameters: Parameters,
+): TransactionInstruction {
+  return buildInstruction({
+    programId: market.programId,
+    name: 'queueParameters',
+    accounts: { authority, config: configAddress(market.programId).address },
     fields: { parameters: parametersFields(parameters) },
   });
 }
 
-export function callSetParameters(
-  market: Market,
-  authority: Address,
-  parameters: Parameters,
-  newAuthority: Address = authority,
-): TransactionInstruction {
+export function callApplyParameters({ programId }: Market): TransactionInstruction {
   return buildInstruction({
-    programId: market.programId,
-    name: 'setParameters',
-    accounts: { authority, config: configAddress(market.programId).address },
-    fields: { parameters: parametersFields(parameters), newAuthority },
+    programId,
+    name: 'applyParameters',
+    accounts: { config: configAddress(programId).address },
+    fields: {},
+  });
+}
+
+/** Hands over to a key, which signs too; undefined gives the authority up for good. */
+export function callSetAuthority({ programId }: Market, authority: Address, to?: Address): TransactionInstruction {
+  return buildInstruction({
+    programId,
+    name: 'setAuthority',
+    accounts: { authority, config: configAddress(programId).address, newAuthority: to ?? NOBODY },
+    fields: {},
+    signing: to === undefined ? [] : [to],
+  });
+}
+
+/** A provider joins the verifiers (authority and owner sign) or leaves them (either signs). */
+export function callSetVerifier(
+  { programId }: Market,
+  people: { readonly authority: Address; readonly owner: Address },
+  isMember: boolean,
+  signing: readonly Address[],
+): TransactionInstruction {
+  const { address } = providerAddress(programId, people.owner);
+  return buildInstruction({
+    programId,
+    name: 'setVerifier',
+    accounts: { ...people, config: configAddress(programId).address, provider: address },
+    fields: { member: isMember ? 1 : 0 },
+    signing,
   });
 }
 
@@ -100,35 +170,52 @@ export function callUpdateProvider(
   });
 }
 
+/** Whose stake behind whom. */
+export interface Staking {
+  readonly staker: Address;
+  /** The provider account. */
+  readonly provider: Address;
+}
+
 export function callStake(
   { programId }: Market,
-  owner: Address,
+  { staker, provider }: Staking,
   source: Address,
   amount: BaseUnits,
 ): TransactionInstruction {
-  const provider = providerAddress(programId, owner).address;
+  const delegation = delegationAddress(programId, provider, staker);
   const stakeVault = stakeVaultAddress(programId, provider).address;
   return buildInstruction({
     programId,
     name: 'stake',
-    accounts: { owner, provider, source, stakeVault },
-    fields: { amount },
+    accounts: { staker, provider, delegation: delegation.address, source, stakeVault },
+    fields: { bump: delegation.bump, amount },
   });
 }
 
-export function callUnstake(
-  { programId }: Market,
-  owner: Address,
-  destination: Address,
-  amount: BaseUnits,
-): TransactionInstruction {
-  const provider = providerAddress(programId, owner).address;
-  const stakeVault = stakeVaultAddress(programId, provider).address;
+export function callUnstake({ programId }: Market, staking: Staking, shares: bigint): TransactionInstruction {
+  const { staker, provider } = staking;
+  const delegation = delegationAddress(programId, provider, staker).address;
   return buildInstruction({
     programId,
     name: 'unstake',
-    accounts: { owner, provider, stakeVault, destination },
-    fields: { amount },
+    accounts: { staker, config: configAddress(programId).address, provider, delegation },
+    fields: { shares },
+  });
+}
+
+export function callWithdrawStake(
+  { programId }: Market,
+  { staker, provider }: Staking,
+  destination: Address,
+): TransactionInstruction {
+  const delegation = delegationAddress(programId, provider, staker).address;
+  const stakeVault = stakeVaultAddress(programId, provider).address;
+  return buildInstruction({
+    programId,
+    name: 'withdrawStake',
+    accounts: { staker, provider, delegation, stakeVault, destination },
+    fields: {},
   });
 }
 
@@ -266,7 +353,7 @@ export function callSubmitProof({ programId }: Market, operator: Address, claim:
 /** The parties of a lease by whom an ending is signed. */
 export type LeaseParty = 'delegate' | 'operator';
 
-function closingAccounts({ programId }: Market, lease: LeaseAccount): InstructionAccounts<'expireLease'> {
+function closingAccounts({ programId, mint }: Market, lease: LeaseAccount): InstructionAccounts<'expireLease'> {
   return {
     rentPayer: lease.rentPayer,
     provider: lease.provider,
@@ -274,12 +361,13 @@ function closingAccounts({ programId }: Market, lease: LeaseAccount): Instructio
     lease: lease.address,
     vault: vaultAddress(programId, lease.budget).address,
     stakeVault: stakeVaultAddress(programId, lease.provider).address,
+    mint,
   };
 }
 
 function payingAccounts(market: Market, lease: LeaseAccount): InstructionAccounts<'settle'> {
   const { delegate, operator, payout } = lease;
-  return { ...closingAccounts(market, lease), delegate, operator, payout, mint: market.mint };
+  return { ...closingAccounts(market, lease), delegate, operator, payout };
 }
 
 /** What is settled: the amount and the result that it pays for. */
@@ -325,4 +413,169 @@ export function callExpireLease(market: Market, lease: LeaseAccount): Transactio
     accounts: closingAccounts(market, lease),
     fields: {},
   });
+}
+
+export function callExtendLease(
+  { programId }: Market,
+  lease: LeaseAccount,
+  extension: LeaseExtension,
+): TransactionInstruction {
+  const { delegate, operator, provider, budget } = lease;
+  return buildInstruction({
+    programId,
+    name: 'extendLease',
+    accounts: {
+      delegate,
+      operator,
+      config: configAddress(programId).address,
+      provider,
+      budget,
+      vault: vaultAddress(programId, budget).address,
+      lease: lease.address,
+    },
+    fields: {
+      amount: extension.amount,
+      reserve: extension.reserve,
+      finishBy: BigInt(secondsUp(extension.finishByMs)),
+    },
+  });
+}
+
+/** The verification of the voucher and its redemption, in this order. */
+export function callRedeemVoucher(
+  market: Market,
+  lease: LeaseAccount,
+  amount: BaseUnits,
+  voucher: SignedMessage,
+): TransactionInstruction[] {
+  const redeem = buildInstruction({
+    programId: market.programId,
+    name: 'redeemVoucher',
+    accounts: {
+      ...payingAccounts(market, lease),
+      config: configAddress(market.programId).address,
+      instructions: INSTRUCTIONS_SYSVAR,
+    },
+    fields: { amount },
+    signing: [lease.operator],
+  });
+  return [verifySignatures(lease.delegate, [voucher]), redeem];
+}
+
+/** The delegate pays the rent of the dispute and gets it back. */
+export function callDispute({ programId }: Market, lease: LeaseAccount): TransactionInstruction {
+  const dispute = disputeAddress(programId, lease.address);
+  return buildInstruction({
+    programId,
+    name: 'dispute',
+    accounts: {
+      delegate: lease.delegate,
+      config: configAddress(programId).address,
+      budget: lease.budget,
+      vault: vaultAddress(programId, lease.budget).address,
+      lease: lease.address,
+      dispute: dispute.address,
+    },
+    fields: { bump: dispute.bump },
+  });
+}
+
+/** Provider accounts, in the order of the draw. */
+type Drawn = readonly [Address, Address, Address];
+
+export function callDraw({ programId }: Market, lease: Address, drawn: Drawn): TransactionInstruction {
+  const [verifier0, verifier1, verifier2] = drawn;
+  return buildInstruction({
+    programId,
+    name: 'draw',
+    accounts: {
+      config: configAddress(programId).address,
+      dispute: disputeAddress(programId, lease).address,
+      slotHashes: SLOT_HASHES_SYSVAR,
+      verifier0,
+      verifier1,
+      verifier2,
+    },
+    fields: {},
+  });
+}
+
+export function callVote({ programId }: Market, operator: Address, vote: Vote): TransactionInstruction {
+  const dispute = disputeAddress(programId, vote.lease).address;
+  const { verifier, side, salt } = vote;
+  return buildInstruction({
+    programId,
+    name: 'vote',
+    accounts: { operator, verifier, dispute },
+    fields: { commitment: voteCommitment(dispute, verifier, side, salt) },
+  });
+}
+
+export function callRevealVote({ programId }: Market, operator: Address, vote: Vote): TransactionInstruction {
+  const { verifier, side, salt } = vote;
+  return buildInstruction({
+    programId,
+    name: 'revealVote',
+    accounts: { operator, verifier, dispute: disputeAddress(programId, vote.lease).address },
+    fields: { vote: VOTES[side], salt },
+  });
+}
+
+/** Before the draw nobody stands in the places of the verifiers; the lease's own provider fills them. */
+export function callResolve(market: Market, lease: LeaseAccount, dispute: DisputeAccount): TransactionInstruction {
+  const { programId } = market;
+  const [verifier0, verifier1, verifier2] = [0, 1, 2].map(
+    (seat) => dispute.seats[seat]?.verifier ?? lease.provider,
+  ) as [Address, Address, Address];
+  return buildInstruction({
+    programId,
+    name: 'resolve',
+    accounts: {
+      ...closingAccounts(market, lease),
+      payout: lease.payout,
+      dispute: dispute.address,
+      disputeRentPayer: dispute.rentPayer,
+      verifier0,
+      stakeVault0: stakeVaultAddress(programId, verifier0).address,
+      verifier1,
+      stakeVault1: stakeVaultAddress(programId, verifier1).address,
+      verifier2,
+      stakeVault2: stakeVaultAddress(programId, verifier2).address,
+    },
+    fields: {},
+  });
+}
+
+/** The verification of both commits and the slash, in this order. The reporter pays the rent of the Offence account. */
+export function callSlashEquivocation(
+  { programId, mint }: Market,
+  report: { readonly reporter: Address; readonly reward: Address; readonly provider: Address },
+  evidence: Equivocation,
+  harmedBudget?: Address,
+): TransactionInstruction[] {
+  const { reporter, reward, provider } = report;
+  const offence = offenceAddress(programId, provider, offenceDigest(evidence));
+  const stakeVault = stakeVaultAddress(programId, provider).address;
+  const slash = buildInstruction({
+    programId,
+    name: 'slashEquivocation',
+    accounts: {
+      reporter,
+      config: configAddress(programId).address,
+      provider,
+      offence: offence.address,
+      stakeVault,
+      mint,
+      reward,
+      harmedBudget: harmedBudget ?? provider,
+      harmedVault: harmedBudget === undefined ? stakeVault : vaultAddress(programId, harmedBudget).address,
+      instructions: INSTRUCTIONS_SYSVAR,
+    },
+    fields: { bump: offence.bump },
+  });
+  const signed = evidence.commits.map((message, index) => ({
+    message,
+    signature: evidence.signatures[index] ?? new Uint8Array(),
+  }));
+  return [verifySignatures(evidence.signer, signed), slash];
 }

@@ -20,11 +20,45 @@ export interface Parameters {
   readonly reserveBps: number;
   /** Share of the amount that a no-show costs, capped by the reserve. */
   readonly noShowSlashBps: number;
+  /** Share of a lease's amount, rounded up, that a buyer puts at risk with a dispute. */
+  readonly disputeBondBps: number;
+  /** Share of the whole stake that a proven equivocation costs. */
+  readonly equivocationSlashBps: number;
   readonly minGraceMs: number;
   readonly minWindowMs: number;
   readonly maxLeaseMs: number;
+  /** From unstaking to withdrawing; also the least time between two rotations of an operator. */
+  readonly unbondingMs: number;
+  /** For drawing verifiers, then for committing votes; and for revealing them. */
+  readonly voteMs: number;
+  readonly revealMs: number;
   /** A provider with less stake opens no lease. */
   readonly minStake: BaseUnits;
+  /** What a drawn verifier loses when it reveals no vote. */
+  readonly verifierPledge: BaseUnits;
+}
+
+/** The Config account. */
+export interface ConfigAccount {
+  readonly mint: Address;
+  readonly network: Network;
+  /** Undefined: given up for good. */
+  readonly authority?: Address;
+  readonly parameters: Parameters;
+  /** Announced, and from when on anybody may apply it. */
+  readonly queued?: { readonly parameters: Parameters; readonly applicableAtMs: number };
+  /** Providers that can be drawn to judge a dispute. */
+  readonly verifiers: readonly Address[];
+}
+
+/** Stake of one kind behind a provider: a share is worth `stake / shares`. */
+export interface StakePool {
+  readonly stake: BaseUnits;
+  readonly shares: bigint;
+  /** Those of the shares that are unbonding. */
+  readonly unbonding: bigint;
+  /** Rises when a slash takes everything: shares of an older generation are worth nothing. */
+  readonly generation: number;
 }
 
 export interface ProviderAccount {
@@ -35,16 +69,90 @@ export interface ProviderAccount {
   readonly stakeVault: Address;
   readonly commissionBps: number;
   readonly openLeases: number;
+  /** What can back leases: own stake and delegations, without what is unbonding. */
   readonly stake: BaseUnits;
+  readonly own: StakePool;
+  readonly delegated: StakePool;
+  /** Set aside for open leases, and for duties as a verifier. */
   readonly reserved: BaseUnits;
   /** Settlements that paid something. */
   readonly settledCount: bigint;
   readonly settledAmount: bigint;
   readonly feesBurned: bigint;
-  /** Leases that expired without a proof, and the sum of their amounts. */
+  /** Leases that expired without a proof, lost disputes, equivocations; and what they were about. */
   readonly faults: bigint;
   readonly faultAmount: bigint;
   readonly registeredAtMs: number;
+  /** Stake lost so far. */
+  readonly slashed: BaseUnits;
+  /** Lost, but still standing behind open leases: until it is taken nobody withdraws and no lease opens. */
+  readonly slashDue: BaseUnits;
+  /** Opens no lease before; 0 when never jailed. */
+  readonly jailedUntilMs: number;
+  /** Its statements are slashable too. */
+  readonly formerOperator?: Address;
+}
+
+/** What one staker has behind one provider. Values are what the shares are worth now. */
+export interface DelegationAccount {
+  readonly address: Address;
+  readonly provider: Address;
+  readonly staker: Address;
+  readonly shares: bigint;
+  readonly value: BaseUnits;
+  /** On their way out; withdrawable from `unbondingUntilMs` on. They earn and are slashed until withdrawn. */
+  readonly unbondingShares: bigint;
+  readonly unbondingValue: BaseUnits;
+  readonly unbondingUntilMs: number;
+  /** Paid in and not withdrawn yet: yield, or loss, is the difference to both values. */
+  readonly principal: BaseUnits;
+}
+
+/** One of the three who judge. */
+export interface DisputeSeat {
+  /** A provider account; its operator votes. */
+  readonly verifier: Address;
+  readonly committed: boolean;
+  /** Once revealed: whose word it found to be true. */
+  readonly vote?: Side;
+  readonly pledge: BaseUnits;
+}
+
+/** Whose word a verifier found to be true. */
+export type Side = 'provider' | 'buyer';
+
+export interface DisputeAccount {
+  readonly address: Address;
+  readonly lease: Address;
+  readonly provider: Address;
+  /** Paid the rent of the account and gets it back. */
+  readonly rentPayer: Address;
+  readonly bond: BaseUnits;
+  /** The verifiers come from the hash of the first slot after this one. */
+  readonly slot: bigint;
+  /** Empty before the draw. */
+  readonly seats: readonly DisputeSeat[];
+  /** Before the draw: until when it can be made; after it: until when votes are committed. */
+  readonly voteUntilMs: number;
+  /** 0 before the draw. */
+  readonly revealUntilMs: number;
+}
+
+/** A proven equivocation. */
+export interface OffenceAccount {
+  readonly address: Address;
+  readonly provider: Address;
+  readonly reporter: Address;
+  readonly amount: BaseUnits;
+  readonly due: BaseUnits;
+  readonly provenAtMs: number;
+}
+
+/** Two commits of one signer that contradict each other, as signed: 136 and 64 bytes each. */
+export interface Equivocation {
+  readonly signer: Address;
+  readonly commits: readonly [Uint8Array, Uint8Array];
+  readonly signatures: readonly [Uint8Array, Uint8Array];
 }
 
 /** Who may lease with a budget, up to what, until when. */
@@ -85,8 +193,9 @@ export interface LeaseAccount {
   readonly amount: BaseUnits;
   readonly pricePerSecond: BaseUnits;
   readonly reserve: BaseUnits;
+  /** Paid by vouchers so far; no ending pays less. */
   readonly redeemed: BaseUnits;
-  readonly state: 'running' | 'proven';
+  readonly state: 'running' | 'proven' | 'disputed';
   readonly openedAtMs: number;
   readonly finishByMs: number;
   readonly graceMs: number;
@@ -94,6 +203,9 @@ export interface LeaseAccount {
   readonly stakeFeeBps: number;
   readonly burnFeeBps: number;
   readonly noShowSlashBps: number;
+  readonly disputeBondBps: number;
+  /** The provider's share of what delegators earn, fixed when the lease opened. */
+  readonly commissionBps: number;
   /** Present once proven. */
   readonly proof?: { readonly claimed: BaseUnits; readonly resultDigest: Uint8Array; readonly provenAtMs: number };
 }
@@ -113,6 +225,13 @@ export interface LeaseTerms {
   readonly finishByMs: number;
   readonly graceMs: number;
   readonly windowMs: number;
+}
+
+/** New totals of a running lease; none is lower than before. */
+export interface LeaseExtension {
+  readonly amount: BaseUnits;
+  readonly reserve: BaseUnits;
+  readonly finishByMs: number;
 }
 
 /** A transaction that is not signed yet: the exact bytes to sign, and who must, fee payer first. */
@@ -138,17 +257,35 @@ export interface LeaseEnding {
     | 'cancelledByOperator'
     | 'cancelledByDelegate'
     | 'cancelledTogether'
-    | 'expired';
+    | 'expired'
+    | 'resolvedForProvider'
+    | 'resolvedForBuyer'
+    | 'resolvedNeutral';
   readonly lease: Address;
   readonly budget: Address;
   readonly provider: Address;
   readonly resultDigest: Uint8Array;
+  /** Since the opening, vouchers included. */
   readonly paid: BaseUnits;
   readonly refunded: BaseUnits;
+  /** Of the last payment. */
   readonly burned: BaseUnits;
   readonly staked: BaseUnits;
   readonly slashed: BaseUnits;
   /** Transaction that ended it. */
+  readonly signature: string;
+}
+
+/** Stake that was lost, from the event that the program emits. */
+export interface StakeSlash {
+  readonly reason: 'noShow' | 'wrongResult' | 'equivocation' | 'missedVote';
+  readonly provider: Address;
+  /** Lost by the owner and by delegators. */
+  readonly own: BaseUnits;
+  readonly delegated: BaseUnits;
+  /** Where it went: to buyer and reporter, or nowhere. */
+  readonly paid: BaseUnits;
+  readonly burned: BaseUnits;
   readonly signature: string;
 }
 
@@ -181,6 +318,8 @@ export interface Chain extends AsyncDisposable {
   leaseAddress(budget: Address, termsDigest: Uint8Array): Address;
   providerAddress(owner: Address): Address;
   budgetAddress(owner: Address, id: bigint): Address;
+  delegationAddress(provider: Address, staker: Address): Address;
+  disputeAddress(lease: Address): Address;
   /** The token account in which `owner` holds MOLT by default. */
   tokenAddress(owner: Address): Address;
 
@@ -193,6 +332,15 @@ export interface Chain extends AsyncDisposable {
     readonly delegate?: Address;
     readonly budget?: Address;
   }): Promise<LeaseAccount[]>;
+  /** What is staked, with its value now. */
+  delegation(address: Address): Promise<DelegationAccount | undefined>;
+  delegationsOf(staker: Address): Promise<DelegationAccount[]>;
+  /** The open dispute about a lease. */
+  dispute(lease: Address): Promise<DisputeAccount | undefined>;
+  /** Parameters as they are now, what is announced, and the verifiers. */
+  config(): Promise<ConfigAccount>;
+  /** The latest slashes of a provider, newest first, from its last transactions. */
+  slashes(provider: Address): Promise<StakeSlash[]>;
   /** All registered providers: the market's ranking reads their history. */
   providers(): Promise<ProviderAccount[]>;
   /** The lease now and after every change, `undefined` once it is closed; ends when `signal` aborts. */
@@ -211,6 +359,7 @@ export interface Chain extends AsyncDisposable {
   draftSettle(lease: LeaseAccount, amount: BaseUnits, resultDigest: Uint8Array, blockhash: string): Draft;
   /** Both sign; pays `amount` or what the time costs, whichever is less. */
   draftCancel(lease: LeaseAccount, amount: BaseUnits, blockhash: string): Draft;
+  draftExtend(lease: LeaseAccount, extension: LeaseExtension, blockhash: string): Draft;
   submit(draft: Draft, signatures: Signatures): Promise<Confirmed>;
   /** The lease, if it is on chain, running, and carries exactly these terms; else throws `chain/lease-mismatch`. */
   fundedLease(address: Address, terms: LeaseTerms): Promise<FundedLease<LeaseAccount>>;
@@ -219,8 +368,12 @@ export interface Chain extends AsyncDisposable {
   registerProvider(owner: Signer, settings: ProviderSettings & { readonly operator: Address }): Promise<Confirmed>;
   /** What is not given stays. */
   updateProvider(owner: Signer, settings: ProviderSettings): Promise<Confirmed>;
-  stake(owner: Signer, amount: BaseUnits): Promise<Confirmed>;
-  unstake(owner: Signer, amount: BaseUnits): Promise<Confirmed>;
+  /** Stakes behind a provider; the owner's stake is the provider's own. */
+  stake(staker: Signer, provider: Address, amount: BaseUnits): Promise<Confirmed>;
+  /** Starts the unbonding time of shares worth `amount` now; all of them where that is no more than they are worth. */
+  unstake(staker: Signer, provider: Address, amount: BaseUnits): Promise<Confirmed>;
+  /** Pays out everything that has unbonded. */
+  withdrawStake(staker: Signer, provider: Address): Promise<Confirmed>;
   createBudget(
     owner: Signer,
     id: bigint,
@@ -240,6 +393,33 @@ export interface Chain extends AsyncDisposable {
   /** Refused when the time used costs more than `mostToPay` (default: the lock). */
   cancelByDelegate(delegate: Signer, lease: LeaseAccount, mostToPay?: BaseUnits): Promise<Confirmed>;
   expireLease(payer: Signer, lease: LeaseAccount): Promise<Confirmed>;
+  /** Pays the difference to what was redeemed before. `signature` is the delegate's, over `encodeVoucher`. */
+  redeemVoucher(operator: Signer, lease: LeaseAccount, amount: BaseUnits, signature: Uint8Array): Promise<Confirmed>;
+  /** Locks the bond in the budget; inside the challenge window. */
+  openDispute(delegate: Signer, lease: LeaseAccount): Promise<Confirmed>;
+  /** Anyone; at the earliest one slot after the dispute. */
+  drawVerifiers(payer: Signer, lease: Address): Promise<Confirmed>;
+  /** `salt`: 32 bytes that the verifier keeps until it reveals. */
+  commitVote(operator: Signer, vote: Vote): Promise<Confirmed>;
+  revealVote(operator: Signer, vote: Vote): Promise<Confirmed>;
+  /** Anyone; when all votes are revealed or their time has passed. */
+  resolveDispute(payer: Signer, lease: LeaseAccount): Promise<Confirmed>;
+  /** Anyone. `harmedBudget`: the account that the first of the commits names, which is then compensated. */
+  slashEquivocation(
+    reporter: Signer,
+    provider: Address,
+    evidence: Equivocation,
+    harmedBudget?: Address,
+  ): Promise<Confirmed>;
+}
+
+/** What a verifier says about a lease. */
+export interface Vote {
+  readonly lease: Address;
+  /** The provider account whose operator votes. */
+  readonly verifier: Address;
+  readonly side: Side;
+  readonly salt: Uint8Array;
 }
 
 export interface ProviderSettings {

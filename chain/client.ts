@@ -11,20 +11,27 @@ import { parseAddress, type Address } from '../protocol/address.ts';
 import type { FundedLease } from '../protocol/brands.ts';
 import type { Signer } from '../protocol/ed25519.ts';
 import type { Env } from '../protocol/env.ts';
-import { MoltError, hasCode } from '../protocol/errors.ts';
+import { MoltError, assert, hasCode } from '../protocol/errors.ts';
 import { baseUnits, type BaseUnits } from '../protocol/units.ts';
+import { encodeVoucher } from '../protocol/voucher.ts';
 import {
   leaseDifference,
+  poolOf,
   readBudget,
   readConfig,
+  readDelegation,
+  readDispute,
   readEndings,
   readLease,
   readProvider,
+  readSlashes,
   tokenAmount,
 } from './accounts.ts';
 import {
   budgetAddress,
   configAddress,
+  delegationAddress,
+  disputeAddress,
   leaseAddress,
   providerAddress,
   tokenAddress,
@@ -36,20 +43,29 @@ import type {
   BudgetLimits,
   Chain,
   ChainOptions,
+  ConfigAccount,
   Confirmed,
+  DelegationAccount,
+  DisputeAccount,
   Draft,
+  Equivocation,
   LeaseAccount,
   LeaseEnding,
+  LeaseExtension,
   LeaseTerms,
   Network,
   Parameters,
   ProviderAccount,
   ProviderSettings,
   Signatures,
+  StakeSlash,
   TransactionCost,
+  Vote,
 } from './chain.ts';
+import { decodeAccount } from './codec.ts';
 import { ComputeBudget } from './compute.ts';
 import { openConnection, type OpenConnection } from './connection.ts';
+import { SLOT_HASHES_SYSVAR, drawnVerifiers } from './evidence.ts';
 import { LOCAL_PROGRAM_ID, buildDraft } from './instructions.ts';
 import { ACCOUNTS, fieldOffset, type AccountKind } from './layout.ts';
 import { reach, submitDraft } from './submit.ts';
@@ -60,7 +76,7 @@ const CLOCK_SYSVAR = 'SysvarC1ock11111111111111111111111111111111' as Address;
 /** A blockhash lives for about 60 s: up to FRESH it is used as it is, up to STALE used while the next one is fetched. */
 const BLOCKHASH_FRESH_MS = 2_000;
 const BLOCKHASH_STALE_MS = 15_000;
-/** Transactions of a closed lease that are searched for its ending, newest first. */
+/** Transactions of an account that are searched for an event, newest first. */
 const ENDING_SEARCH_MAX = 50;
 
 /** Reads genesis hash and Config. Throws `chain/unreachable`, `chain/wrong-network`, `chain/not-deployed`. */
@@ -87,7 +103,8 @@ export async function openChain(env: Env, options: ChainOptions): Promise<Chain>
       { programId },
     );
   }
-  return new SolanaChain(env, opened, { network, programId, ...readConfig(config.data) });
+  const { mint, parameters } = readConfig(config.data);
+  return new SolanaChain(env, opened, { network, programId, mint, parameters });
 }
 
 interface Deployment extends calls.Market {
@@ -139,6 +156,14 @@ class SolanaChain implements Chain {
 
   budgetAddress(owner: Address, id: bigint): Address {
     return budgetAddress(this.programId, owner, id).address;
+  }
+
+  delegationAddress(provider: Address, staker: Address): Address {
+    return delegationAddress(this.programId, provider, staker).address;
+  }
+
+  disputeAddress(lease: Address): Address {
+    return disputeAddress(this.programId, lease).address;
   }
 
   tokenAddress(owner: Address): Address {
@@ -222,23 +247,70 @@ class SolanaChain implements Chain {
     return found.map(({ address, data }) => readProvider(address, data));
   }
 
+  async delegation(address: Address): Promise<DelegationAccount | undefined> {
+    const data = await this.#readOwn(address);
+    return data && this.#valued({ address, data });
+  }
+
+  async delegationsOf(staker: Address): Promise<DelegationAccount[]> {
+    return Promise.all((await this.#search('delegation', { staker })).map((found) => this.#valued(found)));
+  }
+
+  /** A delegation beside the provider that says what its shares are worth. */
+  async #valued({
+    address,
+    data,
+  }: {
+    readonly address: Address;
+    readonly data: Uint8Array;
+  }): Promise<DelegationAccount> {
+    const provider = await this.provider(decodeAccount('delegation', data).provider);
+    assert(provider, 'provider accounts are never closed');
+    return readDelegation(address, data, provider);
+  }
+
+  async dispute(lease: Address): Promise<DisputeAccount | undefined> {
+    const address = this.disputeAddress(lease);
+    const data = await this.#readOwn(address);
+    return data && readDispute(address, data);
+  }
+
+  async config(): Promise<ConfigAccount> {
+    const data = await this.#readOwn(configAddress(this.programId).address);
+    assert(data, 'the config was there when the client was opened, and is never closed');
+    return readConfig(data);
+  }
+
+  async slashes(provider: Address): Promise<StakeSlash[]> {
+    const found: StakeSlash[] = [];
+    for await (const { logs, signature } of this.#logsAbout(provider)) {
+      found.push(...readSlashes(this.programId, logs, signature).filter((slash) => slash.provider === provider));
+    }
+    return found;
+  }
+
   watchLease(address: Address, signal: AbortSignal): AsyncIterable<LeaseAccount | undefined> {
     const ended = AbortSignal.any([signal, this.#closing.signal]);
     return watchAccount(this.#env, this.#connection, { address, signal: ended, read: () => this.lease(address) });
   }
 
   async leaseEnding(address: Address): Promise<LeaseEnding | undefined> {
+    for await (const { logs, signature } of this.#logsAbout(address)) {
+      const ending = readEndings(this.programId, logs, signature).find(({ lease }) => lease === address);
+      if (ending) return ending;
+    }
+    return undefined;
+  }
+
+  /** What the last transactions that named an account printed, newest first. */
+  async *#logsAbout(address: Address): AsyncIterable<{ readonly signature: string; readonly logs: readonly string[] }> {
     const key = new PublicKey(address);
     const signatures = await reach(this.#connection.getSignaturesForAddress(key, { limit: ENDING_SEARCH_MAX }));
     for (const { signature, err } of signatures) {
       if (err !== null) continue;
       const found = await reach(this.#connection.getTransaction(signature, { maxSupportedTransactionVersion: 0 }));
-      const ending = readEndings(this.programId, found?.meta?.logMessages ?? [], signature).find(
-        ({ lease }) => lease === address,
-      );
-      if (ending) return ending;
+      yield { signature, logs: found?.meta?.logMessages ?? [] };
     }
-    return undefined;
   }
 
   async chainTimeMs(): Promise<number> {
@@ -299,6 +371,10 @@ class SolanaChain implements Chain {
     return buildDraft(lease.delegate, blockhash, [
       calls.callCancelLease(this.#market, lease, amount, ['delegate', 'operator']),
     ]);
+  }
+
+  draftExtend(lease: LeaseAccount, extension: LeaseExtension, blockhash: string): Draft {
+    return buildDraft(lease.delegate, blockhash, [calls.callExtendLease(this.#market, lease, extension)]);
   }
 
   async submit(draft: Draft, signatures: Signatures): Promise<Confirmed> {
@@ -369,16 +445,30 @@ class SolanaChain implements Chain {
     ]);
   }
 
-  stake(owner: Signer, amount: BaseUnits): Promise<Confirmed> {
-    const source = this.tokenAddress(owner.address);
-    return this.#perform(owner, [calls.callStake(this.#market, owner.address, source, amount)]);
+  stake(staker: Signer, provider: Address, amount: BaseUnits): Promise<Confirmed> {
+    const source = this.tokenAddress(staker.address);
+    const staking = { staker: staker.address, provider };
+    return this.#perform(staker, [calls.callStake(this.#market, staking, source, amount)]);
   }
 
-  unstake(owner: Signer, amount: BaseUnits): Promise<Confirmed> {
-    const destination = this.tokenAddress(owner.address);
-    return this.#perform(owner, [
-      this.#createTokens(owner.address),
-      calls.callUnstake(this.#market, owner.address, destination, amount),
+  async unstake(staker: Signer, provider: Address, amount: BaseUnits): Promise<Confirmed> {
+    const address = this.delegationAddress(provider, staker.address);
+    const [found, account] = await Promise.all([this.delegation(address), this.provider(provider)]);
+    if (!found || !account) {
+      const message = `${staker.address} has no stake behind ${provider}: stake first, or name another provider`;
+      throw new MoltError('chain/account-missing', message, { address });
+    }
+    const pool = poolOf(account, staker.address);
+    const shares = pool.stake === 0n ? 0n : (amount * pool.shares + pool.stake - 1n) / pool.stake;
+    const held = amount >= found.value ? found.shares : shares;
+    return this.#perform(staker, [calls.callUnstake(this.#market, { staker: staker.address, provider }, held)]);
+  }
+
+  withdrawStake(staker: Signer, provider: Address): Promise<Confirmed> {
+    const destination = this.tokenAddress(staker.address);
+    return this.#perform(staker, [
+      this.#createTokens(staker.address),
+      calls.callWithdrawStake(this.#market, { staker: staker.address, provider }, destination),
     ]);
   }
 
@@ -450,5 +540,56 @@ class SolanaChain implements Chain {
 
   expireLease(payer: Signer, lease: LeaseAccount): Promise<Confirmed> {
     return this.#perform(payer, [calls.callExpireLease(this.#market, lease)]);
+  }
+
+  redeemVoucher(operator: Signer, lease: LeaseAccount, amount: BaseUnits, signature: Uint8Array): Promise<Confirmed> {
+    const message = encodeVoucher({ network: this.network, lease: lease.address, amount });
+    return this.#perform(operator, calls.callRedeemVoucher(this.#market, lease, amount, { message, signature }));
+  }
+
+  openDispute(delegate: Signer, lease: LeaseAccount): Promise<Confirmed> {
+    return this.#perform(delegate, [calls.callDispute(this.#market, lease)]);
+  }
+
+  async #disputeOf(lease: Address): Promise<DisputeAccount> {
+    const dispute = await this.dispute(lease);
+    if (dispute) return dispute;
+    throw new MoltError('chain/account-missing', `lease ${lease} is not disputed, or no longer`, { lease });
+  }
+
+  async drawVerifiers(payer: Signer, lease: Address): Promise<Confirmed> {
+    const [dispute, { verifiers }, [hashes]] = await Promise.all([
+      this.#disputeOf(lease),
+      this.config(),
+      this.#read([SLOT_HASHES_SYSVAR]),
+    ]);
+    const { address, provider, slot } = dispute;
+    const slotHashes = hashes?.data ?? new Uint8Array(8);
+    const drawn = drawnVerifiers({ dispute: address, provider, slot, verifiers, slotHashes });
+    return this.#perform(payer, [calls.callDraw(this.#market, lease, drawn)]);
+  }
+
+  commitVote(operator: Signer, vote: Vote): Promise<Confirmed> {
+    return this.#perform(operator, [calls.callVote(this.#market, operator.address, vote)]);
+  }
+
+  revealVote(operator: Signer, vote: Vote): Promise<Confirmed> {
+    return this.#perform(operator, [calls.callRevealVote(this.#market, operator.address, vote)]);
+  }
+
+  async resolveDispute(payer: Signer, lease: LeaseAccount): Promise<Confirmed> {
+    const dispute = await this.#disputeOf(lease.address);
+    return this.#perform(payer, [calls.callResolve(this.#market, lease, dispute)]);
+  }
+
+  slashEquivocation(
+    reporter: Signer,
+    provider: Address,
+    evidence: Equivocation,
+    harmedBudget?: Address,
+  ): Promise<Confirmed> {
+    const report = { reporter: reporter.address, reward: this.tokenAddress(reporter.address), provider };
+    const slash = calls.callSlashEquivocation(this.#market, report, evidence, harmedBudget);
+    return this.#perform(reporter, [this.#createTokens(reporter.address), ...slash]);
   }
 }

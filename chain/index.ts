@@ -14,18 +14,27 @@ export type {
   BudgetLimits,
   Chain,
   ChainOptions,
+  ConfigAccount,
   Confirmed,
+  DelegationAccount,
+  DisputeAccount,
   Draft,
+  Equivocation,
   LeaseAccount,
   LeaseEnding,
+  LeaseExtension,
   LeaseTerms,
   Network,
   Parameters,
   ProviderAccount,
   ProviderSettings,
   Signatures,
+  StakePool,
+  StakeSlash,
   TransactionCost,
+  Vote,
 } from './chain.ts';
+export type { Deployment, DeployOptions } from './deploy.ts';
 export type { Devnet, DevnetOptions } from './devnet/index.ts';
 export { type ChainClock, openChainClock } from './chain-clock.ts';
 export { type ChainEvent, readEvents } from './events.ts';
@@ -48,4 +57,13 @@ export async function startDevnet(
 ): Promise<import('./devnet/index.ts').Devnet> {
   const devnet = await import('./devnet/index.ts');
   return devnet.startDevnet(env, options);
+}
+
+/** Deploys or upgrades a program on any cluster, resuming where an earlier run stopped (deploy.ts). */
+export async function deployProgram(
+  env: Env,
+  options: import('./deploy.ts').DeployOptions,
+): Promise<import('./deploy.ts').Deployment> {
+  const deploy = await import('./deploy.ts');
+  return deploy.deployProgram(env, options);
 }

@@ -18,7 +18,7 @@ export type FieldType =
   | 'key'
   | { readonly bytes: number }
   | { readonly keys: number }
-  | { readonly record: 'parameters' | 'limits' };
+  | { readonly record: 'parameters' | 'limits' | 'pool' | 'seat' };
 export type Field = readonly [name: string, type: FieldType];
 
 /** Parts used inside several layouts. */
@@ -28,11 +28,17 @@ export const RECORDS = {
     ['burnFeeBps', 'u16'],
     ['reserveBps', 'u16'],
     ['noShowSlashBps', 'u16'],
+    ['disputeBondBps', 'u16'],
+    ['equivocationSlashBps', 'u16'],
     ['minGraceSeconds', 'u32'],
     ['minWindowSeconds', 'u32'],
     ['maxLeaseSeconds', 'u32'],
+    ['unbondingSeconds', 'u32'],
+    ['voteSeconds', 'u32'],
+    ['revealSeconds', 'u32'],
     ['spare', { bytes: 4 }],
     ['minStake', 'u64'],
+    ['verifierPledge', 'u64'],
   ],
   limits: [
     ['delegateCount', 'u8'],
@@ -41,6 +47,23 @@ export const RECORDS = {
     ['capPerDay', 'u64'],
     ['expiry', 'i64'],
     ['delegates', { keys: 4 }],
+  ],
+  /** Stake of one kind behind a provider. `unbonding` are those of the shares that are on their way out. */
+  pool: [
+    ['stake', 'u64'],
+    ['shares', 'u64'],
+    ['unbonding', 'u64'],
+    ['generation', 'u32'],
+    ['spare', { bytes: 4 }],
+  ],
+  /** One drawn verifier. */
+  seat: [
+    ['verifier', 'key'],
+    ['commitment', { bytes: 32 }],
+    ['pledge', 'u64'],
+    ['committed', 'u8'],
+    ['vote', 'u8'],
+    ['spare', { bytes: 6 }],
   ],
 } as const satisfies Record<string, readonly Field[]>;
 
@@ -51,11 +74,17 @@ export const ACCOUNTS = {
     fields: [
       ['tag', 'u8'],
       ['bump', 'u8'],
-      ['spare', { bytes: 6 }],
+      ['verifierCount', 'u8'],
+      ['spare', { bytes: 5 }],
       ['parameters', { record: 'parameters' }],
+      ['queued', { record: 'parameters' }],
+      /** From then on the queued parameters can be applied; 0: none are queued. */
+      ['applicableAt', 'i64'],
       ['authority', 'key'],
       ['mint', 'key'],
-      ['spareEnd', { bytes: 152 }],
+      ['network', 'key'],
+      ['verifiers', { keys: 32 }],
+      ['spareEnd', { bytes: 64 }],
     ],
   },
   provider: {
@@ -69,7 +98,8 @@ export const ACCOUNTS = {
       ['operator', 'key'],
       ['payout', 'key'],
       ['stakeVault', 'key'],
-      ['stake', 'u64'],
+      ['own', { record: 'pool' }],
+      ['delegated', { record: 'pool' }],
       ['reserved', 'u64'],
       ['settledCount', 'u64'],
       ['settledAmount', 'u64'],
@@ -77,7 +107,12 @@ export const ACCOUNTS = {
       ['faults', 'u64'],
       ['faultAmount', 'u64'],
       ['registeredAt', 'i64'],
-      ['spareEnd', { bytes: 64 }],
+      ['slashed', 'u64'],
+      ['slashDue', 'u64'],
+      ['jailedUntil', 'i64'],
+      ['rotatedAt', 'i64'],
+      ['formerOperator', 'key'],
+      ['spareEnd', { bytes: 32 }],
     ],
   },
   budget: {
@@ -109,7 +144,9 @@ export const ACCOUNTS = {
       ['stakeFeeBps', 'u16'],
       ['burnFeeBps', 'u16'],
       ['noShowSlashBps', 'u16'],
-      ['spareFlags', { bytes: 6 }],
+      ['commissionBps', 'u16'],
+      ['disputeBondBps', 'u16'],
+      ['spareFlags', { bytes: 2 }],
       ['budget', 'key'],
       ['provider', 'key'],
       ['operator', 'key'],
@@ -129,10 +166,66 @@ export const ACCOUNTS = {
       ['spareEnd', { bytes: 24 }],
     ],
   },
+  delegation: {
+    tag: 5,
+    fields: [
+      ['tag', 'u8'],
+      ['bump', 'u8'],
+      ['spare', { bytes: 2 }],
+      ['generation', 'u32'],
+      ['provider', 'key'],
+      ['staker', 'key'],
+      ['shares', 'u64'],
+      ['unbonding', 'u64'],
+      ['unbondingUntil', 'i64'],
+      ['principal', 'u64'],
+      ['spareEnd', { bytes: 16 }],
+    ],
+  },
+  dispute: {
+    tag: 6,
+    fields: [
+      ['tag', 'u8'],
+      ['bump', 'u8'],
+      ['drawn', 'u8'],
+      ['spare', { bytes: 5 }],
+      ['lease', 'key'],
+      ['provider', 'key'],
+      ['rentPayer', 'key'],
+      ['bond', 'u64'],
+      /** The verifiers come from the hash of the first slot after this one. */
+      ['slot', 'u64'],
+      /** Before the draw: until when it must be made. After it: until when votes are committed. */
+      ['voteUntil', 'i64'],
+      ['revealUntil', 'i64'],
+      ['seat0', { record: 'seat' }],
+      ['seat1', { record: 'seat' }],
+      ['seat2', { record: 'seat' }],
+      ['spareEnd', { bytes: 16 }],
+    ],
+  },
+  offence: {
+    tag: 7,
+    fields: [
+      ['tag', 'u8'],
+      ['bump', 'u8'],
+      ['kind', 'u8'],
+      ['spare', { bytes: 5 }],
+      ['provider', 'key'],
+      ['reporter', 'key'],
+      ['digest', { bytes: 32 }],
+      ['amount', 'u64'],
+      ['due', 'u64'],
+      ['provenAt', 'i64'],
+    ],
+  },
 } as const satisfies Record<string, { readonly tag: number; readonly fields: readonly Field[] }>;
 
 /** Values of `lease.state`. */
-export const LEASE_STATES = { running: 1, proven: 2 } as const;
+export const LEASE_STATES = { running: 1, proven: 2, disputed: 3 } as const;
+
+/** Values of `seat.vote`: whose word a verifier found to be true. 0: not revealed. */
+export const VOTES = { provider: 1, buyer: 2 } as const;
 
 /** How a lease ended: values of the event's `ending`. */
 export const LEASE_ENDINGS = {
@@ -143,7 +236,13 @@ export const LEASE_ENDINGS = {
   cancelledByDelegate: 5,
   cancelledTogether: 6,
   expired: 7,
+  resolvedForProvider: 8,
+  resolvedForBuyer: 9,
+  resolvedNeutral: 10,
 } as const;
+
+/** Why stake was slashed: values of the event's `reason`. */
+export const SLASH_REASONS = { noShow: 1, wrongResult: 2, equivocation: 3, missedVote: 4 } as const;
 
 /** Data of `sol_log_data`, one blob per event. */
 export const EVENTS = {
@@ -164,6 +263,32 @@ export const EVENTS = {
       ['slashed', 'u64'],
     ],
   },
+  voucherRedeemed: {
+    tag: 2,
+    fields: [
+      ['tag', 'u8'],
+      ['spare', { bytes: 7 }],
+      ['lease', 'key'],
+      ['budget', 'key'],
+      ['provider', 'key'],
+      ['redeemed', 'u64'],
+      ['burned', 'u64'],
+      ['staked', 'u64'],
+    ],
+  },
+  stakeSlashed: {
+    tag: 3,
+    fields: [
+      ['tag', 'u8'],
+      ['reason', 'u8'],
+      ['spare', { bytes: 6 }],
+      ['provider', 'key'],
+      ['own', 'u64'],
+      ['delegated', 'u64'],
+      ['paid', 'u64'],
+      ['burned', 'u64'],
+    ],
+  },
 } as const satisfies Record<string, { readonly tag: number; readonly fields: readonly Field[] }>;
 
 /** `may` sign: the program looks whether it did and decides what that allows. */
@@ -180,6 +305,7 @@ const CLOSING = [
   { name: 'lease', writable: true },
   { name: 'vault', writable: true },
   { name: 'stakeVault', writable: true },
+  { name: 'mint', writable: true },
 ] as const satisfies readonly AccountMeta[];
 
 const PAYING = [
@@ -187,7 +313,6 @@ const PAYING = [
   { name: 'operator', signer: 'may' },
   ...CLOSING,
   { name: 'payout', writable: true },
-  { name: 'mint', writable: true },
   { name: 'tokenProgram' },
 ] as const satisfies readonly AccountMeta[];
 
@@ -205,15 +330,17 @@ export const INSTRUCTIONS = {
       { name: 'authority', signer: true, writable: true },
       { name: 'config', writable: true },
       { name: 'mint' },
+      { name: 'programData' },
       { name: 'systemProgram' },
     ],
     fields: [
       ['tag', 'u8'],
       ['spare', { bytes: 7 }],
       ['parameters', { record: 'parameters' }],
+      ['network', 'key'],
     ],
   },
-  setParameters: {
+  queueParameters: {
     tag: 1,
     accounts: [
       { name: 'authority', signer: true },
@@ -223,7 +350,6 @@ export const INSTRUCTIONS = {
       ['tag', 'u8'],
       ['spare', { bytes: 7 }],
       ['parameters', { record: 'parameters' }],
-      ['newAuthority', 'key'],
     ],
   },
   registerProvider: {
@@ -266,24 +392,34 @@ export const INSTRUCTIONS = {
   stake: {
     tag: 4,
     accounts: [
-      { name: 'owner', signer: true },
+      { name: 'staker', signer: true, writable: true },
       { name: 'provider', writable: true },
+      { name: 'delegation', writable: true },
       { name: 'source', writable: true },
       { name: 'stakeVault', writable: true },
       { name: 'tokenProgram' },
+      { name: 'systemProgram' },
     ],
-    fields: AMOUNT,
+    fields: [
+      ['tag', 'u8'],
+      ['bump', 'u8'],
+      ['spare', { bytes: 6 }],
+      ['amount', 'u64'],
+    ],
   },
   unstake: {
     tag: 5,
     accounts: [
-      { name: 'owner', signer: true },
+      { name: 'staker', signer: true },
+      { name: 'config' },
       { name: 'provider', writable: true },
-      { name: 'stakeVault', writable: true },
-      { name: 'destination', writable: true },
-      { name: 'tokenProgram' },
+      { name: 'delegation', writable: true },
     ],
-    fields: AMOUNT,
+    fields: [
+      ['tag', 'u8'],
+      ['spare', { bytes: 7 }],
+      ['shares', 'u64'],
+    ],
   },
   createBudget: {
     tag: 6,
@@ -403,6 +539,151 @@ export const INSTRUCTIONS = {
   },
   cancelLease: { tag: 14, accounts: PAYING, fields: AMOUNT },
   expireLease: { tag: 15, accounts: [...CLOSING, { name: 'tokenProgram' }], fields: [['tag', 'u8']] },
+  withdrawStake: {
+    tag: 16,
+    accounts: [
+      { name: 'staker', signer: true, writable: true },
+      { name: 'provider', writable: true },
+      { name: 'delegation', writable: true },
+      { name: 'stakeVault', writable: true },
+      { name: 'destination', writable: true },
+      { name: 'tokenProgram' },
+    ],
+    fields: [['tag', 'u8']],
+  },
+  extendLease: {
+    tag: 17,
+    accounts: [
+      { name: 'delegate', signer: true },
+      { name: 'operator', signer: true },
+      { name: 'config' },
+      { name: 'provider', writable: true },
+      { name: 'budget', writable: true },
+      { name: 'vault' },
+      { name: 'lease', writable: true },
+    ],
+    fields: [
+      ['tag', 'u8'],
+      ['spare', { bytes: 7 }],
+      ['amount', 'u64'],
+      ['reserve', 'u64'],
+      ['finishBy', 'i64'],
+    ],
+  },
+  redeemVoucher: {
+    tag: 18,
+    accounts: [...PAYING, { name: 'config' }, { name: 'instructions' }],
+    fields: AMOUNT,
+  },
+  dispute: {
+    tag: 19,
+    accounts: [
+      { name: 'delegate', signer: true, writable: true },
+      { name: 'config' },
+      { name: 'budget', writable: true },
+      { name: 'vault' },
+      { name: 'lease', writable: true },
+      { name: 'dispute', writable: true },
+      { name: 'systemProgram' },
+    ],
+    fields: [
+      ['tag', 'u8'],
+      ['bump', 'u8'],
+    ],
+  },
+  draw: {
+    tag: 20,
+    accounts: [
+      { name: 'config' },
+      { name: 'dispute', writable: true },
+      { name: 'slotHashes' },
+      { name: 'verifier0', writable: true },
+      { name: 'verifier1', writable: true },
+      { name: 'verifier2', writable: true },
+    ],
+    fields: [['tag', 'u8']],
+  },
+  vote: {
+    tag: 21,
+    accounts: [{ name: 'operator', signer: true }, { name: 'verifier' }, { name: 'dispute', writable: true }],
+    fields: [
+      ['tag', 'u8'],
+      ['spare', { bytes: 7 }],
+      ['commitment', { bytes: 32 }],
+    ],
+  },
+  revealVote: {
+    tag: 22,
+    accounts: [{ name: 'operator', signer: true }, { name: 'verifier' }, { name: 'dispute', writable: true }],
+    fields: [
+      ['tag', 'u8'],
+      ['vote', 'u8'],
+      ['spare', { bytes: 6 }],
+      ['salt', { bytes: 32 }],
+    ],
+  },
+  resolve: {
+    tag: 23,
+    accounts: [
+      ...CLOSING,
+      { name: 'payout', writable: true },
+      { name: 'tokenProgram' },
+      { name: 'dispute', writable: true },
+      { name: 'disputeRentPayer', writable: true },
+      { name: 'verifier0', writable: true },
+      { name: 'stakeVault0', writable: true },
+      { name: 'verifier1', writable: true },
+      { name: 'stakeVault1', writable: true },
+      { name: 'verifier2', writable: true },
+      { name: 'stakeVault2', writable: true },
+    ],
+    fields: [['tag', 'u8']],
+  },
+  slashEquivocation: {
+    tag: 24,
+    accounts: [
+      { name: 'reporter', signer: true, writable: true },
+      { name: 'config' },
+      { name: 'provider', writable: true },
+      { name: 'offence', writable: true },
+      { name: 'stakeVault', writable: true },
+      { name: 'mint', writable: true },
+      { name: 'reward', writable: true },
+      /** The budget that the first commit names and its vault, if it is still there; else any two accounts. */
+      { name: 'harmedBudget' },
+      { name: 'harmedVault', writable: true },
+      { name: 'instructions' },
+      { name: 'tokenProgram' },
+      { name: 'systemProgram' },
+    ],
+    fields: [
+      ['tag', 'u8'],
+      ['bump', 'u8'],
+    ],
+  },
+  applyParameters: { tag: 25, accounts: [{ name: 'config', writable: true }], fields: [['tag', 'u8']] },
+  setAuthority: {
+    tag: 26,
+    accounts: [
+      { name: 'authority', signer: true },
+      { name: 'config', writable: true },
+      { name: 'newAuthority', signer: 'may' },
+    ],
+    fields: [['tag', 'u8']],
+  },
+  setVerifier: {
+    tag: 27,
+    accounts: [
+      { name: 'authority', signer: 'may' },
+      { name: 'owner', signer: 'may' },
+      { name: 'config', writable: true },
+      { name: 'provider' },
+    ],
+    fields: [
+      ['tag', 'u8'],
+      ['member', 'u8'],
+    ],
+  },
 } as const satisfies Record<
   string,
   { readonly tag: number; readonly accounts: readonly AccountMeta[]; readonly fields: readonly Field[] }
@@ -415,11 +696,26 @@ export type InstructionName = keyof typeof INSTRUCTIONS;
 export const LIMITS = {
   feeBpsMax: 1_000,
   commissionBpsMax: 10_000,
-  reserveBpsMax: 10_000,
+  /** Six times the amount of a lease. */
+  reserveBpsMax: 60_000,
   slashBpsMax: 10_000,
   delegatesMax: 4,
-  /** Grace, window and the longest lease: nobody's money is locked for longer than three times this. */
+  verifiersMax: 32,
+  /** Grace, window, the longest lease and unbonding: nobody's money is locked for longer than three times this. */
   secondsMax: 30 * 86_400,
+  /** Committing votes, and revealing them. */
+  voteSecondsMax: 7 * 86_400,
+  /** From queueing parameters to applying them. */
+  parameterDelaySeconds: 2 * 86_400,
+  /** No new lease for so long after an equivocation. */
+  jailSeconds: 30 * 86_400,
+  /** A stake that would get fewer shares is refused, so that rounding takes less than a millionth of it. */
+  sharesMin: 1_000_000,
+  /** Delegations are at most so many times the own stake. */
+  delegationFactor: 8,
+  /** Of the own stake that a slash takes: to who reported an equivocation, and to the buyer it harmed. */
+  reporterBps: 3_000,
+  harmedBps: 4_000,
 } as const;
 
 /** Size in bytes and alignment of a field. */

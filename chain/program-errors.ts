@@ -66,6 +66,53 @@ const LIST = [
   ['NotYetExpired', 'the lease can be expired only after finishBy and its grace'],
   // closing
   ['LeasesOpen', 'leases are still open: end them first'],
+  // stake
+  ['StakeTooSmall', 'the stake would get less than a million shares, and rounding would cost it: stake more'],
+  ['OverDelegated', 'delegations would exceed eight times the own stake: the owner stakes more first'],
+  ['NotStaker', 'the delegation belongs to another staker or another provider'],
+  ['SharesMissing', 'the delegation has fewer shares than this, or none: read its value first'],
+  ['StillUnbonding', 'the unbonding time has not passed: withdraw later', 'chain/too-early'],
+  ['StakeReserved', 'open leases or duties need this stake: withdraw when they have ended', 'chain/stake-too-low'],
+  [
+    'SlashDue',
+    'a slash is not paid in full yet: present its evidence again once leases have ended',
+    'chain/stake-too-low',
+  ],
+  ['Jailed', 'the provider signed conflicting statements: it opens no lease until the jail time has passed'],
+  ['RotatedRecently', 'the operator was rotated less than an unbonding time ago: rotate later'],
+  // vouchers
+  ['AmountBelowRedeemed', 'more than this was redeemed by vouchers already: name at least that'],
+  ['BadEvidence', 'no Ed25519 instruction of exactly the expected form stands right before this one'],
+  ['WrongSigner', 'the message is signed by another key than the one that must'],
+  ['WrongVoucher', 'the voucher speaks of another lease, network or amount'],
+  ['NothingToRedeem', 'this much was redeemed already: ask for a voucher over more'],
+  ['ExtensionShrinks', 'an extension lowers neither the amount nor the reserve nor the deadline'],
+  // disputes
+  ['WindowClosed', 'the challenge window has passed: the claim stands', 'chain/too-late'],
+  ['LeaseNotDisputed', 'the lease is not disputed'],
+  ['DrawTooEarly', 'no slot has followed the dispute yet: draw a moment later', 'chain/too-early'],
+  ['AlreadyDrawn', 'the verifiers are drawn already'],
+  ['TooFewVerifiers', 'fewer than three verifiers other than the provider are registered'],
+  ['WrongVerifier', 'the account is not the drawn verifier of this place'],
+  ['VotingClosed', 'votes are committed after the draw and before the time for it has passed', 'chain/too-late'],
+  ['RevealClosed', 'votes are revealed after the time for committing and before the time for revealing has passed'],
+  ['WrongReveal', 'vote and salt do not hash to the commitment'],
+  [
+    'NotYetResolved',
+    'votes are still awaited: resolve when all are revealed or the time has passed',
+    'chain/too-early',
+  ],
+  // equivocation
+  ['WrongDomain', 'the messages are not two commits of this market on this network'],
+  ['NoConflict', 'the two commits do not contradict each other'],
+  ['WrongOffence', 'the account is not the one of this offence'],
+  ['AlreadySlashed', 'this offence is slashed in full, or no free stake is left to take now'],
+  // authority
+  ['NothingQueued', 'no parameters are queued: queue them first'],
+  ['DelayNotPassed', 'queued parameters can be applied two days after they were queued', 'chain/too-early'],
+  ['NotUpgradeAuthority', 'the program can be upgraded: only its upgrade authority may initialize it'],
+  ['VerifierListFull', 'the list holds as many verifiers as it can, or this one already'],
+  ['NotVerifier', 'the provider is not on the list of verifiers'],
 ] as const satisfies readonly (readonly [name: string, text: string, code?: ErrorCode])[];
 
 /** All errors of the program, by position: number = 7000 + index. */

@@ -64,6 +64,8 @@ export const ERRORS = {
   'chain/transaction-mismatch': entry('peer', 'never', 'a transaction to co-sign is not the one that was agreed'),
   'chain/budget-empty': entry('user', 'never', 'the budget cannot pay this lease'),
   'chain/budget-limit': entry('user', 'later', "the budget's cap per lease, cap per day or expiry forbids this lease"),
+  'chain/too-early': entry('nobody', 'later', 'the program accepts this only after a time that has not passed'),
+  'chain/too-late': entry('nobody', 'never', 'the time in which the program accepts this has passed'),
   'chain/stake-too-low': entry('self', 'later', "the provider's free stake cannot back this lease"),
 
   // mesh

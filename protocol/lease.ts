@@ -2,10 +2,11 @@
  * The life of a lease, as data: state × event → next state, who may cause it, until when, and what it pays.
  *
  * The chain program enforces this table; node, SDK, CLI and the program's tests read it; protocol/SPEC.md prints it and
- * a test compares the two. States after `proven` are ends: the account is closed and the chain keeps only the event.
+ * a test compares the two. States after `disputed` are ends: the account is closed and the chain keeps only the event.
+ * Amounts count from the opening: what vouchers have redeemed is part of them, and no end pays less.
  */
 
-export const LEASE_STATES = ['none', 'running', 'proven', 'settled', 'cancelled', 'expired'] as const;
+export const LEASE_STATES = ['none', 'running', 'proven', 'disputed', 'settled', 'cancelled', 'expired'] as const;
 export type LeaseState = (typeof LEASE_STATES)[number];
 
 /** Who must sign. `anyone` needs no signature but the fee payer's. */
@@ -29,6 +30,20 @@ export const LEASE_EVENTS = {
     when: 'now ≤ openBefore',
     pays: 'nothing; amount locked, reserve set aside',
   },
+  extend: {
+    from: ['running'],
+    to: 'running',
+    by: 'delegate+operator',
+    when: 'now < new finishBy',
+    pays: 'nothing; amount, reserve and finishBy never shrink',
+  },
+  redeem: {
+    from: ['running'],
+    to: 'running',
+    by: 'operator',
+    when: 'now ≤ finishBy + grace, with a voucher of the delegate',
+    pays: 'the voucher ≤ lock, less what was redeemed',
+  },
   submitProof: {
     from: ['running'],
     to: 'proven',
@@ -46,7 +61,35 @@ export const LEASE_EVENTS = {
   settleWhole: { from: ['running', 'proven'], to: 'settled', by: 'delegate', when: 'always', pays: 'the whole lock' },
   settleClaimed: { from: ['proven'], to: 'settled', by: 'delegate', when: 'always', pays: 'the claim' },
   settleLapsed: { from: ['proven'], to: 'settled', by: 'anyone', when: 'now > proven + window', pays: 'the claim' },
-  cancelByOperator: { from: ['running'], to: 'cancelled', by: 'operator', when: 'always', pays: 'nothing' },
+  dispute: {
+    from: ['proven'],
+    to: 'disputed',
+    by: 'delegate',
+    when: 'now ≤ proven + window',
+    pays: 'nothing; a bond is locked in the budget',
+  },
+  resolveForProvider: {
+    from: ['disputed'],
+    to: 'settled',
+    by: 'anyone',
+    when: 'two of three verifiers found for the provider',
+    pays: 'the claim, and the bond on top',
+  },
+  resolveForBuyer: {
+    from: ['disputed'],
+    to: 'settled',
+    by: 'anyone',
+    when: 'two of three verifiers found for the buyer',
+    pays: 'nothing; the reserve is slashed, most of it to the budget',
+  },
+  resolveNeutral: {
+    from: ['disputed'],
+    to: 'settled',
+    by: 'anyone',
+    when: 'the time for votes has passed without two equal ones',
+    pays: 'half of the claim',
+  },
+  cancelByOperator: { from: ['running'], to: 'cancelled', by: 'operator', when: 'always', pays: 'nothing more' },
   cancelByDelegate: {
     from: ['running'],
     to: 'cancelled',
@@ -66,7 +109,7 @@ export const LEASE_EVENTS = {
     to: 'expired',
     by: 'anyone',
     when: 'now > finishBy + grace',
-    pays: 'nothing; part of the reserve goes to the budget',
+    pays: 'nothing more; part of the reserve goes to the budget',
   },
 } as const satisfies Record<string, LeaseTransition>;
 

@@ -5,7 +5,7 @@
  * folder and fails when the committed files differ; byte-identical output needs the compiler that made them, clang 19.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -18,6 +18,8 @@ import {
   LEASE_STATES,
   LIMITS,
   RECORDS,
+  SLASH_REASONS,
+  VOTES,
   fieldSize,
   layoutSize,
   type AccountMeta,
@@ -81,7 +83,8 @@ function instructionTable(): string {
     const numbers = [layoutSize(fields), accounts.length, mask(accounts, 'signer'), mask(accounts, 'writable')];
     return `    {${numbers.join(', ')}}, /* ${name} */`;
   });
-  const closing = INSTRUCTIONS.expireLease.accounts.slice(0, -1).map(({ name }, index) => [name, index] as const);
+  // The accounts that every ending touches, and the payout account where one is paid; in the same order everywhere.
+  const closing = INSTRUCTIONS.settle.accounts.slice(2, -1).map(({ name }, index) => [name, index] as const);
   return [
     constants('INSTRUCTION_', Object.fromEntries(list.map(([name, { tag }]) => [name, tag]))),
     `#define INSTRUCTION_COUNT ${list.length}`,
@@ -89,7 +92,7 @@ function instructionTable(): string {
     constants('CLOSING_', Object.fromEntries(closing)),
     ...parts,
     '/** Signers and writables have one bit per account. */',
-    'typedef struct {\n  u16 data_size;\n  u16 account_count;\n  u16 signers;\n  u16 writables;\n} InstructionSpec;',
+    'typedef struct {\n  u16 data_size;\n  u16 account_count;\n  u32 signers;\n  u32 writables;\n} InstructionSpec;',
     `static const InstructionSpec INSTRUCTIONS[INSTRUCTION_COUNT] = {\n${specs.join('\n')}\n};`,
   ].join('\n\n');
 }
@@ -117,7 +120,13 @@ function header(): string {
       .map(([name, { fields }]) => cStruct(capital(name), fields))
       .join('\n\n'),
     constants('TAG_', tags),
-    constants('LEASE_', { RUNNING: LEASE_STATES.running, PROVEN: LEASE_STATES.proven }),
+    constants('LEASE_', {
+      RUNNING: LEASE_STATES.running,
+      PROVEN: LEASE_STATES.proven,
+      DISPUTED: LEASE_STATES.disputed,
+    }),
+    constants('VOTE_', VOTES),
+    constants('SLASH_', SLASH_REASONS),
     constants('ENDING_', LEASE_ENDINGS),
     constants('', {
       FEE_BPS_MAX: LIMITS.feeBpsMax,
@@ -125,7 +134,15 @@ function header(): string {
       RESERVE_BPS_MAX: LIMITS.reserveBpsMax,
       SLASH_BPS_MAX: LIMITS.slashBpsMax,
       DELEGATES_MAX: LIMITS.delegatesMax,
+      VERIFIERS_MAX: LIMITS.verifiersMax,
       SECONDS_MAX: LIMITS.secondsMax,
+      VOTE_SECONDS_MAX: LIMITS.voteSecondsMax,
+      PARAMETER_DELAY_SECONDS: LIMITS.parameterDelaySeconds,
+      JAIL_SECONDS: LIMITS.jailSeconds,
+      SHARES_MIN: LIMITS.sharesMin,
+      DELEGATION_FACTOR: LIMITS.delegationFactor,
+      REPORTER_BPS: LIMITS.reporterBps,
+      HARMED_BPS: LIMITS.harmedBps,
       DAY_SECONDS: 86_400,
     }),
     instructionTable(),
@@ -152,19 +169,8 @@ function build(command: string): { readonly header: string; readonly program: Bu
   try {
     writeFileSync(join(folder, 'layout.h'), header());
     const object = join(folder, 'molt.o');
-    for (const name of [
-      'molt.c',
-      'solana.h',
-      'checks.h',
-      'token.h',
-      'account.h',
-      'config.h',
-      'provider.h',
-      'budget.h',
-      'lease.h',
-      'settle.h',
-    ]) {
-      writeFileSync(join(folder, name), readFileSync(join(FOLDER, name)));
+    for (const name of readdirSync(FOLDER)) {
+      if (/\.[ch]$/.test(name) && name !== 'layout.h') copyFileSync(join(FOLDER, name), join(folder, name));
     }
     execFileSync(command, [...FLAGS, 'molt.c', '-o', object], { cwd: folder, stdio: 'inherit' });
     return { header: header(), program: link(readFileSync(object)) };

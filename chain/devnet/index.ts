@@ -30,10 +30,16 @@ export const LOCAL_PARAMETERS: Parameters = {
   burnFeeBps: 50,
   reserveBps: 1_000,
   noShowSlashBps: 1_000,
+  disputeBondBps: 1_000,
+  equivocationSlashBps: 2_500,
   minGraceMs: 1_000,
   minWindowMs: 1_000,
   maxLeaseMs: 14 * 86_400_000,
+  unbondingMs: 10_000,
+  voteMs: 60_000,
+  revealMs: 60_000,
   minStake: baseUnits(1_000_000_000n),
+  verifierPledge: baseUnits(1_000_000_000n),
 };
 
 const HISTORY_MAX = 100_000;
@@ -107,7 +113,7 @@ async function establishMarket(ledger: Ledger): Promise<Address> {
   const draft = buildDraft(faucet.address, ledger.blockhash(), [
     create,
     initializeMint(mint.address, MOLT_DECIMALS, faucet.address),
-    callInitialize(market, faucet.address, LOCAL_PARAMETERS),
+    callInitialize(market, faucet.address, LOCAL_PARAMETERS, ledger.genesis),
   ]);
   const signers = [faucet, mint];
   const signatures = draft.signers.map((address) => {

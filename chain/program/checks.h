@@ -76,8 +76,12 @@ NOINLINE u64 check_account(const Context *context, const Account *account, u64 t
   return 0;
 }
 
+NOINLINE u64 check_key(const Account *account, const Key *expected) {
+  return same_key(&account->key, expected) ? 0 : ERROR_WrongAddress;
+}
+
 /** The account is the one whose key is stored elsewhere. */
-#define REQUIRE_KEY(account_, expected) REQUIRE(same_key(&(account_)->key, (expected)), ERROR_WrongAddress)
+#define REQUIRE_KEY(account_, expected) TRY(check_key((account_), (expected)))
 
 NOINLINE u64 read_clock(i64 *now) {
   Clock clock;
@@ -86,8 +90,40 @@ NOINLINE u64 read_clock(i64 *now) {
   return 0;
 }
 
-/** floor(amount × bps / 10000) without leaving 64 bits. */
+INLINE u64 smaller(u64 a, u64 b) { return a < b ? a : b; }
+
+/** floor(amount × bps / 10000) without leaving 64 bits; `bps` is at most 10000. */
 INLINE u64 share_of(u64 amount, u64 bps) { return amount / 10000 * bps + amount % 10000 * bps / 10000; }
 
-/** The same, rounded up. */
-INLINE u64 share_of_up(u64 amount, u64 bps) { return share_of(amount, bps) + (amount % 10000 * bps % 10000 != 0); }
+/** ceil(amount × bps / 10000) for `bps` up to 65535; the largest number where the result leaves 64 bits. */
+INLINE u64 share_of_up(u64 amount, u64 bps) {
+  if (bps != 0 && amount / 10000 >= ~0ull / bps) return ~0ull;
+  return share_of(amount, bps) + (amount % 10000 * bps % 10000 != 0);
+}
+
+/** floor(a × b / c) through 128 bits. Fails where the result leaves 64 bits, and so for c = 0. */
+NOINLINE u64 mul_div(u64 a, u64 b, u64 c, u64 *result) {
+  u64 a_low = a & 0xffffffff, a_high = a >> 32, b_low = b & 0xffffffff, b_high = b >> 32;
+  u64 middle = a_high * b_low + (a_low * b_low >> 32); /* at most (2^32-1)^2 + 2^32-1: fits */
+  u64 carry = a_low * b_high + (middle & 0xffffffff);
+  u64 high = a_high * b_high + (middle >> 32) + (carry >> 32);
+  u64 low = a * b;
+  REQUIRE(high < c, ERROR_Overflow);
+  if (high == 0) {
+    *result = low / c;
+    return 0;
+  }
+  u64 quotient = 0;
+  for (u64 bit = 0; bit < 64; bit++) { /* `high` is the remainder so far and less than c */
+    u64 over = high >> 63;
+    high = high << 1 | low >> 63;
+    low <<= 1;
+    quotient <<= 1;
+    if (over || high >= c) {
+      high -= c;
+      quotient |= 1;
+    }
+  }
+  *result = quotient;
+  return 0;
+}

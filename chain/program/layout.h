@@ -6,13 +6,19 @@ typedef struct {
   u16 burnFeeBps;
   u16 reserveBps;
   u16 noShowSlashBps;
+  u16 disputeBondBps;
+  u16 equivocationSlashBps;
   u32 minGraceSeconds;
   u32 minWindowSeconds;
   u32 maxLeaseSeconds;
+  u32 unbondingSeconds;
+  u32 voteSeconds;
+  u32 revealSeconds;
   u8 spare[4];
   u64 minStake;
+  u64 verifierPledge;
 } Parameters;
-_Static_assert(sizeof(Parameters) == 32, "Parameters has gaps");
+_Static_assert(sizeof(Parameters) == 56, "Parameters has gaps");
 
 typedef struct {
   u8 delegateCount;
@@ -25,15 +31,39 @@ typedef struct {
 _Static_assert(sizeof(Limits) == 160, "Limits has gaps");
 
 typedef struct {
+  u64 stake;
+  u64 shares;
+  u64 unbonding;
+  u32 generation;
+  u8 spare[4];
+} Pool;
+_Static_assert(sizeof(Pool) == 32, "Pool has gaps");
+
+typedef struct {
+  Key verifier;
+  Key commitment;
+  u64 pledge;
+  u8 committed;
+  u8 vote;
+  u8 spare[6];
+} Seat;
+_Static_assert(sizeof(Seat) == 80, "Seat has gaps");
+
+typedef struct {
   u8 tag;
   u8 bump;
-  u8 spare[6];
+  u8 verifierCount;
+  u8 spare[5];
   Parameters parameters;
+  Parameters queued;
+  i64 applicableAt;
   Key authority;
   Key mint;
-  u8 spareEnd[152];
+  Key network;
+  Key verifiers[32];
+  u8 spareEnd[64];
 } Config;
-_Static_assert(sizeof(Config) == 256, "Config has gaps");
+_Static_assert(sizeof(Config) == 1312, "Config has gaps");
 
 typedef struct {
   u8 tag;
@@ -44,7 +74,8 @@ typedef struct {
   Key operator;
   Key payout;
   Key stakeVault;
-  u64 stake;
+  Pool own;
+  Pool delegated;
   u64 reserved;
   u64 settledCount;
   u64 settledAmount;
@@ -52,9 +83,14 @@ typedef struct {
   u64 faults;
   u64 faultAmount;
   i64 registeredAt;
-  u8 spareEnd[64];
+  u64 slashed;
+  u64 slashDue;
+  i64 jailedUntil;
+  i64 rotatedAt;
+  Key formerOperator;
+  Key spareEnd;
 } Provider;
-_Static_assert(sizeof(Provider) == 264, "Provider has gaps");
+_Static_assert(sizeof(Provider) == 352, "Provider has gaps");
 
 typedef struct {
   u8 tag;
@@ -82,7 +118,9 @@ typedef struct {
   u16 stakeFeeBps;
   u16 burnFeeBps;
   u16 noShowSlashBps;
-  u8 spareFlags[6];
+  u16 commissionBps;
+  u16 disputeBondBps;
+  u8 spareFlags[2];
   Key budget;
   Key provider;
   Key operator;
@@ -105,6 +143,54 @@ _Static_assert(sizeof(Lease) == 368, "Lease has gaps");
 
 typedef struct {
   u8 tag;
+  u8 bump;
+  u8 spare[2];
+  u32 generation;
+  Key provider;
+  Key staker;
+  u64 shares;
+  u64 unbonding;
+  i64 unbondingUntil;
+  u64 principal;
+  u8 spareEnd[16];
+} Delegation;
+_Static_assert(sizeof(Delegation) == 120, "Delegation has gaps");
+
+typedef struct {
+  u8 tag;
+  u8 bump;
+  u8 drawn;
+  u8 spare[5];
+  Key lease;
+  Key provider;
+  Key rentPayer;
+  u64 bond;
+  u64 slot;
+  i64 voteUntil;
+  i64 revealUntil;
+  Seat seat0;
+  Seat seat1;
+  Seat seat2;
+  u8 spareEnd[16];
+} Dispute;
+_Static_assert(sizeof(Dispute) == 392, "Dispute has gaps");
+
+typedef struct {
+  u8 tag;
+  u8 bump;
+  u8 kind;
+  u8 spare[5];
+  Key provider;
+  Key reporter;
+  Key digest;
+  u64 amount;
+  u64 due;
+  i64 provenAt;
+} Offence;
+_Static_assert(sizeof(Offence) == 128, "Offence has gaps");
+
+typedef struct {
+  u8 tag;
   u8 ending;
   u8 spare[6];
   Key lease;
@@ -119,14 +205,52 @@ typedef struct {
 } LeaseEnded;
 _Static_assert(sizeof(LeaseEnded) == 176, "LeaseEnded has gaps");
 
+typedef struct {
+  u8 tag;
+  u8 spare[7];
+  Key lease;
+  Key budget;
+  Key provider;
+  u64 redeemed;
+  u64 burned;
+  u64 staked;
+} VoucherRedeemed;
+_Static_assert(sizeof(VoucherRedeemed) == 128, "VoucherRedeemed has gaps");
+
+typedef struct {
+  u8 tag;
+  u8 reason;
+  u8 spare[6];
+  Key provider;
+  u64 own;
+  u64 delegated;
+  u64 paid;
+  u64 burned;
+} StakeSlashed;
+_Static_assert(sizeof(StakeSlashed) == 72, "StakeSlashed has gaps");
+
 #define TAG_Config 1
 #define TAG_Provider 2
 #define TAG_Budget 3
 #define TAG_Lease 4
+#define TAG_Delegation 5
+#define TAG_Dispute 6
+#define TAG_Offence 7
 #define TAG_LeaseEnded 1
+#define TAG_VoucherRedeemed 2
+#define TAG_StakeSlashed 3
 
 #define LEASE_RUNNING 1
 #define LEASE_PROVEN 2
+#define LEASE_DISPUTED 3
+
+#define VOTE_provider 1
+#define VOTE_buyer 2
+
+#define SLASH_noShow 1
+#define SLASH_wrongResult 2
+#define SLASH_equivocation 3
+#define SLASH_missedVote 4
 
 #define ENDING_settledTogether 1
 #define ENDING_settledByDelegate 2
@@ -135,17 +259,28 @@ _Static_assert(sizeof(LeaseEnded) == 176, "LeaseEnded has gaps");
 #define ENDING_cancelledByDelegate 5
 #define ENDING_cancelledTogether 6
 #define ENDING_expired 7
+#define ENDING_resolvedForProvider 8
+#define ENDING_resolvedForBuyer 9
+#define ENDING_resolvedNeutral 10
 
 #define FEE_BPS_MAX 1000
 #define COMMISSION_BPS_MAX 10000
-#define RESERVE_BPS_MAX 10000
+#define RESERVE_BPS_MAX 60000
 #define SLASH_BPS_MAX 10000
 #define DELEGATES_MAX 4
+#define VERIFIERS_MAX 32
 #define SECONDS_MAX 2592000
+#define VOTE_SECONDS_MAX 604800
+#define PARAMETER_DELAY_SECONDS 172800
+#define JAIL_SECONDS 2592000
+#define SHARES_MIN 1000000
+#define DELEGATION_FACTOR 8
+#define REPORTER_BPS 3000
+#define HARMED_BPS 4000
 #define DAY_SECONDS 86400
 
 #define INSTRUCTION_initialize 0
-#define INSTRUCTION_setParameters 1
+#define INSTRUCTION_queueParameters 1
 #define INSTRUCTION_registerProvider 2
 #define INSTRUCTION_updateProvider 3
 #define INSTRUCTION_stake 4
@@ -160,10 +295,22 @@ _Static_assert(sizeof(LeaseEnded) == 176, "LeaseEnded has gaps");
 #define INSTRUCTION_settle 13
 #define INSTRUCTION_cancelLease 14
 #define INSTRUCTION_expireLease 15
+#define INSTRUCTION_withdrawStake 16
+#define INSTRUCTION_extendLease 17
+#define INSTRUCTION_redeemVoucher 18
+#define INSTRUCTION_dispute 19
+#define INSTRUCTION_draw 20
+#define INSTRUCTION_vote 21
+#define INSTRUCTION_revealVote 22
+#define INSTRUCTION_resolve 23
+#define INSTRUCTION_slashEquivocation 24
+#define INSTRUCTION_applyParameters 25
+#define INSTRUCTION_setAuthority 26
+#define INSTRUCTION_setVerifier 27
 
-#define INSTRUCTION_COUNT 16
+#define INSTRUCTION_COUNT 28
 
-#define ACCOUNTS_MAX 11
+#define ACCOUNTS_MAX 17
 
 #define CLOSING_rentPayer 0
 #define CLOSING_provider 1
@@ -171,17 +318,21 @@ _Static_assert(sizeof(LeaseEnded) == 176, "LeaseEnded has gaps");
 #define CLOSING_lease 3
 #define CLOSING_vault 4
 #define CLOSING_stakeVault 5
+#define CLOSING_mint 6
+#define CLOSING_payout 7
 
 typedef struct {
   u8 tag;
   u8 spare[7];
   Parameters parameters;
+  Key network;
 } InitializeData;
-_Static_assert(sizeof(InitializeData) == 40, "InitializeData has gaps");
+_Static_assert(sizeof(InitializeData) == 96, "InitializeData has gaps");
 typedef struct {
   Account *authority;
   Account *config;
   Account *mint;
+  Account *programData;
   Account *systemProgram;
 } InitializeAccounts;
 
@@ -189,13 +340,12 @@ typedef struct {
   u8 tag;
   u8 spare[7];
   Parameters parameters;
-  Key newAuthority;
-} SetParametersData;
-_Static_assert(sizeof(SetParametersData) == 72, "SetParametersData has gaps");
+} QueueParametersData;
+_Static_assert(sizeof(QueueParametersData) == 64, "QueueParametersData has gaps");
 typedef struct {
   Account *authority;
   Account *config;
-} SetParametersAccounts;
+} QueueParametersAccounts;
 
 typedef struct {
   u8 tag;
@@ -234,30 +384,32 @@ typedef struct {
 
 typedef struct {
   u8 tag;
-  u8 spare[7];
+  u8 bump;
+  u8 spare[6];
   u64 amount;
 } StakeData;
 _Static_assert(sizeof(StakeData) == 16, "StakeData has gaps");
 typedef struct {
-  Account *owner;
+  Account *staker;
   Account *provider;
+  Account *delegation;
   Account *source;
   Account *stakeVault;
   Account *tokenProgram;
+  Account *systemProgram;
 } StakeAccounts;
 
 typedef struct {
   u8 tag;
   u8 spare[7];
-  u64 amount;
+  u64 shares;
 } UnstakeData;
 _Static_assert(sizeof(UnstakeData) == 16, "UnstakeData has gaps");
 typedef struct {
-  Account *owner;
+  Account *staker;
+  Account *config;
   Account *provider;
-  Account *stakeVault;
-  Account *destination;
-  Account *tokenProgram;
+  Account *delegation;
 } UnstakeAccounts;
 
 typedef struct {
@@ -385,8 +537,8 @@ typedef struct {
   Account *lease;
   Account *vault;
   Account *stakeVault;
-  Account *payout;
   Account *mint;
+  Account *payout;
   Account *tokenProgram;
 } SettleAccounts;
 
@@ -405,8 +557,8 @@ typedef struct {
   Account *lease;
   Account *vault;
   Account *stakeVault;
-  Account *payout;
   Account *mint;
+  Account *payout;
   Account *tokenProgram;
 } CancelLeaseAccounts;
 
@@ -421,25 +573,206 @@ typedef struct {
   Account *lease;
   Account *vault;
   Account *stakeVault;
+  Account *mint;
   Account *tokenProgram;
 } ExpireLeaseAccounts;
+
+typedef struct {
+  u8 tag;
+} WithdrawStakeData;
+_Static_assert(sizeof(WithdrawStakeData) == 1, "WithdrawStakeData has gaps");
+typedef struct {
+  Account *staker;
+  Account *provider;
+  Account *delegation;
+  Account *stakeVault;
+  Account *destination;
+  Account *tokenProgram;
+} WithdrawStakeAccounts;
+
+typedef struct {
+  u8 tag;
+  u8 spare[7];
+  u64 amount;
+  u64 reserve;
+  i64 finishBy;
+} ExtendLeaseData;
+_Static_assert(sizeof(ExtendLeaseData) == 32, "ExtendLeaseData has gaps");
+typedef struct {
+  Account *delegate;
+  Account *operator;
+  Account *config;
+  Account *provider;
+  Account *budget;
+  Account *vault;
+  Account *lease;
+} ExtendLeaseAccounts;
+
+typedef struct {
+  u8 tag;
+  u8 spare[7];
+  u64 amount;
+} RedeemVoucherData;
+_Static_assert(sizeof(RedeemVoucherData) == 16, "RedeemVoucherData has gaps");
+typedef struct {
+  Account *delegate;
+  Account *operator;
+  Account *rentPayer;
+  Account *provider;
+  Account *budget;
+  Account *lease;
+  Account *vault;
+  Account *stakeVault;
+  Account *mint;
+  Account *payout;
+  Account *tokenProgram;
+  Account *config;
+  Account *instructions;
+} RedeemVoucherAccounts;
+
+typedef struct {
+  u8 tag;
+  u8 bump;
+} DisputeData;
+_Static_assert(sizeof(DisputeData) == 2, "DisputeData has gaps");
+typedef struct {
+  Account *delegate;
+  Account *config;
+  Account *budget;
+  Account *vault;
+  Account *lease;
+  Account *dispute;
+  Account *systemProgram;
+} DisputeAccounts;
+
+typedef struct {
+  u8 tag;
+} DrawData;
+_Static_assert(sizeof(DrawData) == 1, "DrawData has gaps");
+typedef struct {
+  Account *config;
+  Account *dispute;
+  Account *slotHashes;
+  Account *verifier0;
+  Account *verifier1;
+  Account *verifier2;
+} DrawAccounts;
+
+typedef struct {
+  u8 tag;
+  u8 spare[7];
+  Key commitment;
+} VoteData;
+_Static_assert(sizeof(VoteData) == 40, "VoteData has gaps");
+typedef struct {
+  Account *operator;
+  Account *verifier;
+  Account *dispute;
+} VoteAccounts;
+
+typedef struct {
+  u8 tag;
+  u8 vote;
+  u8 spare[6];
+  Key salt;
+} RevealVoteData;
+_Static_assert(sizeof(RevealVoteData) == 40, "RevealVoteData has gaps");
+typedef struct {
+  Account *operator;
+  Account *verifier;
+  Account *dispute;
+} RevealVoteAccounts;
+
+typedef struct {
+  u8 tag;
+} ResolveData;
+_Static_assert(sizeof(ResolveData) == 1, "ResolveData has gaps");
+typedef struct {
+  Account *rentPayer;
+  Account *provider;
+  Account *budget;
+  Account *lease;
+  Account *vault;
+  Account *stakeVault;
+  Account *mint;
+  Account *payout;
+  Account *tokenProgram;
+  Account *dispute;
+  Account *disputeRentPayer;
+  Account *verifier0;
+  Account *stakeVault0;
+  Account *verifier1;
+  Account *stakeVault1;
+  Account *verifier2;
+  Account *stakeVault2;
+} ResolveAccounts;
+
+typedef struct {
+  u8 tag;
+  u8 bump;
+} SlashEquivocationData;
+_Static_assert(sizeof(SlashEquivocationData) == 2, "SlashEquivocationData has gaps");
+typedef struct {
+  Account *reporter;
+  Account *config;
+  Account *provider;
+  Account *offence;
+  Account *stakeVault;
+  Account *mint;
+  Account *reward;
+  Account *harmedBudget;
+  Account *harmedVault;
+  Account *instructions;
+  Account *tokenProgram;
+  Account *systemProgram;
+} SlashEquivocationAccounts;
+
+typedef struct {
+  u8 tag;
+} ApplyParametersData;
+_Static_assert(sizeof(ApplyParametersData) == 1, "ApplyParametersData has gaps");
+typedef struct {
+  Account *config;
+} ApplyParametersAccounts;
+
+typedef struct {
+  u8 tag;
+} SetAuthorityData;
+_Static_assert(sizeof(SetAuthorityData) == 1, "SetAuthorityData has gaps");
+typedef struct {
+  Account *authority;
+  Account *config;
+  Account *newAuthority;
+} SetAuthorityAccounts;
+
+typedef struct {
+  u8 tag;
+  u8 member;
+} SetVerifierData;
+_Static_assert(sizeof(SetVerifierData) == 2, "SetVerifierData has gaps");
+typedef struct {
+  Account *authority;
+  Account *owner;
+  Account *config;
+  Account *provider;
+} SetVerifierAccounts;
 
 /** Signers and writables have one bit per account. */
 
 typedef struct {
   u16 data_size;
   u16 account_count;
-  u16 signers;
-  u16 writables;
+  u32 signers;
+  u32 writables;
 } InstructionSpec;
 
 static const InstructionSpec INSTRUCTIONS[INSTRUCTION_COUNT] = {
-    {40, 4, 1, 3}, /* initialize */
-    {72, 2, 1, 2}, /* setParameters */
+    {96, 5, 1, 3}, /* initialize */
+    {64, 2, 1, 2}, /* queueParameters */
     {40, 8, 1, 13}, /* registerProvider */
     {40, 4, 1, 4}, /* updateProvider */
-    {16, 5, 1, 14}, /* stake */
-    {16, 5, 1, 14}, /* unstake */
+    {16, 7, 1, 31}, /* stake */
+    {16, 4, 1, 12}, /* unstake */
     {176, 7, 1, 13}, /* createBudget */
     {16, 5, 1, 12}, /* deposit */
     {16, 5, 1, 12}, /* withdrawBudget */
@@ -449,7 +782,19 @@ static const InstructionSpec INSTRUCTIONS[INSTRUCTION_COUNT] = {
     {48, 2, 1, 2}, /* submitProof */
     {48, 11, 0, 1020}, /* settle */
     {16, 11, 0, 1020}, /* cancelLease */
-    {1, 7, 0, 63}, /* expireLease */
+    {1, 8, 0, 127}, /* expireLease */
+    {1, 6, 1, 31}, /* withdrawStake */
+    {32, 7, 3, 88}, /* extendLease */
+    {16, 13, 0, 1020}, /* redeemVoucher */
+    {2, 7, 1, 53}, /* dispute */
+    {1, 6, 0, 58}, /* draw */
+    {40, 3, 1, 4}, /* vote */
+    {40, 3, 1, 4}, /* revealVote */
+    {1, 17, 0, 130815}, /* resolve */
+    {2, 12, 1, 381}, /* slashEquivocation */
+    {1, 1, 0, 1}, /* applyParameters */
+    {1, 3, 1, 2}, /* setAuthority */
+    {2, 4, 0, 4}, /* setVerifier */
 };
 
 #define ERROR_UnknownInstruction 7000 /* the first data byte names no instruction: the client is newer or older than the program */
@@ -493,8 +838,42 @@ static const InstructionSpec INSTRUCTIONS[INSTRUCTION_COUNT] = {
 #define ERROR_OwedMore 7038 /* the time used costs more than the amount given as the most to pay */
 #define ERROR_NotYetExpired 7039 /* the lease can be expired only after finishBy and its grace */
 #define ERROR_LeasesOpen 7040 /* leases are still open: end them first */
+#define ERROR_StakeTooSmall 7041 /* the stake would get less than a million shares, and rounding would cost it: stake more */
+#define ERROR_OverDelegated 7042 /* delegations would exceed eight times the own stake: the owner stakes more first */
+#define ERROR_NotStaker 7043 /* the delegation belongs to another staker or another provider */
+#define ERROR_SharesMissing 7044 /* the delegation has fewer shares than this, or none: read its value first */
+#define ERROR_StillUnbonding 7045 /* the unbonding time has not passed: withdraw later */
+#define ERROR_StakeReserved 7046 /* open leases or duties need this stake: withdraw when they have ended */
+#define ERROR_SlashDue 7047 /* a slash is not paid in full yet: present its evidence again once leases have ended */
+#define ERROR_Jailed 7048 /* the provider signed conflicting statements: it opens no lease until the jail time has passed */
+#define ERROR_RotatedRecently 7049 /* the operator was rotated less than an unbonding time ago: rotate later */
+#define ERROR_AmountBelowRedeemed 7050 /* more than this was redeemed by vouchers already: name at least that */
+#define ERROR_BadEvidence 7051 /* no Ed25519 instruction of exactly the expected form stands right before this one */
+#define ERROR_WrongSigner 7052 /* the message is signed by another key than the one that must */
+#define ERROR_WrongVoucher 7053 /* the voucher speaks of another lease, network or amount */
+#define ERROR_NothingToRedeem 7054 /* this much was redeemed already: ask for a voucher over more */
+#define ERROR_ExtensionShrinks 7055 /* an extension lowers neither the amount nor the reserve nor the deadline */
+#define ERROR_WindowClosed 7056 /* the challenge window has passed: the claim stands */
+#define ERROR_LeaseNotDisputed 7057 /* the lease is not disputed */
+#define ERROR_DrawTooEarly 7058 /* no slot has followed the dispute yet: draw a moment later */
+#define ERROR_AlreadyDrawn 7059 /* the verifiers are drawn already */
+#define ERROR_TooFewVerifiers 7060 /* fewer than three verifiers other than the provider are registered */
+#define ERROR_WrongVerifier 7061 /* the account is not the drawn verifier of this place */
+#define ERROR_VotingClosed 7062 /* votes are committed after the draw and before the time for it has passed */
+#define ERROR_RevealClosed 7063 /* votes are revealed after the time for committing and before the time for revealing has passed */
+#define ERROR_WrongReveal 7064 /* vote and salt do not hash to the commitment */
+#define ERROR_NotYetResolved 7065 /* votes are still awaited: resolve when all are revealed or the time has passed */
+#define ERROR_WrongDomain 7066 /* the messages are not two commits of this market on this network */
+#define ERROR_NoConflict 7067 /* the two commits do not contradict each other */
+#define ERROR_WrongOffence 7068 /* the account is not the one of this offence */
+#define ERROR_AlreadySlashed 7069 /* this offence is slashed in full, or no free stake is left to take now */
+#define ERROR_NothingQueued 7070 /* no parameters are queued: queue them first */
+#define ERROR_DelayNotPassed 7071 /* queued parameters can be applied two days after they were queued */
+#define ERROR_NotUpgradeAuthority 7072 /* the program can be upgraded: only its upgrade authority may initialize it */
+#define ERROR_VerifierListFull 7073 /* the list holds as many verifiers as it can, or this one already */
+#define ERROR_NotVerifier 7074 /* the provider is not on the list of verifiers */
 #define ERROR_FIRST 7000
-#define ERROR_COUNT 41
+#define ERROR_COUNT 75
 static const char ERROR_NAMES[ERROR_COUNT][20] = {
     "UnknownInstruction",
     "WrongDataLength",
@@ -537,4 +916,38 @@ static const char ERROR_NAMES[ERROR_COUNT][20] = {
     "OwedMore",
     "NotYetExpired",
     "LeasesOpen",
+    "StakeTooSmall",
+    "OverDelegated",
+    "NotStaker",
+    "SharesMissing",
+    "StillUnbonding",
+    "StakeReserved",
+    "SlashDue",
+    "Jailed",
+    "RotatedRecently",
+    "AmountBelowRedeemed",
+    "BadEvidence",
+    "WrongSigner",
+    "WrongVoucher",
+    "NothingToRedeem",
+    "ExtensionShrinks",
+    "WindowClosed",
+    "LeaseNotDisputed",
+    "DrawTooEarly",
+    "AlreadyDrawn",
+    "TooFewVerifiers",
+    "WrongVerifier",
+    "VotingClosed",
+    "RevealClosed",
+    "WrongReveal",
+    "NotYetResolved",
+    "WrongDomain",
+    "NoConflict",
+    "WrongOffence",
+    "AlreadySlashed",
+    "NothingQueued",
+    "DelayNotPassed",
+    "NotUpgradeAuthority",
+    "VerifierListFull",
+    "NotVerifier",
 };

@@ -1,14 +1,21 @@
-/** Opening and proving a lease. Opening moves no tokens: the amount is locked inside the budget, the reserve inside the stake. */
+/**
+ * Opening, extending and proving a lease. Opening moves no tokens: the amount is locked inside the budget, the reserve
+ * inside the stake, where it stands behind this lease alone until the lease ends.
+ */
 #pragma once
 
-/** What the budget allows at this moment: expiry, caps, free money. `today` becomes what was leased today with this lease. */
-INLINE u64 check_limits(const Budget *budget, const Account *vault, const OpenLeaseData *data, i64 now, u64 *today) {
+/**
+ * What the budget allows at this moment: expiry, caps, free money. `amount` is the whole lease, `more` what is locked now;
+ * `today` becomes what was leased today with it.
+ */
+NOINLINE u64 check_limits(const Budget *budget, const Account *vault, const u64 amount_and_more[2], i64 now, u64 *today) {
+  u64 amount = amount_and_more[0], more = amount_and_more[1];
   REQUIRE(now < budget->limits.expiry, ERROR_BudgetExpired);
-  REQUIRE(data->amount <= budget->limits.capPerLease, ERROR_OverLeaseCap);
+  REQUIRE(amount <= budget->limits.capPerLease, ERROR_OverLeaseCap);
   u64 spent = budget->day == (i64)((u64)now / DAY_SECONDS) ? budget->spentToday : 0;
-  REQUIRE(!__builtin_add_overflow(spent, data->amount, today), ERROR_OverDayCap);
+  REQUIRE(!__builtin_add_overflow(spent, more, today), ERROR_OverDayCap);
   REQUIRE(*today <= budget->limits.capPerDay, ERROR_OverDayCap);
-  REQUIRE(data->amount <= free_money(budget, vault), ERROR_BudgetEmpty);
+  REQUIRE(more <= free_money(budget, vault), ERROR_BudgetEmpty);
   return 0;
 }
 
@@ -20,9 +27,7 @@ INLINE u64 check_terms(const Parameters *parameters, const Provider *provider, c
   REQUIRE(data->graceSeconds >= parameters->minGraceSeconds && data->graceSeconds <= SECONDS_MAX, ERROR_GraceOutOfRange);
   REQUIRE(data->windowSeconds >= parameters->minWindowSeconds && data->windowSeconds <= SECONDS_MAX, ERROR_WindowOutOfRange);
   REQUIRE(data->reserve >= share_of_up(data->amount, parameters->reserveBps), ERROR_ReserveTooLow);
-  REQUIRE(provider->stake >= parameters->minStake, ERROR_StakeTooLow);
-  REQUIRE(data->reserve <= provider->stake - provider->reserved, ERROR_StakeTooLow);
-  return 0;
+  return check_backing(parameters, provider, data->reserve, now);
 }
 
 NOINLINE u64 open_lease(Context *context) {
@@ -38,7 +43,8 @@ NOINLINE u64 open_lease(Context *context) {
   TRY(read_clock(&now));
   TRY(check_terms(&config->parameters, provider, data, now));
   u64 today;
-  TRY(check_limits(budget, accounts->vault, data, now, &today));
+  const u64 amounts[2] = {data->amount, data->amount};
+  TRY(check_limits(budget, accounts->vault, amounts, now, &today));
 
   const Bytes seeds[4] = {{"lease", 5}, {&accounts->budget->key, 32}, {&data->termsDigest, 32}, {&data->bump, 1}};
   const SignerSeeds signer = {seeds, 4};
@@ -50,10 +56,12 @@ NOINLINE u64 open_lease(Context *context) {
   lease->state = LEASE_RUNNING;
   lease->graceSeconds = data->graceSeconds;
   lease->windowSeconds = data->windowSeconds;
-  /* Rates and payout account of this moment hold to the end of the lease, whatever the authority changes meanwhile. */
+  /* Rates, commission and payout account of this moment hold to the end of the lease, whatever the authority changes meanwhile. */
   lease->stakeFeeBps = config->parameters.stakeFeeBps;
   lease->burnFeeBps = config->parameters.burnFeeBps;
   lease->noShowSlashBps = config->parameters.noShowSlashBps;
+  lease->disputeBondBps = config->parameters.disputeBondBps;
+  lease->commissionBps = provider->commissionBps;
   lease->budget = accounts->budget->key;
   lease->provider = accounts->provider->key;
   lease->operator= accounts->operator->key;
@@ -76,6 +84,47 @@ NOINLINE u64 open_lease(Context *context) {
   return 0;
 }
 
+/**
+ * More money, more reserve, a later deadline: whatever both parties agree, and never less than before. Numbers are totals,
+ * not additions, so doing it twice changes nothing.
+ */
+NOINLINE u64 extend_lease(Context *context) {
+  const ExtendLeaseAccounts *accounts = (const ExtendLeaseAccounts *)context->account;
+  const ExtendLeaseData *data = (const ExtendLeaseData *)context->data;
+  LOAD(Config, config, accounts->config);
+  LOAD(Provider, provider, accounts->provider);
+  LOAD(Budget, budget, accounts->budget);
+  LOAD(Lease, lease, accounts->lease);
+  REQUIRE_KEY(accounts->provider, &lease->provider);
+  REQUIRE_KEY(accounts->budget, &lease->budget);
+  REQUIRE_KEY(accounts->vault, &budget->vault);
+  REQUIRE(same_key(&accounts->delegate->key, &lease->delegate), ERROR_NotDelegate);
+  REQUIRE(is_delegate(budget, &accounts->delegate->key), ERROR_NotDelegate);
+  REQUIRE(same_key(&accounts->operator->key, &lease->operator), ERROR_NotOperator);
+  REQUIRE(lease->state == LEASE_RUNNING, ERROR_LeaseNotRunning);
+  REQUIRE(data->amount >= lease->amount && data->reserve >= lease->reserve && data->finishBy >= lease->finishBy,
+          ERROR_ExtensionShrinks);
+  const Parameters *parameters = &config->parameters;
+  i64 now;
+  TRY(read_clock(&now));
+  REQUIRE(data->finishBy > now && data->finishBy <= now + (i64)parameters->maxLeaseSeconds, ERROR_FinishOutOfRange);
+  REQUIRE(data->reserve >= share_of_up(data->amount, parameters->reserveBps), ERROR_ReserveTooLow);
+  TRY(check_backing(parameters, provider, data->reserve - lease->reserve, now));
+  u64 more = data->amount - lease->amount;
+  const u64 amounts[2] = {data->amount, more};
+  u64 today;
+  TRY(check_limits(budget, accounts->vault, amounts, now, &today));
+
+  budget->day = (i64)((u64)now / DAY_SECONDS);
+  budget->spentToday = today;
+  budget->locked += more;
+  provider->reserved += data->reserve - lease->reserve;
+  lease->amount = data->amount;
+  lease->reserve = data->reserve;
+  lease->finishBy = data->finishBy;
+  return 0;
+}
+
 /** The operator states result and claim; the challenge window starts. Once per lease. */
 NOINLINE u64 submit_proof(Context *context) {
   const SubmitProofAccounts *accounts = (const SubmitProofAccounts *)context->account;
@@ -84,6 +133,7 @@ NOINLINE u64 submit_proof(Context *context) {
   REQUIRE(same_key(&accounts->operator->key, &lease->operator), ERROR_NotOperator);
   REQUIRE(lease->state == LEASE_RUNNING, ERROR_LeaseNotRunning);
   REQUIRE(data->claimed <= lease->amount, ERROR_ClaimTooHigh);
+  REQUIRE(data->claimed >= lease->redeemed, ERROR_AmountBelowRedeemed);
   i64 now;
   TRY(read_clock(&now));
   REQUIRE(now <= lease->finishBy + (i64)lease->graceSeconds, ERROR_ProofTooLate);

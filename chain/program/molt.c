@@ -1,5 +1,6 @@
 /**
- * The Molt program: budgets, stake, and leases that lock one against the other until they end.
+ * The Molt program: budgets, stake, leases that lock one against the other until they end, and what happens when somebody
+ * does not keep to them.
  *
  * One translation unit, read in this order. Every instruction is one function: its preconditions stand at its top, and
  * nothing is changed before all of them hold. No heap, no writable globals; layout.h is generated from chain/layout.ts.
@@ -11,9 +12,13 @@
 #include "account.h"
 #include "config.h"
 #include "provider.h"
+#include "stake.h"
 #include "budget.h"
 #include "lease.h"
+#include "signature.h"
 #include "settle.h"
+#include "dispute.h"
+#include "equivocation.h"
 
 INLINE u64 dispatch(Context *context) {
   u64 tag = context->data_length > 0 ? context->data[0] : INSTRUCTION_COUNT;
@@ -21,7 +26,7 @@ INLINE u64 dispatch(Context *context) {
   TRY(check_shape(context, &INSTRUCTIONS[tag]));
   switch (tag) {
     case INSTRUCTION_initialize: return initialize(context);
-    case INSTRUCTION_setParameters: return set_parameters(context);
+    case INSTRUCTION_queueParameters: return queue_parameters(context);
     case INSTRUCTION_registerProvider: return register_provider(context);
     case INSTRUCTION_updateProvider: return update_provider(context);
     case INSTRUCTION_stake: return stake(context);
@@ -36,6 +41,18 @@ INLINE u64 dispatch(Context *context) {
     case INSTRUCTION_settle: return settle(context);
     case INSTRUCTION_cancelLease: return cancel_lease(context);
     case INSTRUCTION_expireLease: return expire_lease(context);
+    case INSTRUCTION_withdrawStake: return withdraw_stake(context);
+    case INSTRUCTION_extendLease: return extend_lease(context);
+    case INSTRUCTION_redeemVoucher: return redeem_voucher(context);
+    case INSTRUCTION_dispute: return dispute(context);
+    case INSTRUCTION_draw: return draw(context);
+    case INSTRUCTION_vote: return vote(context);
+    case INSTRUCTION_revealVote: return reveal_vote(context);
+    case INSTRUCTION_resolve: return resolve(context);
+    case INSTRUCTION_slashEquivocation: return slash_equivocation(context);
+    case INSTRUCTION_applyParameters: return apply_parameters(context);
+    case INSTRUCTION_setAuthority: return set_authority(context);
+    case INSTRUCTION_setVerifier: return set_verifier(context);
     default: return ERROR_UnknownInstruction;
   }
 }

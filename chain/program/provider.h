@@ -1,4 +1,4 @@
-/** Sellers: registration, operator key and payout account, and the stake that stands behind their leases. */
+/** Sellers: registration, operator key, payout account and commission. Their stake is the next chapter. */
 #pragma once
 
 NOINLINE u64 register_provider(Context *context) {
@@ -29,7 +29,10 @@ NOINLINE u64 register_provider(Context *context) {
   return 0;
 }
 
-/** Open leases keep the operator that signed them and their payout account; new ones take the new ones. */
+/**
+ * Open leases keep the operator that signed them, their payout account and the commission of their day; new ones take the
+ * new ones. The former operator's statements stay slashable, so a second rotation waits for the unbonding time.
+ */
 NOINLINE u64 update_provider(Context *context) {
   const UpdateProviderAccounts *accounts = (const UpdateProviderAccounts *)context->account;
   const UpdateProviderData *data = (const UpdateProviderData *)context->data;
@@ -38,40 +41,18 @@ NOINLINE u64 update_provider(Context *context) {
   REQUIRE(same_key(&accounts->owner->key, &provider->owner), ERROR_NotOwner);
   REQUIRE(is_token_account(accounts->payout, &config->mint), ERROR_WrongMint);
   REQUIRE(data->commissionBps <= COMMISSION_BPS_MAX, ERROR_ParameterOutOfRange);
+  i64 now;
+  TRY(read_clock(&now));
+  int rotated = !same_key(&provider->operator, &data->operator);
+  int recently = provider->rotatedAt != 0 && now < provider->rotatedAt + (i64)config->parameters.unbondingSeconds;
+  REQUIRE(!rotated || !recently, ERROR_RotatedRecently);
 
+  if (rotated) {
+    provider->formerOperator = provider->operator;
+    provider->rotatedAt = now;
+  }
   provider->commissionBps = data->commissionBps;
   provider->operator= data->operator;
   provider->payout = accounts->payout->key;
-  return 0;
-}
-
-NOINLINE u64 stake(Context *context) {
-  const StakeAccounts *accounts = (const StakeAccounts *)context->account;
-  const StakeData *data = (const StakeData *)context->data;
-  LOAD(Provider, provider, accounts->provider);
-  REQUIRE(same_key(&accounts->owner->key, &provider->owner), ERROR_NotOwner);
-  REQUIRE_KEY(accounts->stakeVault, &provider->stakeVault);
-  REQUIRE(data->amount > 0, ERROR_ZeroAmount);
-  u64 total;
-  REQUIRE(!__builtin_add_overflow(provider->stake, data->amount, &total), ERROR_Overflow);
-
-  TRY(token_transfer(accounts->source, accounts->stakeVault, accounts->owner, 0, data->amount));
-  provider->stake = total;
-  return 0;
-}
-
-/** Only stake that backs no open lease. */
-NOINLINE u64 unstake(Context *context) {
-  const UnstakeAccounts *accounts = (const UnstakeAccounts *)context->account;
-  const UnstakeData *data = (const UnstakeData *)context->data;
-  LOAD(Provider, provider, accounts->provider);
-  REQUIRE(same_key(&accounts->owner->key, &provider->owner), ERROR_NotOwner);
-  REQUIRE_KEY(accounts->stakeVault, &provider->stakeVault);
-  REQUIRE(data->amount > 0, ERROR_ZeroAmount);
-  REQUIRE(data->amount <= provider->stake - provider->reserved, ERROR_StakeTooLow);
-
-  SIGNER_PROVIDER(signer, provider);
-  TRY(token_transfer(accounts->stakeVault, accounts->destination, accounts->provider, &signer, data->amount));
-  provider->stake -= data->amount;
   return 0;
 }

@@ -96,9 +96,12 @@ extern u64 sol_get_rent_sysvar(Rent *rent);
 extern u64 sol_invoke_signed_c(const Instruction *instruction, const AccountInfo *infos, u64 info_count, const SignerSeeds *signers,
                                u64 signer_count);
 extern u64 sol_try_find_program_address(const Bytes *seeds, u64 count, const Key *program, Key *address, u8 *bump);
+extern u64 sol_sha256(const Bytes *parts, u64 count, Key *digest);
 extern void sol_memset_(void *to, u8 value, u64 length);
 extern void sol_memcpy_(void *to, const void *from, u64 length);
+extern void sol_memcmp_(const void *a, const void *b, u64 length, int *result);
 
+#ifdef __bpf__
 /* The compiler may call these two for large copies whatever its flags say. */
 void *memcpy(void *to, const void *from, u64 length) {
   sol_memcpy_(to, from, length);
@@ -109,7 +112,15 @@ void *memset(void *to, int value, u64 length) {
   sol_memset_(to, (u8)value, length);
   return to;
 }
+#endif
 
-NOINLINE int same_key(const Key *a, const Key *b) {
+NOINLINE u64 same_key(const Key *a, const Key *b) {
   return a->word[0] == b->word[0] && a->word[1] == b->word[1] && a->word[2] == b->word[2] && a->word[3] == b->word[3];
+}
+
+/** The same bytes, however they are aligned. */
+NOINLINE u64 same_bytes(const void *a, const void *b, u64 length) {
+  int difference = 1;
+  sol_memcmp_(a, b, length, &difference);
+  return difference == 0;
 }

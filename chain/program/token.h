@@ -23,7 +23,7 @@ typedef struct {
 INLINE u64 token_amount(const Account *account) { return ((const TokenAccount *)account->data)->amount; }
 
 /** A usable token account of this mint. */
-NOINLINE int is_token_account(const Account *account, const Key *mint) {
+NOINLINE u64 is_token_account(const Account *account, const Key *mint) {
   const TokenAccount *token = (const TokenAccount *)account->data;
   return same_key(&account->owner, &TOKEN_PROGRAM) && account->data_length == TOKEN_ACCOUNT_SIZE && token->state == 1 &&
          same_key(&token->mint, mint);

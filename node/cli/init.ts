@@ -133,7 +133,8 @@ async function provider(party: Party, stake: BaseUnits, tell: TellStep): Promise
   const { chain, wallet, node } = party;
   const address = chain.providerAddress(wallet.address);
   const found = await chain.provider(address);
-  const lacks = stake > (found?.stake ?? 0n) ? stake - (found?.stake ?? 0n) : 0n;
+  const has = found?.own.stake ?? 0n;
+  const lacks = stake > has ? stake - has : 0n;
   await fundWallet(party, lacks, tell);
   if (found === undefined) {
     await chain.registerProvider(wallet, { operator: node.address });
@@ -144,8 +145,8 @@ async function provider(party: Party, stake: BaseUnits, tell: TellStep): Promise
   } else {
     tell('provider', address, false);
   }
-  if (lacks > 0n) await chain.stake(wallet, baseUnits(lacks));
-  tell('stake', formatMolt((found?.stake ?? 0n) + lacks), lacks > 0n);
+  if (lacks > 0n) await chain.stake(wallet, address, baseUnits(lacks));
+  tell('stake', formatMolt(has + lacks), lacks > 0n);
   return address;
 }
 

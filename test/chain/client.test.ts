@@ -263,14 +263,26 @@ describe('provider and budget', () => {
       payout: chain.tokenAddress(owner.address),
     });
     const { tokens } = await chain.balances(owner.address);
-    await chain.stake(owner, baseUnits(1_000n));
-    await chain.unstake(owner, baseUnits(400n));
-    expect((await chain.provider(address))?.stake).toBe(600n);
-    expect((await chain.balances(owner.address)).tokens).toBe(tokens - 600n);
+    await chain.stake(owner, address, baseUnits(10_000_000n));
+    await chain.unstake(owner, address, baseUnits(4_000_000n));
+    expect((await chain.provider(address))?.stake).toBe(6_000_000n);
+    await expect(chain.withdrawStake(owner, address)).rejects.toMatchObject({ code: 'chain/too-early' });
+    await warp(11);
+    await chain.withdrawStake(owner, address);
+    expect((await chain.balances(owner.address)).tokens).toBe(tokens - 6_000_000n);
+    expect(await chain.delegation(chain.delegationAddress(address, owner.address))).toMatchObject({
+      provider: address,
+      staker: owner.address,
+      value: 6_000_000n,
+      principal: 6_000_000n,
+      unbondingShares: 0n,
+    });
     expect((await chain.providers()).map((provider) => provider.address)).toEqual(
       expect.arrayContaining([address, chain.providerAddress(parties.owner.address)]),
     );
-    await expect(chain.unstake(owner, baseUnits(601n))).rejects.toMatchObject({ code: 'chain/stake-too-low' });
+    await expect(chain.unstake(parties.buyer, address, baseUnits(1n))).rejects.toMatchObject({
+      code: 'chain/account-missing',
+    });
   });
 
   test('a budget is made, filled, limited, emptied and closed', async () => {

@@ -75,7 +75,7 @@ export async function newParties(devnet: Devnet, chain: Chain): Promise<Parties>
     funded(devnet),
   ]);
   await chain.registerProvider(owner, { operator: operator.address });
-  await chain.stake(owner, baseUnits(100n * 10n ** 9n));
+  await chain.stake(owner, chain.providerAddress(owner.address), baseUnits(100n * 10n ** 9n));
   const { budget } = await chain.createBudget(buyer, 1n, LIMITS(delegate.address), baseUnits(500n * 10n ** 9n));
   return { owner, operator, buyer, delegate, budget };
 }

@@ -1,4 +1,5 @@
 /** A market in one LiteSVM for the tests of the program: the real VM, the real SPL Token, the built program. */
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 
 import { PublicKey, SystemProgram, TransactionInstruction } from '@solana/web3.js';
@@ -17,10 +18,10 @@ import type {
 } from '../../chain/chain.ts';
 import { vmTransaction } from '../../chain/devnet/ledger.ts';
 import { LOCAL_PROGRAM_ID, buildDraft, wireTransaction } from '../../chain/instructions.ts';
-import { INSTRUCTIONS, type InstructionName } from '../../chain/layout.ts';
+import { INSTRUCTIONS, LIMITS, type InstructionName } from '../../chain/layout.ts';
 import { PROGRAM_ERRORS } from '../../chain/program-errors.ts';
 import { MINT_SIZE, createTokenAccount, initializeMint, mintTokens } from '../../chain/token.ts';
-import type { Address } from '../../protocol/address.ts';
+import { encodeAddress, type Address } from '../../protocol/address.ts';
 import { keyPairFromSeed, type KeyPair } from '../../protocol/ed25519.ts';
 import { assert } from '../../protocol/errors.ts';
 import { baseUnits } from '../../protocol/units.ts';
@@ -30,10 +31,16 @@ export const PARAMETERS: Parameters = {
   burnFeeBps: 100,
   reserveBps: 1000,
   noShowSlashBps: 500,
+  disputeBondBps: 1000,
+  equivocationSlashBps: 2500,
   minGraceMs: 10_000,
   minWindowMs: 60_000,
   maxLeaseMs: 86_400_000,
-  minStake: baseUnits(1_000),
+  unbondingMs: 3_600_000,
+  voteMs: 600_000,
+  revealMs: 300_000,
+  minStake: baseUnits(2_000_000),
+  verifierPledge: baseUnits(50_000),
 };
 
 export const START_SECONDS = 1_800_000_000;
@@ -59,6 +66,8 @@ export class TestMarket {
   readonly programId: Address = LOCAL_PROGRAM_ID;
   readonly authority: KeyPair = newKey();
   readonly mint: Address;
+  /** Genesis hash to which signed statements are bound. */
+  readonly network: Address = newKey().address;
   readonly market: calls.Market;
 
   constructor(parameters: Parameters = PARAMETERS) {
@@ -67,13 +76,44 @@ export class TestMarket {
     this.fund(this.authority);
     this.mint = this.newMint();
     this.market = { programId: this.programId, mint: this.mint };
-    this.mustSend([calls.callInitialize(this.market, this.authority.address, parameters)], this.authority);
+    this.mustSend([this.callInitialize(parameters)], this.authority);
+  }
+
+  callInitialize(parameters: Parameters): TransactionInstruction {
+    return calls.callInitialize(this.market, this.authority.address, parameters, this.network);
+  }
+
+  /** Queues and applies, as if the delay had passed, and puts the clock back. */
+  setParameters(parameters: Parameters): void {
+    const now = this.now();
+    this.mustSend([calls.callQueueParameters(this.market, this.authority.address, parameters)], this.authority);
+    this.setTime(now + LIMITS.parameterDelaySeconds);
+    this.mustSend([calls.callApplyParameters(this.market)], this.authority);
+    this.setTime(now);
   }
 
   setTime(seconds: number): void {
     const clock = this.svm.getClock();
     clock.unixTimestamp = BigInt(seconds);
     this.svm.setClock(clock);
+  }
+
+  slot(): number {
+    return Number(this.svm.getClock().slot);
+  }
+
+  /** The present slot, and hashes of so many before it, newest first. */
+  setSlot(slot: number, count = 10): void {
+    const clock = this.svm.getClock();
+    clock.slot = BigInt(slot);
+    this.svm.setClock(clock);
+    this.svm.setSlotHashes(
+      Array.from({ length: Math.min(count, slot) }, (_, index) => {
+        const at = slot - 1 - index;
+        const hash = createHash('sha256').update(`slot ${at}`).digest();
+        return { slot: BigInt(at), hash: encodeAddress(hash) };
+      }) as never,
+    );
   }
 
   now(): number {
@@ -126,6 +166,29 @@ export class TestMarket {
     const custom = /Custom\((\d+)\)/.exec(result.toString());
     const named = PROGRAM_ERRORS.find(({ number }) => number === Number(custom?.[1]));
     return named ? { ...outcome, refused: named.name } : { ...outcome, failed: result.toString() };
+  }
+
+  setAccount(
+    address: Address,
+    account: { readonly owner: Address; readonly data: Uint8Array; readonly lamports: bigint },
+  ): void {
+    this.svm.setAccount({
+      address: kit(address),
+      data: account.data,
+      executable: false,
+      lamports: account.lamports as never,
+      programAddress: kit(account.owner),
+      space: BigInt(account.data.length),
+    });
+  }
+
+  /** A seller with stake who is on the list of verifiers. */
+  newVerifier(stake = 10_000_000n): Pair {
+    const pair = registerPair(this, stake, 1_000n);
+    const people = { authority: this.authority.address, owner: pair.owner.address };
+    const join = calls.callSetVerifier(this.market, people, true, [people.authority, people.owner]);
+    this.mustSend([join], this.authority, pair.owner);
+    return pair;
   }
 
   mustSend(instructions: readonly TransactionInstruction[], ...signers: readonly KeyPair[]): Outcome {
@@ -198,6 +261,16 @@ export const LIMITS_OPEN: Omit<BudgetLimits, 'delegates'> = {
   expiresAtMs: (START_SECONDS + 1_000_000) * 1000,
 };
 
+/** The owner stakes behind its own provider, from its default token account. */
+export function callOwnStake(
+  { market, programId, mint }: TestMarket,
+  owner: KeyPair,
+  amount: bigint,
+): TransactionInstruction {
+  const staking = { staker: owner.address, provider: providerAddress(programId, owner.address).address };
+  return calls.callStake(market, staking, tokenAddress(owner.address, mint), baseUnits(amount));
+}
+
 /** A seller with stake, a buyer with a budget, and terms between them. */
 export interface Pair {
   readonly owner: KeyPair;
@@ -223,7 +296,7 @@ export function registerPair(market: TestMarket, stake = 100_000_000n, deposit =
         payout,
         commissionBps: 0,
       }),
-      ...(stake > 0n ? [calls.callStake(market.market, owner.address, payout, baseUnits(stake))] : []),
+      ...(stake > 0n ? [callOwnStake(market, owner, stake)] : []),
     ],
     owner,
   );

@@ -33,9 +33,14 @@ test('settled, cancelled and expired are the ends, and each other state leads to
   for (const state of LEASE_STATES) expect([...closure(state)].some(isLeaseEnd)).toBe(true);
 });
 
-test('no event leads back: a lease ends after at most three', () => {
-  const longest = (state: LeaseState): number => Math.max(0, ...after(state).map((next) => 1 + longest(next)));
-  expect(longest('none')).toBe(3);
+test('no event leads back: a lease ends after at most four, extensions and vouchers aside', () => {
+  const onwards = (state: LeaseState): LeaseState[] => after(state).filter((next) => next !== state);
+  const longest = (state: LeaseState): number => Math.max(0, ...onwards(state).map((next) => 1 + longest(next)));
+  expect(longest('none')).toBe(4);
+  expect(events.filter((event) => transitions[event].from.includes(transitions[event].to))).toEqual([
+    'extend',
+    'redeem',
+  ]);
 });
 
 test('from every open state somebody can end the lease without the other side: buyer, provider, or anyone', () => {
@@ -45,6 +50,7 @@ test('from every open state somebody can end the lease without the other side: b
       .map((event) => transitions[event].by);
   expect(new Set(endsAlone('running'))).toEqual(new Set(['delegate', 'operator', 'delegate+operator', 'anyone']));
   expect(new Set(endsAlone('proven'))).toEqual(new Set(['delegate', 'delegate+operator', 'anyone']));
+  expect(new Set(endsAlone('disputed'))).toEqual(new Set(['anyone']));
 });
 
 test('money is locked only with both signatures, and a claim is made only by the operator', () => {

@@ -12,7 +12,6 @@ import type { KadDHT } from '@libp2p/kad-dht';
 import { noise } from '@libp2p/noise';
 import { type Ping, ping } from '@libp2p/ping';
 import { tcp } from '@libp2p/tcp';
-import { tls } from '@libp2p/tls';
 import { yamux } from '@libp2p/yamux';
 import type { LevelDatastore } from 'datastore-level';
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr';
@@ -27,6 +26,7 @@ import { MoltError, assert } from '../../protocol/errors.ts';
 import { Deadline } from '../../protocol/deadline.ts';
 import { Gate, type GateLimits } from './gater.ts';
 import { Gossip, type GossipLimits, type Validate } from './gossip.ts';
+import { lazyTls } from './encryption.ts';
 import { ipOf, reachOf } from './ip.ts';
 import { addressOf, parseAddresses, peerIdOf, peerOf } from './peer.ts';
 import { type MeshOpenOptions, type MeshProtocolLimits, type StreamHandler, Streams } from './streams.ts';
@@ -297,7 +297,7 @@ async function configuration(
     nodeInfo: { userAgent: 'molt' },
     addresses: { listen: [...options.listen], appendAnnounce: [...(options.announce ?? [])] },
     transports: await transports(options, limits),
-    connectionEncrypters: [tls(), noise()],
+    connectionEncrypters: [lazyTls(), noise()],
     streamMuxers: [yamux(muxer(limits))],
     connectionGater: parts.gate.hooks,
     connectionManager: {

@@ -84,6 +84,8 @@ export interface TradeOptions {
 
 const QUOTES_OPEN_MAX = 256;
 const ADDRESSES_OFFERED = 2;
+/** Sequence numbers are the clock's milliseconds, so this keeps the disk out of all but one message a minute. */
+const SEQUENCES_AHEAD = 60_000;
 /** Offers follow changes of capacity, but not faster than admission elsewhere allows an origin. */
 const OFFER_MIN_GAP_MS = 5_000;
 
@@ -94,6 +96,9 @@ export class Trade implements AsyncDisposable {
   readonly #opened = new AsyncDisposableStack();
   #capacity: Capacity;
   #sequence = 0;
+  /** Every number up to here counts as used after a crash. */
+  #sequenceKept = 0;
+  #keeping: Promise<void> = Promise.resolve();
   #lastOfferMs = -Infinity;
   #offerDue: AbortController | undefined;
   #closed = false;
@@ -108,6 +113,7 @@ export class Trade implements AsyncDisposable {
   async open(): Promise<void> {
     const { pubsub, networkId, journal } = this.#options;
     this.#sequence = await journal.counter('sequence');
+    this.#sequenceKept = this.#sequence;
     for (const resourceClass of this.#classes()) {
       const topic = bidsTopic(networkId, resourceClass);
       this.#opened.use(await pubsub.subscribe(topic, (bytes, from) => this.#hear(bytes, from)));
@@ -200,7 +206,11 @@ export class Trade implements AsyncDisposable {
     const nowMs = this.#env.clock.now();
     this.#sequence = nextSequence(this.#sequence, nowMs);
     const sequence = this.#sequence;
-    await this.#options.journal.setCounter('sequence', sequence);
+    if (sequence > this.#sequenceKept) {
+      this.#sequenceKept = sequence + SEQUENCES_AHEAD;
+      this.#keeping = this.#options.journal.setCounter('sequence', this.#sequenceKept);
+    }
+    await this.#keeping;
     return { network: this.#options.networkId, sequence, issuedMs: nowMs, expiresMs: nowMs + lifetimeMs };
   }
 

@@ -16,7 +16,7 @@ import {
   type RankedQuote,
 } from '../market/index.ts';
 import type { Channel } from '../market/ports.ts';
-import type { ProviderAccount } from '../chain/index.ts';
+import type { BudgetAccount, ProviderAccount } from '../chain/index.ts';
 import type { Address } from '../protocol/address.ts';
 import type { Verified } from '../protocol/brands.ts';
 import { type Envelope, decodeEnvelope, sealEnvelope, verifyEnvelope } from '../protocol/envelope.ts';
@@ -88,8 +88,10 @@ export async function bidFor(buyer: Buyer, request: BidRequest): Promise<Bidding
   tell({ type: 'bid', bid: bid.id, pricePerSecondMax: content.pricePerSecondMax, attempt: request.attempt });
   try {
     await buyer.mesh.publish(bidsTopic(buyer.chain.network, resourceClassOf(spec.resources)), envelope.bytes);
+    const budget = buyer.budget();
+    budget.catch(() => undefined);
     await collected.enough;
-    return await rankAnswers(buyer, { bid, request, collected });
+    return await rankAnswers(buyer, { bid, request, collected, budget: await budget });
   } catch (error) {
     await collected.letGo();
     throw error;
@@ -151,6 +153,8 @@ function collectAnswers(
     const quote = verifyEnvelope(decodeQuote(envelope));
     const afterMs = clock.monotonic() - startedMs;
     quotes.push({ quote, afterMs });
+    // Asked for now, so that ranking finds it; what fails is told there.
+    void buyer.providerAccount(quote.content.provider).catch(() => undefined);
     const { provider, pricePerSecond, amount } = quote.content;
     request.tell({
       type: 'quote',
@@ -198,12 +202,11 @@ function stragglerMs(asked: number): number {
 
 async function rankAnswers(
   buyer: Buyer,
-  context: { bid: { id: string; content: Bid }; request: BidRequest; collected: Collected },
+  context: { bid: { id: string; content: Bid }; request: BidRequest; collected: Collected; budget: BudgetAccount },
 ): Promise<Bidding> {
-  const { bid, request, collected } = context;
+  const { bid, request, collected, budget } = context;
   const accounts = new Map<Address, ProviderAccount>();
   const candidates: Parameters<typeof rank>[0]['candidates'][number][] = [];
-  const budget = await buyer.budget();
   const limit = budget.free < budget.capPerLease ? budget.free : budget.capPerLease;
   for (const { quote, afterMs } of collected.quotes) {
     try {

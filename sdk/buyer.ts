@@ -58,6 +58,7 @@ export interface Buyer extends AsyncDisposable {
 
 const ARTIFACT_QUOTA_BYTES = 50 * 10 ** 9;
 const ACCOUNT_FRESH_MS = 5_000;
+const ACCOUNTS_MAX = 10_000;
 const BID_TURN_POLL_MS = 100;
 const WARM_PEERS_MAX = 24;
 const DRAW_STEPS = 2 ** 32;
@@ -208,15 +209,21 @@ async function routeAnswer(channel: Channel, routes: ReadonlyMap<string, AnswerR
 }
 
 function cachedProviders(env: Env, chain: Chain): (address: Address) => Promise<ProviderAccount> {
-  const cache = new Map<Address, { readonly atMs: number; readonly account: ProviderAccount }>();
-  return async (address) => {
-    const known = cache.get(address);
-    if (known !== undefined && env.clock.monotonic() - known.atMs < ACCOUNT_FRESH_MS) return known.account;
+  const cache = new Map<Address, { readonly atMs: number; readonly reading: Promise<ProviderAccount> }>();
+  const read = async (address: Address): Promise<ProviderAccount> => {
     const account = await chain.provider(address);
-    if (account === undefined)
-      throw new MoltError('chain/account-missing', `the quote names a provider ${address} that is not on this chain`);
-    cache.set(address, { atMs: env.clock.monotonic(), account });
-    return account;
+    if (account !== undefined) return account;
+    throw new MoltError('chain/account-missing', `the quote names a provider ${address} that is not on this chain`);
+  };
+  return (address) => {
+    const known = cache.get(address);
+    if (known !== undefined && env.clock.monotonic() - known.atMs < ACCOUNT_FRESH_MS) return known.reading;
+    const reading = read(address);
+    // A failed read is not kept; who awaits it hears of it.
+    reading.catch(() => cache.delete(address));
+    if (cache.size >= ACCOUNTS_MAX) cache.clear();
+    cache.set(address, { atMs: env.clock.monotonic(), reading });
+    return reading;
   };
 }
 

@@ -144,13 +144,7 @@ function collectAnswers(
       request.tell({ type: 'declined', node: channel.remote, code: error.code, reason: error.message });
       return 'done';
     }
-    const envelope = decodeEnvelope('quote', answer.quote ?? new Uint8Array(), {
-      network: buyer.chain.network,
-      nowMs: clock.now(),
-    });
-    if (envelope.signer !== channel.remote)
-      throw new MoltError('protocol/wrong-signer', 'a quote must come from the node that signed it');
-    const quote = verifyEnvelope(decodeQuote(envelope));
+    const quote = readQuote(buyer, channel, answer.quote);
     const afterMs = clock.monotonic() - startedMs;
     quotes.push({ quote, afterMs });
     // Asked for now, so that ranking finds it; what fails is told there.
@@ -193,6 +187,16 @@ function collectAnswers(
       }
     },
   };
+}
+
+/** The quote in an answer, if its signer is the peer that sent it. Throws `protocol/…`. */
+function readQuote(buyer: Buyer, channel: Channel, bytes: Uint8Array | undefined): VerifiedQuote {
+  const at = { network: buyer.chain.network, nowMs: buyer.env.clock.now() };
+  const envelope = decodeEnvelope('quote', bytes ?? new Uint8Array(), at);
+  if (envelope.signer !== channel.remote) {
+    throw new MoltError('protocol/wrong-signer', 'a quote must come from the node that signed it');
+  }
+  return verifyEnvelope(decodeQuote(envelope));
 }
 
 /** The more were asked, the longer the slower ones are worth waiting for. */

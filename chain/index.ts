@@ -39,7 +39,7 @@ export type { Devnet, DevnetOptions } from './devnet/index.ts';
 export { type ChainClock, openChainClock } from './chain-clock.ts';
 export { type ChainEvent, readEvents } from './events.ts';
 export { readNetwork } from './network.ts';
-export { createWallet, readWallet } from './wallet.ts';
+export { type AskPassphrase, createWallet, encryptWallet, readWallet, readWalletAddress } from './wallet.ts';
 
 /**
  * Connects to a cluster and reads the market's Config. Throws `chain/unreachable`, `chain/wrong-network` and

@@ -113,6 +113,8 @@ export const ERRORS = {
   'wallet/missing': entry('user', 'never', 'the key file does not exist'),
   'wallet/invalid': entry('user', 'never', 'the key file is not a Solana keypair'),
   'wallet/unsafe': entry('user', 'never', 'the key file can be read by others'),
+  'wallet/locked': entry('user', 'never', 'the key file is encrypted and nobody can be asked for the passphrase'),
+  'wallet/passphrase': entry('user', 'never', 'the passphrase does not open the key file, or may not be used'),
   'config/invalid': entry('user', 'never', 'a setting is unknown or has a value that cannot be'),
   'config/usage': entry('user', 'never', 'the command line is not understood'),
   'node/already-running': entry('user', 'never', 'another process uses this data directory'),

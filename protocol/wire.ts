@@ -1,12 +1,21 @@
 /**
  * Names of topics and stream protocols, and the framed messages of the streams. One place, so that both ends agree.
  */
+import { createHash } from 'node:crypto';
+
+import { CID } from 'multiformats/cid';
+import * as Digest from 'multiformats/hashes/digest';
+
 import type { Address } from './address.ts';
 import { decodeCanonical } from './envelope.ts';
 import { type ErrorCode, MoltError, isErrorCode } from './errors.ts';
 import { LIMITS } from './limits.ts';
 import type { ResourceClass } from './messages.ts';
 import { BidAnswer, LeaseRequest, LeaseResponse, OffersRequest, type Refusal } from './molt.js';
+
+/** Multicodec numbers. */
+const RAW_CODEC = 0x55;
+const SHA_256_CODE = 0x12;
 
 /** What mesh protocols are scoped by: enough of the network id that two networks never meet. */
 export function meshName(network: Address): string {
@@ -20,6 +29,15 @@ export function offersTopic(network: Address, resourceClass: ResourceClass): str
 
 export function bidsTopic(network: Address, resourceClass: ResourceClass): string {
   return `/molt/1/${network.slice(0, 8)}/bids/${resourceClass}`;
+}
+
+/**
+ * The name under which providers of a class stand in the DHT, so that a market is found by peers that hear no gossip of
+ * it: a raw CID over SHA-256 of the text.
+ */
+export function marketCid(network: Address, resourceClass: ResourceClass): string {
+  const digest = createHash('sha256').update(`molt/1/market/${network}/${resourceClass}`).digest();
+  return CID.createV1(RAW_CODEC, Digest.create(SHA_256_CODE, digest)).toString();
 }
 
 /** Stream protocols with their bounds. Kept streams (lease) are few per peer; pulls are short. */

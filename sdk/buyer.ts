@@ -20,11 +20,13 @@ import { ADMISSION_LIMITS, type OfferFeed, createAdmission, createBuckets, openO
 import type { Channel } from '../market/ports.ts';
 import { type Artifacts, type Mesh, openArtifacts, openMesh } from '../node/mesh/index.ts';
 import type { Address } from '../protocol/address.ts';
+import { Deadline } from '../protocol/deadline.ts';
 import type { KeyPair } from '../protocol/ed25519.ts';
 import { type Env, randomInt, systemEnv } from '../protocol/env.ts';
 import { MoltError } from '../protocol/errors.ts';
 import type { BidAnswer } from '../protocol/molt.js';
-import { STREAMS, decodeBidAnswer, meshName } from '../protocol/wire.ts';
+import { RESOURCE_CLASSES } from '../protocol/messages.ts';
+import { STREAMS, decodeBidAnswer, marketCid, meshName } from '../protocol/wire.ts';
 import type { ConnectOptions } from './options.ts';
 
 type AnswerRoute = (channel: Channel, answer: BidAnswer) => Promise<void>;
@@ -59,6 +61,9 @@ export interface Buyer extends AsyncDisposable {
 const ARTIFACT_QUOTA_BYTES = 50 * 10 ** 9;
 const ACCOUNT_FRESH_MS = 5_000;
 const ACCOUNTS_MAX = 10_000;
+/** Gossip and the pull on connecting have this long before the DHT is asked. */
+const SEARCH_AFTER_MS = 500;
+const SEARCH_EVERY_MS = 1_000;
 const BID_TURN_POLL_MS = 100;
 const WARM_PEERS_MAX = 24;
 const DRAW_STEPS = 2 ** 32;
@@ -109,7 +114,7 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
     budget: () => readBudget(chain, options.budget, { delegate: key.address, chainNowMs: chainClock.now() }),
     providerAccount: cachedProviders(env, chain),
     waitForOffers: (timeoutMs, signal) =>
-      waitForOffers(env, feed, timeoutMs, AbortSignal.any([signal, closing.signal])),
+      waitForOffers(env, { feed, mesh, network }, timeoutMs, AbortSignal.any([signal, closing.signal])),
     routeAnswers: (bid, route) => {
       routes.set(bid, route);
       return () => routes.delete(bid);
@@ -258,14 +263,35 @@ async function readBudget(
   return budget;
 }
 
-async function waitForOffers(env: Env, feed: OfferFeed, timeoutMs: number, signal: AbortSignal): Promise<void> {
+interface Market {
+  readonly feed: OfferFeed;
+  readonly mesh: Mesh;
+  readonly network: Address;
+}
+
+/** Resolves with the first offer, or when time is up. Gossip and pulls usually bring one; else the DHT knows who sells. */
+async function waitForOffers(env: Env, market: Market, timeoutMs: number, signal: AbortSignal): Promise<void> {
+  const { feed } = market;
   if (feed.book.size > 0) return;
   const { promise, resolve } = Promise.withResolvers<void>();
   using _listening = feed.onChange(resolve);
-  const waiting = new AbortController();
-  try {
-    await Promise.race([promise, env.clock.sleep(timeoutMs, AbortSignal.any([signal, waiting.signal]))]);
-  } finally {
-    waiting.abort(new MoltError('node/stopped', 'no longer waiting'));
+  using waiting = new Deadline(env.clock, timeoutMs, signal);
+  const timeUp = Promise.withResolvers<void>();
+  waiting.signal.addEventListener('abort', () => timeUp.resolve(), { once: true });
+  void searchMarket(env, market, waiting.signal).catch(() => undefined);
+  await Promise.race([promise, timeUp.promise]);
+  signal.throwIfAborted();
+}
+
+/** Asks the DHT for sellers, and each seller for its book, until the signal aborts or an offer is there. */
+async function searchMarket(env: Env, { feed, mesh, network }: Market, signal: AbortSignal): Promise<void> {
+  await env.clock.sleep(SEARCH_AFTER_MS, signal);
+  while (feed.book.size === 0) {
+    for (const resourceClass of RESOURCE_CLASSES) {
+      for await (const seller of mesh.findProviders(marketCid(network, resourceClass), signal)) {
+        await feed.pull(seller, signal).catch(() => undefined);
+      }
+    }
+    await env.clock.sleep(SEARCH_EVERY_MS, signal);
   }
 }

@@ -155,21 +155,32 @@ async function runJob(buyer: Buyer, request: RunRequest): Promise<JobResult> {
   const failed = new Set<Address>();
   tell({ type: 'mesh-joined', peers: buyer.mesh.peers().length });
   const attempts = options.attempts ?? ATTEMPTS;
+  let earlier: unknown;
   for (let attempt = 1; ; attempt++) {
     throwIfCancelled(signal);
-    const bidding = await bidFor(buyer, { spec, maxPrice, options, attempt, failed, tell, signal });
+    const bidding = await bidFor(buyer, { spec, maxPrice, options, attempt, failed, tell, signal }).catch(
+      (error: unknown) => {
+        throw withEarlier(error, earlier);
+      },
+    );
     const context = { spec, specBytes, specDigest: digest, options, tell, signal };
-    const outcome = await tryQuotes(buyer, {
-      ...context,
-      attempt,
-      attempts,
-      failed,
-      ranked: bidding.ranked,
-      letGo: bidding.letGo,
-    });
+    const { ranked, letGo } = bidding;
+    const outcome = await tryQuotes(buyer, { ...context, attempt, attempts, failed, ranked, letGo });
     if (outcome.result !== undefined) return checked(outcome.result, options, signal);
     if (attempt >= attempts || !worthRetrying(outcome.error)) throw outcome.error;
+    earlier = outcome.error;
   }
+}
+
+/** When nobody is left to try, why the last provider failed says more than that nobody is left. */
+function withEarlier(error: unknown, earlier: unknown): unknown {
+  if (!(error instanceof MoltError) || !(earlier instanceof MoltError)) return error;
+  return new MoltError(
+    earlier.code,
+    `${earlier.message}; and no other provider takes the job: ${error.message}`,
+    earlier.context,
+    { cause: earlier },
+  );
 }
 
 interface Tries {

@@ -10,8 +10,9 @@ import type { Address } from '../../protocol/address.ts';
 import { Deadline } from '../../protocol/deadline.ts';
 import type { Env } from '../../protocol/env.ts';
 import { MoltError } from '../../protocol/errors.ts';
-import type { RuntimeKind } from '../../protocol/messages.ts';
+import { type RuntimeKind, resourceClassOf } from '../../protocol/messages.ts';
 import { baseUnits, formatMolt } from '../../protocol/units.ts';
+import { marketCid } from '../../protocol/wire.ts';
 import type { NodeConfig } from '../config.ts';
 import type { Tell } from '../events.ts';
 import type { Journal } from '../journal.ts';
@@ -27,6 +28,7 @@ import { Trade } from './trade.ts';
 
 const FACTS_REFRESH_MS = 5_000;
 const PROBE_MS = 30_000;
+const ANNOUNCE_EVERY_MS = 1_000;
 const ARTIFACT_QUOTA_BYTES = 20 * 10 ** 9;
 
 /** What the node opened before. */
@@ -79,8 +81,24 @@ export async function openProvider(base: ProviderParts, opened: AsyncDisposableS
   opened.use(trade);
   await jobs.resume(recovered);
   await trade.open();
+  announceMarket(parts, opened);
   const { cpuMillis, memoryBytes } = config.capacity;
   tell({ type: 'selling', provider, cpuMillis, memoryBytes, speed: speed.score });
+}
+
+/** Stands in the DHT as a provider of its class. Peers come later than we start, so it is tried until it works. */
+function announceMarket({ env, mesh, networkId, config }: OpenParts, opened: AsyncDisposableStack): void {
+  const cid = marketCid(networkId, resourceClassOf({ ...config.capacity, gpus: [] }));
+  let announced = false;
+  opened.use(
+    env.clock.every(ANNOUNCE_EVERY_MS, async () => {
+      if (announced || mesh.peers().length === 0) return;
+      announced = await mesh.provide(cid).then(
+        () => true,
+        () => false,
+      );
+    }),
+  );
 }
 
 async function openParts(base: ProviderParts, opened: AsyncDisposableStack): Promise<OpenParts> {

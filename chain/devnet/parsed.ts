@@ -6,6 +6,7 @@
 import { base58btc } from 'multiformats/bases/base58';
 
 import type { Address } from '../../protocol/address.ts';
+import { MoltError, hasCode } from '../../protocol/errors.ts';
 import { ASSOCIATED_TOKEN_PROGRAM, MINT_SIZE, TOKEN_ACCOUNT_SIZE, TOKEN_PROGRAM } from '../token.ts';
 import { addressOf } from './transaction.ts';
 import { SYSTEM_PROGRAM, type StoredAccount } from './vm.ts';
@@ -25,7 +26,7 @@ export function uiAmount(amount: bigint, decimals: number): Readonly<Record<stri
 /** Decimals of a mint; undefined where there is no such mint. */
 export type DecimalsOf = (mint: Address) => number | undefined;
 
-/** Bytes read one after the other; undefined past the end. */
+/** Bytes read one after the other. Throws `protocol/malformed` past the end. */
 class Fields {
   readonly #bytes: Buffer;
   #at: number;
@@ -37,7 +38,7 @@ class Fields {
 
   #take(length: number): Buffer {
     const start = this.#at;
-    if (start + length > this.#bytes.length) throw new RangeError('the data ends too early');
+    if (start + length > this.#bytes.length) throw new MoltError('protocol/malformed', 'the data ends too early');
     this.#at += length;
     return this.#bytes.subarray(start, this.#at);
   }
@@ -254,7 +255,7 @@ export function parsedInstruction(instruction: NamedInstruction): unknown {
     const info = present({ ...named, ...read?.(fields) });
     return { program, programId, parsed: { type, info }, stackHeight };
   } catch (error) {
-    if (error instanceof RangeError) return raw;
+    if (hasCode(error, 'protocol/malformed')) return raw;
     throw error;
   }
 }

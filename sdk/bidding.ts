@@ -165,7 +165,10 @@ function collectAnswers(
     const outcome = take(channel, answer);
     const complete = heard.size >= Math.max(asked, 1) || quotes.length >= bid.content.quotesWanted;
     if (complete) finish();
-    else if (quotes.length === 1) void clock.sleep(stragglerMs(asked), waiting.signal).then(finish, finish);
+    else if (quotes.length === 1) {
+      const patienceMs = stragglerMs(asked, clock.monotonic() - startedMs);
+      void clock.sleep(patienceMs, waiting.signal).then(finish, finish);
+    }
     if (outcome === 'done') return;
     await new Promise<void>((done) => holds.push({ channel, done }));
   });
@@ -199,9 +202,9 @@ function readQuote(buyer: Buyer, channel: Channel, bytes: Uint8Array | undefined
   return verifyEnvelope(decodeQuote(envelope));
 }
 
-/** The more were asked, the longer the slower ones are worth waiting for. */
-function stragglerMs(asked: number): number {
-  return STRAGGLER_MS + 25 * asked;
+/** The more were asked and the later the first answered, the longer the others are worth waiting for. */
+function stragglerMs(asked: number, firstAfterMs: number): number {
+  return Math.max(STRAGGLER_MS + 25 * asked, 3 * firstAfterMs);
 }
 
 async function rankAnswers(

@@ -7,7 +7,7 @@
  */
 import { Command, CommanderError, Option } from 'commander';
 
-import { type CommandContext, Interrupted, chooseHome } from './cli/command.ts';
+import { type CommandContext, Interrupted, chooseHome, parseDescriptor } from './cli/command.ts';
 import { createTerminal } from './cli/terminal.ts';
 import { SETTINGS, type SettingName, flagName, fromText } from './config.ts';
 import { AssertionError, MoltError, hasCode } from '../protocol/errors.ts';
@@ -30,7 +30,8 @@ export async function main(argv: readonly string[]): Promise<void> {
       const command = given.at(-1) as Command;
       const flags: Flags = command.optsWithGlobals();
       const home = chooseHome(flags['home'] as string | undefined, process.env);
-      const base = { env: systemEnv(), terminal, environment: process.env, json, home };
+      const passphraseFd = parseDescriptor(flags['passphraseFd'] as string | undefined);
+      const base = { env: systemEnv(), terminal, environment: process.env, json, home, passphraseFd };
       const context = {
         ...base,
         get signal() {
@@ -117,6 +118,7 @@ function buildProgram(run: (action: Action) => (...given: readonly unknown[]) =>
     .version(MOLT_VERSION)
     .option('--json', 'print JSON: one object, or one a line while things happen')
     .option('--home <dir>', 'home directory with keys and settings (default: $MOLT_HOME or ~/.molt)')
+    .option('--passphrase-fd <number>', 'read the passphrase of the wallet from this file descriptor, not the terminal')
     .configureHelp({ showGlobalOptions: true })
     .configureOutput({ outputError: () => undefined })
     .exitOverride();
@@ -132,6 +134,8 @@ First steps:
   addNetworkCommands(program, run);
   addProviderCommands(program, run);
   addBuyerCommands(program, run);
+  addBudgetCommands(program, run);
+  addHolderCommands(program, run);
   return program;
 }
 
@@ -167,6 +171,7 @@ function addNetworkCommands(program: Command, run: Run): void {
   const devnet = command(program, 'devnet', 'Run a local chain: the real Solana VM with the Molt program and a faucet.')
     .option('--port <number>', 'HTTP port; the websocket answers on the next one', '8899')
     .option('--directory <dir>', 'where the state is kept (default: devnet in the home directory)')
+    .option('--history <number>', 'transactions to keep at least (default: 100000); balances are kept in any case')
     .option('--until-stdin-ends', 'stop when standard input ends: for programs that start this one')
     .action(run(async ({ context, flags }) => (await import('./cli/devnet.ts')).devnetCommand(context, flags)));
   examples(devnet, ['molt devnet', 'molt devnet --port 9000 --directory /tmp/chain']);
@@ -191,13 +196,14 @@ function addNetworkCommands(program: Command, run: Run): void {
   ]);
 
   const wallet = command(program, 'wallet', 'Show, make and fill the wallet of this home.')
-    .argument('[action]', 'show, new, balance or airdrop', 'show')
+    .argument('[action]', 'show, new, encrypt, balance or airdrop', 'show')
     .argument('[amount]', 'airdrop: MOLT to get from the faucet of a local chain')
+    .option('--encrypt', 'new: keep the key under a passphrase')
     .option('--rpc <url>', 'Solana JSON-RPC endpoint')
     .action(
       run(async ({ context, flags, words }) => (await import('./cli/wallet.ts')).walletCommand(context, flags, words)),
     );
-  examples(wallet, ['molt wallet', 'molt wallet new', 'molt wallet airdrop 500']);
+  examples(wallet, ['molt wallet', 'molt wallet new --encrypt', 'molt wallet encrypt', 'molt wallet airdrop 500']);
 
   const config = command(
     program,
@@ -218,12 +224,6 @@ function addProviderCommands(program: Command, run: Run): void {
     (Object.keys(SETTINGS) as SettingName[]).filter((name) => !notFlags.has(name)),
   );
   examples(up, ['molt up', 'molt up --price-per-cpu 0.0005 --region eu-west', 'molt up --json | jq .type']);
-
-  const lease = command(program, 'lease', 'List open leases of this home, or end one whose provider never proved.')
-    .argument('[action]', 'list or expire', 'list')
-    .argument('[address]', 'expire: the lease')
-    .action(run(async ({ context, words }) => (await import('./cli/lease.ts')).leaseCommand(context, words)));
-  examples(lease, ['molt lease list', 'molt lease expire 7xKX…']);
 }
 
 function addBuyerCommands(program: Command, run: Run): void {
@@ -269,4 +269,125 @@ function addBuyerCommands(program: Command, run: Run): void {
       run(async ({ context, flags, words }) => (await import('./cli/verify.ts')).verifyCommand(context, flags, words)),
     );
   examples(verify, ['molt verify proof.json', 'molt verify proof.json --spec spec.json --outputs . --lease 7xKX…']);
+}
+
+/** What every command about money on chain takes. */
+function moneyCommand(program: Command, name: string, description: string): Command {
+  return command(program, name, description)
+    .option('--rpc <url>', 'Solana JSON-RPC endpoint')
+    .option('-y, --yes', 'ask nothing');
+}
+
+function addBudgetCommands(program: Command, run: Run): void {
+  const collect = (value: string, before: readonly string[] = []): readonly string[] => [...before, value];
+  const budget = moneyCommand(program, 'budget', 'Make, fill, limit and empty the accounts that pay for jobs.')
+    .argument('[action]', 'list, create, deposit, withdraw, delegates or close', 'list')
+    .argument('[words...]', 'deposit, withdraw: AMOUNT [BUDGET]; delegates: [NODE-KEY...]; close: [BUDGET]')
+    .option('--budget <address>', 'delegates: which budget (default: the one of this home)')
+    .option('--delegate <node-key>', 'create: who may spend (default: this home); repeatable', collect)
+    .option('--deposit <amount>', 'create: MOLT to put in')
+    .option('--cap-per-lease <amount>', 'create, delegates: most that one job may lock')
+    .option('--cap-per-day <amount>', 'create, delegates: most that may be spent in a day')
+    .option('--days <number>', 'create, delegates: how long it may be used from now on')
+    .action(
+      run(async ({ context, flags, words }) => (await import('./cli/budget.ts')).budgetCommand(context, flags, words)),
+    );
+  examples(budget, [
+    'molt budget list',
+    'molt budget create --deposit 20 --cap-per-lease 2 --days 7',
+    'molt budget deposit 5',
+    'molt budget withdraw all',
+    'molt budget delegates --cap-per-day 10',
+    'molt budget delegates NODE-KEY ANOTHER-NODE-KEY -y',
+    'molt budget close BUDGET',
+  ]);
+
+  const lease = moneyCommand(program, 'lease', 'List open leases of this home, look at one, or bring it to its end.')
+    .argument('[action]', 'list, show, settle, expire or dispute', 'list')
+    .argument('[address]', 'the lease, for all but list')
+    .action(
+      run(async ({ context, flags, words }) => (await import('./cli/lease.ts')).leaseCommand(context, flags, words)),
+    );
+  examples(lease, [
+    'molt lease list',
+    'molt lease show 7xKX…',
+    'molt lease settle 7xKX… -y',
+    'molt lease expire 7xKX…',
+    'molt lease dispute 7xKX…',
+  ]);
+}
+
+function addHolderCommands(program: Command, run: Run): void {
+  const providers = moneyCommand(
+    program,
+    'providers',
+    'List who is registered: stake, history, faults, commission.',
+  ).action(run(async ({ context, flags }) => (await import('./cli/providers.ts')).providersCommand(context, flags)));
+  examples(providers, ['molt providers', 'molt providers --json']);
+
+  const stake = moneyCommand(program, 'stake', 'Put tokens behind a provider: they earn fees, and can be slashed.')
+    .argument('<provider>', 'provider account, or the wallet that owns it')
+    .argument('<amount>', 'MOLT')
+    .action(
+      run(async ({ context, flags, words }) => (await import('./cli/stake.ts')).stakeCommand(context, flags, words)),
+    );
+  examples(stake, ['molt stake 7xKX… 25', 'molt stake 7xKX… 25 -y --json']);
+
+  const unstake = moneyCommand(
+    program,
+    'unstake',
+    'Start to take tokens back: they unbond, and stay slashable until then.',
+  )
+    .argument('<provider>', 'provider account, or the wallet that owns it')
+    .argument('<amount>', 'MOLT, or "all"')
+    .action(
+      run(async ({ context, flags, words }) => (await import('./cli/stake.ts')).unstakeCommand(context, flags, words)),
+    );
+  examples(unstake, ['molt unstake 7xKX… 10', 'molt unstake 7xKX… all']);
+
+  const withdraw = moneyCommand(program, 'withdraw', 'Take what has unbonded back into the wallet.')
+    .argument('<provider>', 'provider account, or the wallet that owns it')
+    .action(
+      run(async ({ context, flags, words }) => (await import('./cli/stake.ts')).withdrawCommand(context, flags, words)),
+    );
+  examples(withdraw, ['molt withdraw 7xKX…']);
+
+  const stakes = moneyCommand(program, 'stakes', 'List what a wallet has staked: value, yield, unbonding, losses.')
+    .argument('[wallet]', 'whose stakes (default: the wallet of this home)')
+    .action(
+      run(async ({ context, flags, words }) => (await import('./cli/stake.ts')).stakesCommand(context, flags, words)),
+    );
+  examples(stakes, ['molt stakes', 'molt stakes 9aBc… --json']);
+
+  const slash = moneyCommand(
+    program,
+    'slash',
+    'Show the chain that a node key contradicts itself; the reporter is rewarded.',
+  )
+    .argument('<file>', 'JSON: { signer, commits: [2], signatures: [2] }, bytes in base64')
+    .action(
+      run(async ({ context, flags, words }) => (await import('./cli/slash.ts')).slashCommand(context, flags, words)),
+    );
+  examples(slash, ['molt slash evidence.json']);
+
+  const deploy = moneyCommand(
+    program,
+    'program',
+    'Put the chain program on a cluster, or upgrade it; resumes where it stopped.',
+  )
+    .argument('<action>', 'deploy')
+    .argument('[file]', 'the built program (default: the one that comes with molt)')
+    .option(
+      '--program-id <id>',
+      'keypair file for the first time, address for an upgrade (default: program.json in the home)',
+    )
+    .action(
+      run(async ({ context, flags, words }) =>
+        (await import('./cli/program.ts')).programCommand(context, flags, words),
+      ),
+    );
+  examples(deploy, [
+    'molt program deploy --rpc https://api.devnet.solana.com',
+    'molt program deploy build/molt.so --program-id 7xKX… -y',
+  ]);
 }

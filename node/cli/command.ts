@@ -20,6 +20,8 @@ export interface CommandContext {
   readonly home: Home;
   /** Aborts at the first Ctrl-C or SIGTERM; who never reads it is ended by that first one. */
   readonly signal: AbortSignal;
+  /** Where passphrases are read from instead of the terminal. */
+  readonly passphraseFd?: number | undefined;
 }
 
 /** The reason of `CommandContext.signal`, so that a stop that was asked for is not reported as a failure. */
@@ -31,6 +33,13 @@ export class Interrupted extends Error {
 export function chooseHome(flag: string | undefined, environment: Readonly<Record<string, string | undefined>>): Home {
   const named = environment['MOLT_HOME'];
   return homeAt(flag ?? (named === '' ? undefined : named));
+}
+
+/** Parses `--passphrase-fd`. Throws `config/usage`. */
+export function parseDescriptor(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  if (/^\d{1,4}$/.test(text)) return Number(text);
+  throw new MoltError('config/usage', `--passphrase-fd is "${text}", expected the number of an open file descriptor`);
 }
 
 /** Settings of this command: flags over environment over config.json over defaults. */

@@ -4,7 +4,7 @@
  * Every step looks first whether its result is there, so running it again does what is missing and nothing twice. Keys
  * are never overwritten.
  */
-import { type Chain, connectChain, createWallet, readWallet } from '../../chain/index.ts';
+import { type AskPassphrase, type Chain, connectChain, createWallet, readWallet } from '../../chain/index.ts';
 import type { Address } from '../../protocol/address.ts';
 import type { KeyPair } from '../../protocol/ed25519.ts';
 import type { Env } from '../../protocol/env.ts';
@@ -12,6 +12,7 @@ import { MoltError, hasCode } from '../../protocol/errors.ts';
 import { type BaseUnits, baseUnits, formatMolt, parseMolt } from '../../protocol/units.ts';
 import { SETTING_NAMES, mergeSettings, readConfigFile } from '../config.ts';
 import { type Home, createHome, writeHomeFile } from '../home.ts';
+import { askPassphrase } from './ask.ts';
 import { type CommandContext, moltCommand, printResult } from './command.ts';
 import { requestFaucet } from './faucet.ts';
 import { createLiveList } from './live-list.ts';
@@ -36,6 +37,8 @@ export interface InitOptions {
   readonly capPerLease: BaseUnits;
   readonly capPerDay: BaseUnits;
   readonly days: number;
+  /** For a wallet that is encrypted. */
+  readonly ask?: AskPassphrase;
 }
 
 export interface Initialised {
@@ -52,8 +55,8 @@ export type TellStep = (title: string, detail: string, made: boolean) => void;
 /** Does what is missing. Throws `chain/unreachable`, `chain/insufficient-funds` and what the chain refuses. */
 export async function initialise(env: Env, home: Home, options: InitOptions, tell: TellStep): Promise<Initialised> {
   await createHome(home);
-  const wallet = await keyAt(env, home.wallet, 'wallet', tell);
-  const node = await keyAt(env, home.nodeKey, 'node key', tell);
+  const wallet = await keyAt({ env, path: home.wallet, title: 'wallet', ask: options.ask }, tell);
+  const node = await keyAt({ env, path: home.nodeKey, title: 'node key', ask: undefined }, tell);
   const file = { ...(await readConfigFile(home.config)), ...given(options.settings) };
   const { settings } = mergeSettings({ environment: options.environment, file });
   await using chain = await connectChain(env, {
@@ -81,9 +84,16 @@ interface Party {
   readonly rpcUrl: string;
 }
 
-async function keyAt(env: Env, path: string, title: string, tell: TellStep): Promise<KeyPair> {
+interface KeyFile {
+  readonly env: Env;
+  readonly path: string;
+  readonly title: string;
+  readonly ask: AskPassphrase | undefined;
+}
+
+async function keyAt({ env, path, title, ask }: KeyFile, tell: TellStep): Promise<KeyPair> {
   try {
-    const key = await readWallet(path);
+    const key = await readWallet(path, ask);
     tell(title, key.address, false);
     return key;
   } catch (error) {
@@ -207,6 +217,7 @@ function initOptions(context: CommandContext, flags: Readonly<Record<string, unk
     role: flags['role'] as 'provider' | 'buyer',
     settings: { ...flags, ...(flags['rpc'] === undefined ? {} : { rpcUrl: flags['rpc'] }) },
     environment: context.environment,
+    ask: (address) => askPassphrase(context, `passphrase of wallet ${address}: `, address),
     stake: amount('stake'),
     deposit: amount('deposit'),
     capPerLease: amount('capPerLease'),

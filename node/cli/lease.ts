@@ -1,66 +1,184 @@
-/** `molt lease`: open leases of this home's node key; anyone may end one whose provider never proved. */
-import { connectChain, readWallet } from '../../chain/index.ts';
-import { type Address, parseAddress } from '../../protocol/address.ts';
+/**
+ * `molt lease`: open leases of this home's node key, and the endings that one side or anybody can bring about alone.
+ *
+ * The node key signs; it is in the home of whoever buys or sells, and a stranger's can end what is overdue.
+ */
+import { type Chain, type LeaseAccount, readWallet } from '../../chain/index.ts';
+import type { Address } from '../../protocol/address.ts';
+import type { KeyPair } from '../../protocol/ed25519.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import { formatMolt } from '../../protocol/units.ts';
-import { type CommandContext, loadSettings, printResult } from './command.ts';
-import { table } from './terminal.ts';
+import { confirm } from './ask.ts';
+import { type CommandContext, printResult } from './command.ts';
+import { type Flags, addressWord, openMarket } from './market.ts';
+import { formatDuration, table } from './terminal.ts';
 
-type Chain = Awaited<ReturnType<typeof connectChain>>;
-
-export async function leaseCommand(context: CommandContext, words: readonly string[]): Promise<void> {
-  const [action = 'list', address] = words;
-  const { settings } = await loadSettings(context);
-  const key = await readWallet(context.home.nodeKey);
-  await using chain = await connectChain(context.env, {
-    rpcUrl: settings.rpcUrl,
-    ...(settings.programId === null ? {} : { programId: parseAddress(settings.programId) }),
-  });
-  if (action === 'list') return list(context, chain, key.address);
-  if (action !== 'expire' || address === undefined) {
-    throw new MoltError('config/usage', 'molt lease knows: list, and expire ADDRESS');
-  }
-  const lease = await chain.lease(parseAddress(address));
-  if (lease === undefined) {
-    throw new MoltError('chain/account-missing', `there is no open lease ${address}; it may have ended already`);
-  }
-  const { signature } = await chain.expireLease(key, lease);
-  printResult(context, { lease: address, transaction: signature, refunded: lease.amount }, [
-    `lease ${address} expired: ${formatMolt(lease.amount)} back in its budget, transaction ${signature}`,
-  ]);
+interface Call {
+  readonly context: CommandContext;
+  readonly flags: Flags;
+  readonly chain: Chain;
+  readonly key: KeyPair;
 }
 
-async function list(context: CommandContext, chain: Chain, node: Address): Promise<void> {
-  const bought = await chain.leases({ delegate: node });
-  const sold = await chain.leases({ operator: node });
+const ENDINGS: Readonly<Record<string, (call: Call, lease: LeaseAccount) => Promise<void>>> = {
+  settle,
+  expire,
+  dispute,
+};
+
+export async function leaseCommand(context: CommandContext, flags: Flags, words: readonly string[]): Promise<void> {
+  const [action = 'list', text] = words;
+  const ending = Object.hasOwn(ENDINGS, action) ? ENDINGS[action] : undefined;
+  if (action !== 'list' && action !== 'show' && ending === undefined) {
+    throw new MoltError('config/usage', `molt lease knows list, show, settle, expire and dispute, not "${action}"`);
+  }
+  const address = action === 'list' ? undefined : addressWord(text, 'lease', `molt lease ${action} ADDRESS`);
+  const key = await readWallet(context.home.nodeKey);
+  const { chain } = await openMarket(context, flags);
+  await using _closing = chain;
+  const call = { context, flags, chain, key };
+  // Awaited here: the client is closed when this function ends.
+  if (address === undefined) return await list(call);
+  const lease = await chain.lease(address);
+  if (ending === undefined) return await show(call, address, lease);
+  if (lease !== undefined) return await ending(call, lease);
+  const message = `there is no open lease ${address}; it may have ended already: molt lease show ${address} tells how`;
+  throw new MoltError('chain/account-missing', message, { lease: address });
+}
+
+async function list({ context, chain, key }: Call): Promise<void> {
+  const [bought, sold] = await Promise.all([
+    chain.leases({ delegate: key.address }),
+    chain.leases({ operator: key.address }),
+  ]);
   const leases = [
     ...bought.map((lease) => ({ side: 'bought', lease })),
     ...sold.map((lease) => ({ side: 'sold', lease })),
   ];
+  const nowMs = await chain.chainTimeMs();
   const rows = leases.map(({ side, lease }) => [
     lease.address,
     side,
     lease.state,
     formatMolt(lease.amount),
-    new Date(lease.finishByMs + lease.graceMs).toISOString(),
+    formatMolt(lease.redeemed),
+    next(lease, nowMs),
   ]);
   const columns = [
     { title: 'lease' },
     { title: 'side' },
     { title: 'state' },
     { title: 'locked', align: 'right' },
-    { title: 'can expire after' },
+    { title: 'redeemed', align: 'right' },
+    { title: 'next' },
   ] as const;
   const json = leases.map(({ side, lease }) => ({
     lease: lease.address,
     side,
     state: lease.state,
     locked: lease.amount,
-    expiresAfterMs: lease.finishByMs + lease.graceMs,
+    redeemed: lease.redeemed,
+    expiresAfterMs: expiresAfter(lease),
+    settlesAfterMs: settlesAfter(lease) ?? null,
   }));
-  printResult(
+  const none = ['no open leases'];
+  printResult(context, { leases: json }, rows.length === 0 ? none : table(context.terminal, columns, rows));
+}
+
+const expiresAfter = (lease: LeaseAccount): number => lease.finishByMs + lease.graceMs;
+const settlesAfter = ({ proof, windowMs }: LeaseAccount): number | undefined => proof && proof.provenAtMs + windowMs;
+
+/** Who can do what, and when. */
+function next(lease: LeaseAccount, nowMs: number): string {
+  const settles = settlesAfter(lease);
+  if (lease.state === 'disputed') return 'verifiers judge it';
+  const [what, atMs] = settles === undefined ? ['expire', expiresAfter(lease)] : ['settle', settles];
+  return nowMs > atMs ? `anyone may ${what} it` : `anyone may ${what} it in ${formatDuration(atMs - nowMs)}`;
+}
+
+async function show({ context, chain }: Call, address: Address, lease: LeaseAccount | undefined): Promise<void> {
+  if (lease === undefined) return showEnding(context, chain, address);
+  const { budget, provider, operator, delegate, amount, redeemed, reserve, state, proof } = lease;
+  const time = (ms: number): string => new Date(ms).toISOString();
+  const opened = state === 'disputed' ? await chain.dispute(address) : undefined;
+  const nowMs = await chain.chainTimeMs();
+  printResult(context, { ...lease, lease: address, dispute: opened }, [
+    `lease     ${address}, ${state}`,
+    `buyer     ${delegate}, budget ${budget}`,
+    `provider  ${provider}, node ${operator}`,
+    `money     ${formatMolt(amount)} locked, ${formatMolt(redeemed)} redeemed, ${formatMolt(lease.pricePerSecond)} a second, ${formatMolt(reserve)} of stake reserved`,
+    `opened    ${time(lease.openedAtMs)}, to finish by ${time(lease.finishByMs)}, grace ${formatDuration(lease.graceMs)}`,
+    ...(proof
+      ? [
+          `proven    ${time(proof.provenAtMs)}, claims ${formatMolt(proof.claimed)}, window ${formatDuration(lease.windowMs)}`,
+        ]
+      : []),
+    ...(opened ? [`dispute   bond ${formatMolt(opened.bond)}, ${opened.seats.length} verifiers drawn`] : []),
+    `next      ${next(lease, nowMs)}`,
+  ]);
+}
+
+async function showEnding(context: CommandContext, chain: Chain, address: Address): Promise<void> {
+  const ending = await chain.leaseEnding(address);
+  if (ending === undefined) {
+    const message = `there never was a lease ${address} on this chain, or it is forgotten: check the address`;
+    throw new MoltError('chain/account-missing', message, { lease: address });
+  }
+  const { paid, refunded, burned, staked, slashed, signature } = ending;
+  printResult(context, { ...ending, state: 'ended' }, [
+    `lease     ${address}, ended: ${ending.ending}`,
+    `money     ${formatMolt(paid)} paid, ${formatMolt(refunded)} refunded`,
+    `of it     ${formatMolt(burned)} burnt, ${formatMolt(staked)} to the stakers, ${formatMolt(slashed)} slashed`,
+    `transaction ${signature}`,
+  ]);
+}
+
+/** The buyer accepts the claim at once; anybody else can settle it when the challenge window has passed. */
+async function settle({ context, flags, chain, key }: Call, lease: LeaseAccount): Promise<void> {
+  const { address, proof } = lease;
+  const settles = settlesAfter(lease);
+  if (proof === undefined || settles === undefined || lease.state !== 'proven') {
+    const message = `lease ${address} is ${lease.state}: only a proven one can be settled; molt lease show ${address} says what comes next`;
+    throw new MoltError('chain/refused', message, { lease: address });
+  }
+  const isBuyer = key.address === lease.delegate;
+  const nowMs = await chain.chainTimeMs();
+  if (!isBuyer && nowMs <= settles) {
+    const message = `the buyer may object to lease ${address} for ${formatDuration(settles - nowMs)} more: settle it then`;
+    throw new MoltError('chain/too-early', message, { lease: address });
+  }
+  await confirm(context, flags['yes'], `Pay the provider ${formatMolt(proof.claimed)} for lease ${address}?`);
+  const { signature } = isBuyer
+    ? await chain.settleAlone(key, lease, proof.claimed, proof.resultDigest)
+    : await chain.settleAfterWindow(key, lease);
+  printResult(context, { lease: address, paid: proof.claimed, transaction: signature }, [
+    `lease ${address} settled: ${formatMolt(proof.claimed)} paid, transaction ${signature}`,
+  ]);
+}
+
+async function expire({ context, chain, key }: Call, lease: LeaseAccount): Promise<void> {
+  const { signature } = await chain.expireLease(key, lease);
+  printResult(context, { lease: lease.address, transaction: signature, refunded: lease.amount - lease.redeemed }, [
+    `lease ${lease.address} expired: ${formatMolt(lease.amount - lease.redeemed)} back in its budget, transaction ${signature}`,
+  ]);
+}
+
+async function dispute({ context, flags, chain, key }: Call, lease: LeaseAccount): Promise<void> {
+  const { address } = lease;
+  if (key.address !== lease.delegate) {
+    const message = `only the buyer's node key ${lease.delegate} may dispute lease ${address}, and this home has ${key.address}`;
+    throw new MoltError('chain/refused', message, { lease: address });
+  }
+  const { disputeBondBps } = lease;
+  const bond = (lease.amount * BigInt(disputeBondBps) + 9_999n) / 10_000n;
+  await confirm(
     context,
-    { leases: json },
-    rows.length === 0 ? ['no open leases'] : table(context.terminal, columns, rows),
+    flags['yes'],
+    `Dispute lease ${address} with a bond of ${formatMolt(bond)} from its budget? Verifiers run the job again; whoever was wrong pays.`,
   );
+  const { signature } = await chain.openDispute(key, lease);
+  printResult(context, { lease: address, bond, transaction: signature }, [
+    `lease ${address} is disputed with a bond of ${formatMolt(bond)}; verifiers are drawn next`,
+    `transaction ${signature}`,
+  ]);
 }

@@ -1,9 +1,10 @@
 /** `molt wallet`: the keys of this home and what they own. */
-import { connectChain, createWallet, readWallet } from '../../chain/index.ts';
+import { connectChain, createWallet, encryptWallet, readWallet, readWalletAddress } from '../../chain/index.ts';
 import type { Address } from '../../protocol/address.ts';
 import { MoltError, hasCode } from '../../protocol/errors.ts';
 import { formatMolt, parseMolt } from '../../protocol/units.ts';
 import { createHome } from '../home.ts';
+import { askNewPassphrase, askPassphrase } from './ask.ts';
 import { type CommandContext, loadSettings, printResult } from './command.ts';
 import { requestFaucet } from './faucet.ts';
 
@@ -14,11 +15,13 @@ export async function walletCommand(context: CommandContext, flags: Flags, words
   const { settings } = await loadSettings(context, { rpcUrl: flags['rpc'] });
   switch (action) {
     case 'new':
-      return makeWallet(context);
+      return makeWallet(context, flags['encrypt'] === true);
+    case 'encrypt':
+      return sealWallet(context);
     case 'show':
       return showWallet(context, settings.rpcUrl);
     case 'balance': {
-      const { address } = await readWallet(context.home.wallet);
+      const { address } = await readWalletAddress(context.home.wallet);
       const balance = await balanceOf(context, settings.rpcUrl, address);
       printResult(context, { wallet: address, ...balance }, [
         `${formatMolt(balance.baseUnits)}, ${formatSol(balance.lamports)}`,
@@ -32,7 +35,7 @@ export async function walletCommand(context: CommandContext, flags: Flags, words
           'molt wallet airdrop needs an amount, for example: molt wallet airdrop 500',
         );
       }
-      const { address } = await readWallet(context.home.wallet);
+      const { address } = await readWalletAddress(context.home.wallet);
       await requestFaucet(settings.rpcUrl, { owner: address, tokens: parseMolt(amount), lamports: 1_000_000_000n });
       const balance = await balanceOf(context, settings.rpcUrl, address);
       printResult(context, { wallet: address, ...balance }, [
@@ -41,21 +44,38 @@ export async function walletCommand(context: CommandContext, flags: Flags, words
       return;
     }
     default:
-      throw new MoltError('config/usage', `molt wallet knows show, new, balance and airdrop, not "${action}"`);
+      throw new MoltError('config/usage', `molt wallet knows show, new, encrypt, balance and airdrop, not "${action}"`);
   }
 }
 
-async function makeWallet(context: CommandContext): Promise<void> {
+async function makeWallet(context: CommandContext, isEncrypted: boolean): Promise<void> {
   await createHome(context.home);
-  const wallet = await createWallet(context.env, context.home.wallet);
-  printResult(context, { wallet: wallet.address, file: context.home.wallet }, [
+  const passphrase = isEncrypted ? await askNewPassphrase(context) : undefined;
+  const wallet = await createWallet(context.env, context.home.wallet, passphrase);
+  printResult(context, { wallet: wallet.address, file: context.home.wallet, encrypted: isEncrypted }, [
     `wallet ${wallet.address}`,
-    `written to ${context.home.wallet}: whoever has this file has the money; keep a copy in a safe place`,
+    isEncrypted
+      ? `written to ${context.home.wallet}, encrypted: the money needs file and passphrase, nobody can restore either; keep copies`
+      : `written to ${context.home.wallet}: whoever has this file has the money; keep a copy in a safe place`,
+  ]);
+}
+
+/** Puts a passphrase on the wallet, or another one. */
+async function sealWallet(context: CommandContext): Promise<void> {
+  const { address, encrypted } = await readWalletAddress(context.home.wallet);
+  if (encrypted && context.passphraseFd !== undefined) {
+    const message = `the wallet ${address} is encrypted already: change its passphrase in a terminal, without --passphrase-fd`;
+    throw new MoltError('config/usage', message);
+  }
+  const old = encrypted ? await askPassphrase(context, 'present passphrase: ', address) : '';
+  await encryptWallet(context.env, context.home.wallet, await askNewPassphrase(context), () => Promise.resolve(old));
+  printResult(context, { wallet: address, file: context.home.wallet, encrypted: true }, [
+    `wallet ${address} in ${context.home.wallet} is encrypted now; older copies and backups of the file are not`,
   ]);
 }
 
 async function showWallet(context: CommandContext, rpcUrl: string): Promise<void> {
-  const wallet = await readWallet(context.home.wallet);
+  const wallet = await readWalletAddress(context.home.wallet);
   const node = await readWallet(context.home.nodeKey).catch((error: unknown) => {
     if (hasCode(error, 'wallet/missing')) return undefined;
     throw error;
@@ -65,12 +85,22 @@ async function showWallet(context: CommandContext, rpcUrl: string): Promise<void
     throw error;
   });
   const known = balance instanceof MoltError ? undefined : balance;
-  printResult(context, { wallet: wallet.address, nodeKey: node?.address, file: context.home.wallet, ...known }, [
-    `wallet    ${wallet.address}`,
-    `node key  ${node?.address ?? 'none yet: molt init makes one'}`,
-    `balance   ${balance instanceof MoltError ? `unknown: ${balance.message}` : `${formatMolt(balance.baseUnits)}, ${formatSol(balance.lamports)}`}`,
-    `file      ${context.home.wallet}`,
-  ]);
+  printResult(
+    context,
+    {
+      wallet: wallet.address,
+      encrypted: wallet.encrypted,
+      nodeKey: node?.address,
+      file: context.home.wallet,
+      ...known,
+    },
+    [
+      `wallet    ${wallet.address}${wallet.encrypted ? ' (encrypted)' : ''}`,
+      `node key  ${node?.address ?? 'none yet: molt init makes one'}`,
+      `balance   ${balance instanceof MoltError ? `unknown: ${balance.message}` : `${formatMolt(balance.baseUnits)}, ${formatSol(balance.lamports)}`}`,
+      `file      ${context.home.wallet}`,
+    ],
+  );
 }
 
 async function balanceOf(

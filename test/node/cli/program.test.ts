@@ -13,7 +13,26 @@ import { costOf, parseMolt } from '../../../protocol/units.ts';
 
 const program = join(import.meta.dirname, '../../../node/molt.js');
 const directory = mkdtempSync(join(tmpdir(), 'molt-program-'));
-const COMMANDS = ['demo', 'devnet', 'init', 'wallet', 'config', 'up', 'lease', 'run', 'offers', 'verify'];
+const COMMANDS = [
+  'demo',
+  'devnet',
+  'init',
+  'wallet',
+  'config',
+  'up',
+  'run',
+  'offers',
+  'verify',
+  'budget',
+  'lease',
+  'providers',
+  'stake',
+  'unstake',
+  'withdraw',
+  'stakes',
+  'slash',
+  'program',
+];
 
 function molt(args: readonly string[], options: { home?: string; nodeOptions?: readonly string[] } = {}) {
   const run = spawnSync(process.execPath, [...(options.nodeOptions ?? []), program, ...args], {

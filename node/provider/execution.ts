@@ -61,6 +61,9 @@ export class Execution implements AsyncDisposable {
   readonly #live = new Map<Address, Live>();
   readonly #secrets = new Map<Address, Readonly<Record<string, Uint8Array>>>();
   readonly #modules = new Map<string, string>();
+  /** Content that jobs on their way need, with their leases. */
+  readonly #held = new Map<string, Set<Address>>();
+  readonly #removing = new Map<string, Promise<void>>();
   #closed = false;
 
   constructor(env: Env, options: ExecutionOptions) {
@@ -135,13 +138,37 @@ export class Execution implements AsyncDisposable {
       if (job.spec !== undefined) await this.#runtime(past).remove(attemptId(past));
       await rm(this.#folder(past), { recursive: true, force: true });
     }
-    if (job.spec !== undefined) await this.removeContent(inputsOf(job), all);
+    this.#letGo(lease);
+    if (job.spec !== undefined)
+      await this.removeContent(
+        specOf(job).inputs.map((input) => input.cid),
+        all,
+      );
   }
 
-  /** Removes content that no other job needs. */
+  /** Removes content that no job on its way holds and no kept job has as its output. */
   async removeContent(cids: readonly string[], all: readonly Job[]): Promise<void> {
-    const needed = new Set(all.flatMap(contentOf));
-    for (const cid of cids) if (!needed.has(cid)) await this.#options.artifacts.remove(cid);
+    const outputs = new Set(all.flatMap((job) => job.outcome?.outputs ?? []));
+    for (const cid of cids) {
+      if (this.#held.has(cid) || this.#removing.has(cid) || outputs.has(cid)) continue;
+      const removal = this.#options.artifacts.remove(cid);
+      this.#removing.set(cid, removal);
+      await removal.finally(() => this.#removing.delete(cid));
+    }
+  }
+
+  /** From now on nothing removes this content for `lease`; a removal that is under way is waited for. */
+  async #hold(lease: Address, cid: string): Promise<void> {
+    const holders = this.#held.get(cid) ?? new Set();
+    this.#held.set(cid, holders.add(lease));
+    await this.#removing.get(cid);
+  }
+
+  #letGo(lease: Address): void {
+    for (const [cid, holders] of this.#held) {
+      holders.delete(lease);
+      if (holders.size === 0) this.#held.delete(cid);
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -161,6 +188,7 @@ export class Execution implements AsyncDisposable {
     }));
     if (spec.runtime === 'wasm') wanted.push({ cid: spec.image, what: 'module', missing: 'job/image-missing' });
     for (const { cid, what, missing } of wanted) {
+      await this.#hold(agreement.lease, cid);
       if (await artifacts.has(cid)) continue;
       const report = this.#progress(job, jobs, 'fetching', what);
       try {
@@ -388,15 +416,6 @@ export class Execution implements AsyncDisposable {
   #folder(job: Job): string {
     return join(this.#options.directory, 'jobs', attemptId(job));
   }
-}
-
-function inputsOf(job: Job): readonly string[] {
-  return job.spec === undefined ? [] : specOf(job).inputs.map((input) => input.cid);
-}
-
-/** Inputs of a job that is not over, and outputs of one that is kept. */
-function contentOf(job: Job): readonly string[] {
-  return [...(job.phase === 'closed' ? [] : inputsOf(job)), ...(job.outcome?.outputs ?? [])];
 }
 
 /** Names an attempt in labels and folders. */

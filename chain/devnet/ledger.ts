@@ -10,7 +10,6 @@
  */
 import { createHash } from 'node:crypto';
 
-import type { LiteSVM } from 'litesvm';
 import { base58btc } from 'multiformats/bases/base58';
 
 import { encodeAddress, type Address } from '../../protocol/address.ts';
@@ -23,7 +22,6 @@ import {
   addressOf,
   isWritable,
   loadAddresses,
-  messageOf,
   parseTransaction,
   type LoadedAddresses,
   type WireTransaction,
@@ -352,13 +350,4 @@ function tokenBalances(accounts: readonly (StoredAccount | undefined)[]): TokenB
     const owner = addressOf(account.data.subarray(32, 64));
     return [{ accountIndex, mint, owner, amount: Buffer.from(account.data).readBigUInt64LE(64).toString() }];
   });
-}
-
-/** The wire form as LiteSVM's own wrapper takes it: message bytes, and signatures by signer in order. */
-export function vmTransaction(wire: Uint8Array): Parameters<LiteSVM['sendTransaction']>[0] {
-  const transaction = parseTransaction(wire);
-  const signatures = transaction.signatures.map((signature, index) => [transaction.keys[index], signature] as const);
-  return { messageBytes: messageOf(transaction), signatures: Object.fromEntries(signatures) } as unknown as Parameters<
-    LiteSVM['sendTransaction']
-  >[0];
 }

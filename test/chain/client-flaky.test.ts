@@ -3,6 +3,7 @@ import * as fc from 'fast-check';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 
 import { connectChain, type Chain, type Devnet } from '../../chain/index.ts';
+import { parseTransaction } from '../../chain/devnet/transaction.ts';
 import type { Address } from '../../protocol/address.ts';
 import type { KeyPair } from '../../protocol/ed25519.ts';
 import { MoltError } from '../../protocol/errors.ts';
@@ -142,6 +143,60 @@ describe('sending', () => {
       { numRuns: 12 },
     );
   }, 120_000);
+});
+
+describe('compute units and priority', () => {
+  /** Fee, and limit and price per unit as they stand in the transaction. */
+  async function paid(signature: string): Promise<{ fee: bigint; limit: number; price: bigint; used: number }> {
+    const found = await rpc<{ transaction: [string] }>(devnet.rpcUrl, 'getTransaction', signature, {
+      encoding: 'base64',
+    });
+    const { instructions, keys } = parseTransaction(Buffer.from(found.transaction[0], 'base64'));
+    const budgets = instructions.filter(({ programIdIndex }) => keys[programIdIndex]?.startsWith('ComputeBudget'));
+    const of = (tag: number): Buffer | undefined => {
+      const data = budgets.map((one) => Buffer.from(one.data)).find((bytes) => bytes[0] === tag);
+      return data?.subarray(1);
+    };
+    const cost = await local.chain.transactionCost(signature);
+    return {
+      fee: cost?.feeLamports ?? 0n,
+      used: cost?.computeUnits ?? 0,
+      limit: of(2)?.readUInt32LE() ?? 0,
+      price: of(3)?.readBigUInt64LE() ?? 0n,
+    };
+  }
+
+  async function depositWith(fees: readonly number[]): Promise<Awaited<ReturnType<typeof paid>>> {
+    const paying = fees.map((prioritizationFee, slot) => ({ slot, prioritizationFee }));
+    endpoint.results.set('getRecentPrioritizationFees', paying);
+    // A client keeps the price for some seconds.
+    await using client = await connectChain(env, { rpcUrl: endpoint.url });
+    const { signature } = await client.deposit(buyer, budget, baseUnits(1n));
+    return paid(signature);
+  }
+
+  test('where nobody pays for priority, nothing is paid, and the limit is what a simulation used and some more', async () => {
+    const { fee, limit, price, used } = await depositWith([]);
+    expect({ fee, price }).toEqual({ fee: 5_000n, price: 0n });
+    expect(limit).toBeGreaterThan(used);
+    expect(limit).toBeLessThan(2 * used + 10_000);
+  });
+
+  test('in a busy market the price of three of four recent blocks is paid, up to a bound', async () => {
+    const busy = await depositWith([0, 100_000, 200_000, 300_000]);
+    expect(busy.price).toBe(300_000n);
+    expect(busy.fee).toBe(5_000n + (busy.price * BigInt(busy.limit) + 999_999n) / 1_000_000n);
+    const mad = await depositWith([10 ** 12, 10 ** 12]);
+    expect(mad.fee).toBeLessThanOrEqual(55_000n);
+    expect(mad.fee).toBeGreaterThan(54_000n);
+  });
+
+  test('an endpoint that does not tell prices is no obstacle', async () => {
+    endpoint.results.delete('getRecentPrioritizationFees');
+    endpoint.faults = (method) => (method === 'getRecentPrioritizationFees' ? 'nonsense' : 'pass');
+    await using client = await connectChain(env, { rpcUrl: endpoint.url });
+    await client.deposit(buyer, budget, baseUnits(1n));
+  });
 });
 
 test('a watch goes on by polling where no notification comes, and over answers that are lost', async () => {

@@ -220,6 +220,21 @@ describe('refusals', () => {
       { id: 1, result: 'ok' },
       { id: 2, error: { code: -32601 } },
     ]);
+    const health = { jsonrpc: '2.0', id: 1, method: 'getHealth' };
+    expect(
+      await rpcRaw(
+        devnet.rpcUrl,
+        Array.from({ length: 100 }, () => health),
+      ),
+    ).toHaveLength(100);
+    expect(
+      (
+        await rpcRaw(
+          devnet.rpcUrl,
+          Array.from({ length: 101 }, () => health),
+        )
+      ).error?.code,
+    ).toBe(-32600);
     const big = await fetch(devnet.rpcUrl, {
       method: 'POST',
       headers: { 'content-type': 'application/json' },

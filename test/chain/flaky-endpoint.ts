@@ -28,12 +28,15 @@ export interface FlakyEndpoint extends AsyncDisposable {
   readonly seen: ReadonlyMap<string, number>;
   /** Chooses what happens to the `count`-th request of a method, from 1. */
   faults: (method: string, count: number) => Fault;
+  /** Results to give for methods instead of asking the chain. */
+  readonly results: Map<string, unknown>;
 }
 
 const LATE_MS = 700;
 
 export async function startFlakyEndpoint(upstream: string): Promise<FlakyEndpoint> {
   const seen = new Map<string, number>();
+  const results = new Map<string, unknown>();
   const endpoint = { faults: (): Fault => 'pass' } as { faults: FlakyEndpoint['faults'] };
   const ask = async (body: string): Promise<string> => {
     const headers = { 'content-type': 'application/json' };
@@ -43,7 +46,7 @@ export async function startFlakyEndpoint(upstream: string): Promise<FlakyEndpoin
     const parts: Buffer[] = [];
     for await (const part of request) parts.push(part as Buffer);
     const body = Buffer.concat(parts).toString();
-    const { method } = JSON.parse(body) as { method: string };
+    const { method, id } = JSON.parse(body) as { method: string; id: unknown };
     const count = (seen.get(method) ?? 0) + 1;
     seen.set(method, count);
     const fault = endpoint.faults(method, count);
@@ -53,7 +56,8 @@ export async function startFlakyEndpoint(upstream: string): Promise<FlakyEndpoin
     if (fault === 'unavailable') return void response.writeHead(503).end();
     if (fault === 'nonsense') return void response.end('<html>maintenance</html>');
     if (fault === 'late') await new Promise((resolve) => setTimeout(resolve, LATE_MS));
-    let text = await ask(body);
+    const canned = results.has(method);
+    let text = canned ? JSON.stringify({ jsonrpc: '2.0', id, result: results.get(method) }) : await ask(body);
     if (fault === 'lose-answer') return void response.destroy();
     if (fault === 'twice') text = await ask(body);
     response.setHeader('content-type', 'application/json').end(text);
@@ -66,6 +70,7 @@ export async function startFlakyEndpoint(upstream: string): Promise<FlakyEndpoin
   return Object.assign(endpoint, {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     seen,
+    results,
     [Symbol.asyncDispose]: async () => {
       server.closeAllConnections();
       server.close();

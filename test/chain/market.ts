@@ -3,7 +3,8 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 
 import { PublicKey, SystemProgram, TransactionInstruction } from '@solana/web3.js';
-import { FailedTransactionMetadata, LiteSVM } from 'litesvm';
+import { LiteSVM } from 'litesvm';
+import { FailedTransactionMetadata, type LiteSvm } from 'litesvm/dist/internal.js';
 
 import { readBudget, readLease, readProvider, tokenAmount } from '../../chain/accounts.ts';
 import { budgetAddress, leaseAddress, providerAddress, tokenAddress, vaultAddress } from '../../chain/addresses.ts';
@@ -16,7 +17,7 @@ import type {
   Parameters,
   ProviderAccount,
 } from '../../chain/chain.ts';
-import { vmTransaction } from '../../chain/devnet/ledger.ts';
+import { messageOf, parseTransaction } from '../../chain/devnet/transaction.ts';
 import { LOCAL_PROGRAM_ID, buildDraft, wireTransaction } from '../../chain/instructions.ts';
 import { INSTRUCTIONS, LIMITS, type InstructionName } from '../../chain/layout.ts';
 import { PROGRAM_ERRORS } from '../../chain/program-errors.ts';
@@ -63,6 +64,8 @@ export function newKey(): KeyPair {
 
 export class TestMarket {
   readonly svm: LiteSVM = new LiteSVM();
+  /** The same VM without its translations between addresses and bytes, which cost more than what it does. */
+  readonly vm: LiteSvm = (this.svm as unknown as { readonly inner: LiteSvm }).inner;
   readonly programId: Address = LOCAL_PROGRAM_ID;
   readonly authority: KeyPair = newKey();
   readonly mint: Address;
@@ -158,7 +161,7 @@ export class TestMarket {
       const signer = signers.find((candidate) => candidate.address === address);
       return signer ? signer.sign(draft.message) : new Uint8Array(64);
     });
-    const result = this.svm.sendTransaction(vmTransaction(wireTransaction(draft, signatures)));
+    const result = this.vm.sendLegacyTransaction(wireTransaction(draft, signatures));
     const failed = result instanceof FailedTransactionMetadata;
     const meta = failed ? result.meta() : result;
     const outcome = { units: Number(meta.computeUnitsConsumed()), logs: meta.logs() };
@@ -346,4 +349,14 @@ export function newTerms(
 export function openLease(market: TestMarket, pair: Pair, terms: LeaseTerms = pair.terms): LeaseAccount {
   market.mustSend([calls.callOpenLease(market.market, terms)], pair.delegate, pair.operator);
   return must(market.lease(terms));
+}
+
+type VmTransaction = LiteSVM['sendTransaction'] extends (transaction: infer T) => unknown ? T : never;
+
+/** The wire form as LiteSVM's wrapper takes it: message bytes, and signatures by signer in order. */
+function vmTransaction(wire: Uint8Array): VmTransaction {
+  const transaction = parseTransaction(wire);
+  const signatures = transaction.signatures.map((signature, index) => [transaction.keys[index], signature] as const);
+  const named = { messageBytes: messageOf(transaction), signatures: Object.fromEntries(signatures) };
+  return named as unknown as VmTransaction;
 }

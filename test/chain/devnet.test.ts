@@ -13,6 +13,7 @@ import {
   TransactionMessage,
   VersionedTransaction,
 } from '@solana/web3.js';
+import { Level } from 'level';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import { connectChain, startDevnet, type Chain, type Devnet } from '../../chain/index.ts';
@@ -361,6 +362,16 @@ describe('on disk', () => {
     await expect(startDevnet(env, { directory: other.path, port })).rejects.toMatchObject({
       code: 'mesh/listen-failed',
     });
+  });
+
+  test('data of another version is refused and left as it is', async () => {
+    await using folder = await newFolder();
+    const db = new Level(folder.path);
+    await db.put('meta', JSON.stringify({ genesis: randomKey().address, bornMs: 1, faucetSeed: '00'.repeat(32) }));
+    await db.close();
+    const start = (): Promise<Devnet> => startDevnet(env, { directory: folder.path, port: 0 });
+    await expect(start()).rejects.toMatchObject({ code: 'node/journal-corrupt' });
+    await expect(start()).rejects.toMatchObject({ code: 'node/journal-corrupt' });
   });
 
   test('a restart keeps network, accounts, leases, warp and history', async () => {

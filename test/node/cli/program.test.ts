@@ -71,6 +71,9 @@ describe('a command line that is not understood', () => {
     ['a number that is none', ['init', '--days', 'many']],
     ['nothing to run', ['run', '--', 'ls']],
     ['an action that does not exist', ['wallet', 'burn']],
+    ['a history that is no number', ['devnet', '--history', 'long']],
+    ['a stake without an amount', ['stake', 'PROVIDER']],
+    ['a passphrase from nowhere', ['--passphrase-fd', 'stdin', 'wallet']],
   ])('ends with code 2: %s', (_what, args) => {
     const { code, out, err } = molt(args);
     expect({ code, out }).toEqual({ code: 2, out: '' });

@@ -132,6 +132,25 @@ export function encodeInstruction<K extends keyof typeof INSTRUCTIONS>(
   return encodeTagged(INSTRUCTIONS[name], value);
 }
 
+/** Instruction data → fields; undefined when tag or length are another instruction's. */
+export function decodeInstruction<K extends keyof typeof INSTRUCTIONS>(
+  name: K,
+  data: Uint8Array,
+): InstructionFields<K> | undefined {
+  const layout: { readonly tag: number; readonly fields: readonly Field[] } = INSTRUCTIONS[name];
+  if (data.length !== layoutSize(layout.fields) || data[0] !== layout.tag) return undefined;
+  return decodeFields(
+    layout.fields,
+    Buffer.from(data.buffer, data.byteOffset, data.byteLength),
+    0,
+  ) as InstructionFields<K>;
+}
+
+/** Fields → account data, as the program writes it. */
+export function encodeAccount<K extends keyof typeof ACCOUNTS>(kind: K, value: AccountFields<K>): Uint8Array {
+  return encodeTagged(ACCOUNTS[kind], value);
+}
+
 /** Account data → fields. Throws `chain/account-malformed` when length or tag are those of something else. */
 export function decodeAccount<K extends keyof typeof ACCOUNTS>(kind: K, data: Uint8Array): AccountFields<K> {
   const layout: { readonly tag: number; readonly fields: readonly Field[] } = ACCOUNTS[kind];

@@ -27,9 +27,11 @@ INLINE u64 rent_for(u64 size, u64 *lamports) {
 
 /**
  * Makes an account at a derived address. That the address belongs to the seeds is checked by the runtime, which refuses
- * to sign for another. Lamports that somebody sent there beforehand do not stop us: they count towards the rent.
+ * to sign for another; an account that has signed by itself would get around that, and no derived one can.
+ * Lamports that somebody sent there beforehand do not stop us: they count towards the rent.
  */
 NOINLINE u64 create_account(Account *payer, Account *target, u64 size, const Key *owner, const SignerSeeds *seeds) {
+  REQUIRE(!target->signer, ERROR_WrongAddress);
   REQUIRE(same_key(&target->owner, &SYSTEM_PROGRAM) && target->data_length == 0, ERROR_AlreadyExists);
   u64 lamports;
   TRY(rent_for(size, &lamports));

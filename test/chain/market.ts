@@ -17,7 +17,6 @@ import type {
   Parameters,
   ProviderAccount,
 } from '../../chain/chain.ts';
-import { messageOf, parseTransaction } from '../../chain/devnet/transaction.ts';
 import { LOCAL_PROGRAM_ID, buildDraft, wireTransaction } from '../../chain/instructions.ts';
 import { INSTRUCTIONS, LIMITS, type InstructionName } from '../../chain/layout.ts';
 import { PROGRAM_ERRORS } from '../../chain/program-errors.ts';
@@ -349,14 +348,4 @@ export function newTerms(
 export function openLease(market: TestMarket, pair: Pair, terms: LeaseTerms = pair.terms): LeaseAccount {
   market.mustSend([calls.callOpenLease(market.market, terms)], pair.delegate, pair.operator);
   return must(market.lease(terms));
-}
-
-type VmTransaction = LiteSVM['sendTransaction'] extends (transaction: infer T) => unknown ? T : never;
-
-/** The wire form as LiteSVM's wrapper takes it: message bytes, and signatures by signer in order. */
-function vmTransaction(wire: Uint8Array): VmTransaction {
-  const transaction = parseTransaction(wire);
-  const signatures = transaction.signatures.map((signature, index) => [transaction.keys[index], signature] as const);
-  const named = { messageBytes: messageOf(transaction), signatures: Object.fromEntries(signatures) };
-  return named as unknown as VmTransaction;
 }

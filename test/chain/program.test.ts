@@ -454,6 +454,11 @@ describe('open_lease', () => {
     expectRefusal(send('lease', terms.provider), 'AlreadyExists');
     // Another free address than the derived one: the runtime does not let the program sign for it.
     expect(send('lease', newKey().address).failed).toBeDefined();
+    // One that signs for itself would not need that: it must not become a lease beside the derived one.
+    const fresh = newKey();
+    const signing = tamper(open(terms), 'openLease', 'lease', { address: fresh.address, isSigner: true });
+    expectRefusal(market.send([signing], pair.delegate, pair.operator, fresh), 'WrongAddress');
+    expectRefusal(send('lease', pair.delegate.address), 'WrongAddress');
   });
 
   test('a key may be payer, delegate and operator at once', () => {

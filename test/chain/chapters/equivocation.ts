@@ -263,6 +263,9 @@ export function equivocationChapter(): void {
       expectRefusal(market.send([verifySecond, reused], reporter), 'WrongOffence');
       const free = tamper(slashSecond, 'slashEquivocation', 'offence', { address: newKey().address });
       expect(market.send([verifySecond, free], reporter).failed).toBeDefined();
+      // Nor is the reporter's own wallet: it signs, so the runtime would let it be made into one, again and again.
+      const wallet = tamper(slashSecond, 'slashEquivocation', 'offence', { address: reporter.address });
+      expectRefusal(market.send([verifySecond, wallet], reporter), 'WrongAddress');
     });
   });
 }

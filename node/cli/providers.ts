@@ -32,7 +32,7 @@ export async function providersCommand(context: CommandContext, flags: Flags): P
     { title: 'own', align: 'right' },
     { title: 'reserved', align: 'right' },
     { title: 'settled', align: 'right' },
-    { title: 'leases', align: 'right' },
+    { title: 'settlements', align: 'right' },
     { title: 'faults', align: 'right' },
     { title: 'slashed', align: 'right' },
     { title: 'commission', align: 'right' },

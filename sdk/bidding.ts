@@ -83,8 +83,8 @@ export async function bidFor(buyer: Buyer, request: BidRequest): Promise<Bidding
   });
   const envelope = sealBid(buyer, content);
   const bid = { id: envelope.id, content };
-  const asked = suitable.filter((offer) => isAsked(bid, offer.content.provider));
-  const collected = collectAnswers(buyer, { bid, request, asked: asked.length });
+  const asked = new Set(suitable.filter(({ content }) => isAsked(bid, content.provider)).map(({ signer }) => signer));
+  const collected = collectAnswers(buyer, { bid, request, asked });
   tell({ type: 'bid', bid: bid.id, pricePerSecondMax: content.pricePerSecondMax, attempt: request.attempt });
   try {
     await buyer.mesh.publish(bidsTopic(buyer.chain.network, resourceClassOf(spec.resources)), envelope.bytes);
@@ -120,7 +120,7 @@ interface Collected {
 /** Takes answers to one bid until all that were asked have answered, or time is up. */
 function collectAnswers(
   buyer: Buyer,
-  context: { bid: { id: string; content: Bid }; request: BidRequest; asked: number },
+  context: { bid: { id: string; content: Bid }; request: BidRequest; asked: ReadonlySet<Address> },
 ): Collected {
   const { bid, request, asked } = context;
   const { clock } = buyer.env;
@@ -136,7 +136,9 @@ function collectAnswers(
   let over = false;
 
   const take = (channel: Channel, answer: ReturnType<typeof decodeBidAnswer>): 'hold' | 'done' => {
-    if (over || heard.has(channel.remote) || heard.size >= LIMITS.quotesWanted * 4) return 'done';
+    // A provider that failed this job hears the bid like everybody; its answer neither counts nor keeps its capacity.
+    if (over || request.failed.has(channel.remote) || heard.has(channel.remote)) return 'done';
+    if (heard.size >= LIMITS.quotesWanted * 4) return 'done';
     heard.add(channel.remote);
     if (answer.declined !== undefined) {
       const error = fromRefusal(answer.declined);
@@ -163,10 +165,11 @@ function collectAnswers(
 
   const removeRoute = buyer.routeAnswers(bid.id, async (channel, answer) => {
     const outcome = take(channel, answer);
-    const complete = heard.size >= Math.max(asked, 1) || quotes.length >= bid.content.quotesWanted;
+    const all = asked.size > 0 && [...asked].every((node) => heard.has(node));
+    const complete = all || quotes.length >= bid.content.quotesWanted;
     if (complete) finish();
     else if (quotes.length === 1) {
-      const patienceMs = stragglerMs(asked, clock.monotonic() - startedMs);
+      const patienceMs = stragglerMs(asked.size, clock.monotonic() - startedMs);
       void clock.sleep(patienceMs, waiting.signal).then(finish, finish);
     }
     if (outcome === 'done') return;

@@ -1,7 +1,11 @@
 /** What an explorer asks of the local chain: blocks, transactions in words, codes for what is not there; and forgetting. */
 import { Connection, Keypair, PublicKey, SystemProgram, Transaction } from '@solana/web3.js';
+import * as fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
+import { ACCOUNT_METHODS } from '../../chain/devnet/account-methods.ts';
+import { CLUSTER_METHODS } from '../../chain/devnet/cluster-methods.ts';
+import { TRANSACTION_READS, WRITES } from '../../chain/devnet/transaction-methods.ts';
 import { startDevnet } from '../../chain/index.ts';
 import { baseUnits } from '../../protocol/units.ts';
 import {
@@ -120,6 +124,9 @@ test('what a node refuses is refused with its code', async () => {
     ).error?.code,
   ).toBe(-32602);
   expect((await call('sendTransaction', '!!!', { encoding: 'base64' })).error?.code).toBe(-32602);
+  const startedMs = performance.now();
+  expect((await call('sendTransaction', 'z'.repeat(200_000))).error?.code).toBe(-32602);
+  expect(performance.now() - startedMs).toBeLessThan(1_000);
   const simulated = { encoding: 'base64', sigVerify: true, replaceRecentBlockhash: true };
   expect((await call('simulateTransaction', 'AAAA', simulated)).error?.code).toBe(-32602);
   expect((await call('getBlockTime', 10 ** 9)).error?.code).toBe(-32004);
@@ -174,6 +181,49 @@ test('a transaction that fails in preflight leaves no trace, not even its fee', 
   const dropped = await connection.sendRawTransaction(transaction.serialize(), { skipPreflight: true });
   expect((await connection.getSignatureStatus(dropped)).value).toBeNull();
 });
+
+test('whatever is asked, every method answers with a result or says what is wrong with the question', async () => {
+  const named = { ...CLUSTER_METHODS, ...ACCOUNT_METHODS, ...TRANSACTION_READS, ...WRITES };
+  // Time would jump for the other tests.
+  const methods = Object.keys(named).filter((name) => name !== 'molt_warp');
+  expect(methods.length).toBeGreaterThan(45);
+  const someone = randomKey().address;
+  const likely = fc.constantFrom<unknown>(
+    someone,
+    local.devnet.mint,
+    0,
+    -1,
+    3,
+    10 ** 15,
+    '',
+    'A'.repeat(88),
+    '1'.repeat(64),
+    [someone],
+    null,
+  );
+  const options = fc.record(
+    {
+      encoding: fc.constantFrom('base58', 'base64', 'jsonParsed', 'json', 'other', 1),
+      commitment: fc.constantFrom('processed', 'finalized', 'other', null),
+      filters: fc.anything(),
+      dataSlice: fc.anything(),
+      mint: likely,
+      programId: likely,
+      limit: likely,
+      accounts: fc.anything(),
+    },
+    { requiredKeys: [] },
+  );
+  const params = fc.array(fc.oneof(likely, options, fc.jsonValue()), { maxLength: 3 });
+  await fc.assert(
+    fc.asyncProperty(fc.constantFrom(...methods), params, async (method, given) => {
+      const { error, result } = await call(method, ...given);
+      expect(error?.code, `${method} ${JSON.stringify(given)} ${error?.message}`).not.toBe(-32603);
+      expect(error === undefined).toBe(result !== undefined);
+    }),
+    { numRuns: 1_500 },
+  );
+}, 60_000);
 
 test('web pages of explorers may ask', async () => {
   const asked = await fetch(url, { method: 'OPTIONS', headers: { origin: 'https://example.org' } });

@@ -5,7 +5,7 @@
  * Contract: inputs of one job are applied one after the other; an effect of a kind that is already under way for a job
  * is not started twice; `recover` after a crash brings every unfinished job back to where its journal says, exactly once.
  */
-import type { Chain, LeaseTerms } from '../../chain/index.ts';
+import type { Chain, LeaseAccount, LeaseTerms } from '../../chain/index.ts';
 import { type Address } from '../../protocol/address.ts';
 import type { KeyPair } from '../../protocol/ed25519.ts';
 import type { Env } from '../../protocol/env.ts';
@@ -260,11 +260,29 @@ export class Jobs implements AsyncDisposable {
       }
       return this.dispatch(address, { type: 'claim-confirmed' });
     }
+    if (lease.state === 'disputed') return this.#pushDispute(lease);
     if (lease.proof === undefined || (await chain.chainTimeMs()) <= lease.proof.provenAtMs + lease.windowMs)
       return undefined;
     const { signature } = await chain.settleAfterWindow(key, lease);
     tell({ type: 'settled-alone', lease: address, transaction: signature });
     return this.dispatch(address, { type: 'lease-closed' });
+  }
+
+  /** A dispute waits for nobody's permission: anyone may draw the verifiers and resolve it, so the one who waits does. */
+  async #pushDispute(lease: LeaseAccount): Promise<void> {
+    const { chain, key, tell } = this.#options;
+    const dispute = await chain.dispute(lease.address);
+    if (dispute === undefined) return;
+    const nowMs = await chain.chainTimeMs();
+    const { seats, voteUntilMs, revealUntilMs } = dispute;
+    const isDrawn = seats.length > 0;
+    const isOver =
+      nowMs > (isDrawn ? revealUntilMs : voteUntilMs) || (isDrawn && seats.every((seat) => seat.vote !== undefined));
+    if (isOver) {
+      const { signature } = await chain.resolveDispute(key, lease);
+      tell({ type: 'settled-alone', lease: lease.address, transaction: signature });
+      await this.dispatch(lease.address, { type: 'lease-closed' });
+    } else if (!isDrawn) await chain.drawVerifiers(key, lease.address);
   }
 
   /** Waits until a co-signed lease is on chain, or can no longer come. */

@@ -4,10 +4,11 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
+import type { LeaseAccount } from '../../chain/index.ts';
 import { hasCode } from '../../protocol/errors.ts';
 import { type BaseUnits, parseMolt } from '../../protocol/units.ts';
 import type { JobEvent, JobResult } from '../../sdk/index.ts';
-import { PYTHON, type TestMarket, openMarket, stepsJob } from './market.ts';
+import { PYTHON, type TestBuyer, type TestMarket, type TestProvider, openMarket, stepsJob } from './market.ts';
 
 let market: TestMarket;
 
@@ -129,53 +130,62 @@ describe('a provider is restarted in mid-job', () => {
   });
 });
 
+/** A buyer process that is killed as soon as its job says something; resolves to the claim the provider then makes alone. */
+async function vanishedBuyer(
+  provider: TestProvider,
+): Promise<{ buyer: TestBuyer; before: { free: BaseUnits }; lease: LeaseAccount; claimed: BaseUnits }> {
+  const buyer = await market.buyer();
+  const before = await budgetMoney(buyer.budget);
+  const molt = await buyer.connect();
+  const spec = await stepsJob(market, molt, 3);
+  await molt.close();
+  const job = ['--image', PYTHON, '--input', `${market.directory}/steps.py`, '--output', 'result.txt'];
+  const out = ['--out', `${market.directory}/vanished`];
+  const lines: Readonly<Record<string, unknown>>[] = [];
+  const child = market.spawn(
+    ['run', '--home', buyer.home.directory, ...job, ...out, '--', ...(spec.command ?? [])],
+    (line) => {
+      lines.push(line);
+      if (line['type'] === 'log' && child.pid !== undefined) process.kill(child.pid, 'SIGKILL');
+    },
+  );
+  await child.exited;
+  expect(lines.some((line) => line['type'] === 'settled')).toBe(false);
+  await provider.line((line) => line['type'] === 'claimed', 'the claim');
+  const [lease] = await market.chain.leases({ budget: buyer.budget });
+  if (lease?.proof === undefined) throw new Error('the lease is not proven');
+  expect(lease.state).toBe('proven');
+  return { buyer, before, lease, claimed: lease.proof.claimed };
+}
+
 describe('the buyer vanishes after sending the job', () => {
   test('the provider proves on chain and is paid after the challenge window, with the buyer gone', async () => {
     const provider = await market.provider();
-    const buyer = await market.buyer();
-    const before = await budgetMoney(buyer.budget);
     const wallet = await market.chain.balances(provider.account.wallet);
-    const molt = await buyer.connect();
-    const spec = await stepsJob(market, molt, 3);
-    await molt.close();
-    const script = `${market.directory}/steps.py`;
-    const lines: Readonly<Record<string, unknown>>[] = [];
-    const child = market.spawn(
-      [
-        'run',
-        '--home',
-        buyer.home.directory,
-        '--image',
-        PYTHON,
-        '--input',
-        script,
-        '--output',
-        'result.txt',
-        '--out',
-        `${market.directory}/vanished`,
-        '--',
-        ...(spec.command ?? []),
-      ],
-      (line) => {
-        lines.push(line);
-        if (line['type'] === 'log' && child.pid !== undefined) process.kill(child.pid, 'SIGKILL');
-      },
-    );
-    await child.exited;
-    expect(lines.some((line) => line['type'] === 'settled')).toBe(false);
-    await provider.line((line) => line['type'] === 'claimed', 'the claim');
-    const [lease] = await market.chain.leases({ budget: buyer.budget });
-    if (lease?.proof === undefined) throw new Error('the lease is not proven');
-    expect(lease.state).toBe('proven');
+    const { buyer, before, lease, claimed } = await vanishedBuyer(provider);
     await market.warp(Math.ceil(lease.windowMs / 1000) + 2);
     await provider.line((line) => line['type'] === 'settled-alone', 'the settlement');
-    const { claimed } = lease.proof;
     expect(claimed).toBeGreaterThan(0n);
     expect(await budgetMoney(buyer.budget)).toMatchObject({ locked: 0n, free: before.free - claimed });
     const ending = await market.chain.leaseEnding(lease.address);
     expect(ending).toMatchObject({ ending: 'settledAfterWindow', paid: claimed });
     const earned = claimed - (ending?.burned ?? 0n) - (ending?.staked ?? 0n);
     expect((await market.chain.balances(provider.account.wallet)).tokens).toBe(wallet.tokens + earned);
+    await provider.stop();
+  });
+
+  test('comes back in time to dispute: without a quorum the outcome is neutral, and the provider itself brings it about', async () => {
+    const provider = await market.provider();
+    const { buyer, before, lease } = await vanishedBuyer(provider);
+    await market.chain.openDispute(buyer.key, lease);
+    const dispute = await market.chain.dispute(lease.address);
+    if (dispute === undefined) throw new Error('there is no dispute');
+    await market.warp(Math.ceil((dispute.voteUntilMs - (await market.chain.chainTimeMs())) / 1000) + 2);
+    await provider.line((line) => line['type'] === 'settled-alone', 'the resolution');
+    const ending = await market.chain.leaseEnding(lease.address);
+    expect(ending).toMatchObject({ ending: 'resolvedNeutral', slashed: 0n });
+    expect(await budgetMoney(buyer.budget)).toMatchObject({ locked: 0n, free: before.free - (ending?.paid ?? 0n) });
+    expect(await market.chain.provider(provider.account.account)).toMatchObject({ openLeases: 0, reserved: 0n });
     await provider.stop();
   });
 });

@@ -1,7 +1,8 @@
 /**
- * Builds the chain program: layouts → C header → object (stock clang) → shared object (scripts/link.ts).
+ * Builds the chain program: layouts → C header → object (stock clang) → shared object (scripts/link.ts), and the interface
+ * that others read it by (scripts/idl.ts).
  *
- * `npm run program` writes chain/program/layout.h and molt.so. `npm run program -- --check` builds into a temporary
+ * `npm run program` writes chain/program/layout.h, molt.so and idl.json. `npm run program -- --check` builds into a temporary
  * folder and fails when the committed files differ; byte-identical output needs the compiler that made them, clang 19.
  */
 import { execFileSync } from 'node:child_process';
@@ -28,6 +29,7 @@ import {
 } from '../chain/layout.ts';
 import { PROGRAM_ERRORS } from '../chain/program-errors.ts';
 import { assert } from '../protocol/errors.ts';
+import { idl } from './idl.ts';
 import { link } from './link.ts';
 
 const FOLDER = fileURLToPath(new URL('../chain/program/', import.meta.url));
@@ -190,18 +192,21 @@ function main(): number {
     return check ? 0 : 1;
   }
   const built = build(clang.command);
+  const { version } = JSON.parse(readFileSync(join(FOLDER, '../../package.json'), 'utf8')) as { version: string };
   if (check) {
     const same =
       readFileSync(join(FOLDER, 'layout.h'), 'utf8') === built.header &&
+      readFileSync(join(FOLDER, 'idl.json'), 'utf8') === idl(version) &&
       readFileSync(join(FOLDER, 'molt.so')).equals(built.program);
     console.log(
       same
         ? `molt.so is what its source builds (${built.program.length} bytes)`
-        : 'molt.so or layout.h differ from their source: run `npm run program`',
+        : 'molt.so, layout.h or idl.json differ from their source: run `npm run program`',
     );
     return same ? 0 : 1;
   }
   writeFileSync(join(FOLDER, 'layout.h'), built.header);
+  writeFileSync(join(FOLDER, 'idl.json'), idl(version));
   writeFileSync(join(FOLDER, 'molt.so'), built.program);
   console.log(`molt.so: ${built.program.length} bytes, clang ${clang.major}`);
   return 0;

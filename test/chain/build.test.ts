@@ -21,7 +21,7 @@ function hasClang(): boolean {
 }
 
 describe.skipIf(!hasClang())('with clang 19', () => {
-  test('chain/program/molt.so and layout.h are byte for byte what `npm run program` makes', () => {
+  test('chain/program/molt.so, layout.h and idl.json are byte for byte what `npm run program` makes', () => {
     const text = execFileSync(process.execPath, ['scripts/program.ts', '--check'], { cwd: root, encoding: 'utf8' });
     expect(text).toMatch(/^molt\.so is what its source builds/);
   });

@@ -17,7 +17,7 @@ import { TOKEN_PROGRAM } from '../../../chain/token.ts';
 import type { Address } from '../../../protocol/address.ts';
 import { encodeCommit, type CommitKind } from '../../../protocol/commit.ts';
 import type { KeyPair } from '../../../protocol/ed25519.ts';
-import { U64_MAX, baseUnits } from '../../../protocol/units.ts';
+import { U64_MAX, baseUnits, type BaseUnits } from '../../../protocol/units.ts';
 import { encodeVoucher } from '../../../protocol/voucher.ts';
 import { LIMITS_OPEN, PARAMETERS, START_SECONDS, must } from '../market.ts';
 import { Reference, type Held, type Sent } from './reference.ts';
@@ -382,7 +382,7 @@ export class Game {
       termsDigest: digestOf(number),
       amount,
       pricePerSecond: baseUnits(step.amount / 700n),
-      reserve: baseUnits(reserve < 2n ** 64n ? reserve : U64_MAX),
+      reserve: capped(reserve),
       openBeforeMs: nowMs + (step.c % 16 === 15 ? -1_000 : 30_000),
       finishByMs: nowMs + (step.c % 32 === 31 ? 86_401_000 : 600_000),
       graceMs: 30_000,
@@ -432,8 +432,8 @@ export class Game {
     const claim = lease.proof?.claimed ?? within;
     switch (step.do) {
       case 'extendLease': {
-        const amount = baseUnits(lease.amount + (step.amount % 3_000_000n));
-        const reserve = baseUnits(step.c % 4 === 0 ? lease.reserve : lease.reserve + amount / 10n);
+        const amount = capped(lease.amount + (step.amount % 3_000_000n));
+        const reserve = step.c % 4 === 0 ? lease.reserve : capped(lease.reserve + amount / 10n);
         return [
           calls.callExtendLease(market.market, lease, {
             amount,
@@ -601,6 +601,8 @@ const NEVER_WRITABLE: ReadonlySet<string> = new Set([
   'SysvarS1otHashes111111111111111111111111111',
   'Sysvar1nstructions1111111111111111111111111',
 ]);
+
+const capped = (amount: bigint): BaseUnits => baseUnits(amount < U64_MAX ? amount : U64_MAX);
 
 /** The accounts that a transaction could change: programs and sysvars are out of its reach. */
 function addressesIn(instructions: readonly TransactionInstruction[]): Address[] {

@@ -128,8 +128,7 @@ export interface Played {
 }
 
 /** Plays `runs` games from `seed`. Throws with seed, path and the shortest game that fails. */
-export function play(runs: number, seed: number): Played {
-  const world = new World();
+export function play(runs: number, seed: number, world: World = new World()): Played {
   const accepted = new Map<Action, number>();
   let steps = 0;
   fc.assert(

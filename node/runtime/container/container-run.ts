@@ -101,7 +101,8 @@ export class ContainerRun implements Run {
         finishedAtMs,
       );
     }
-    const finishedAtMs = Date.parse(ended.State.FinishedAt);
+    // The engine keeps nanoseconds, we keep milliseconds: a very short run must not end before it began.
+    const finishedAtMs = Math.max(Date.parse(ended.State.FinishedAt), this.startedAtMs);
     let verdict = this.#verdict(await this.#withLateFlag(ended));
     try {
       await this.#collect();

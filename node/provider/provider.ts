@@ -227,7 +227,8 @@ function factsOf(parts: OpenParts): ReturnType<ConstructorParameters<typeof Trad
   return {
     address: parts.config.provider,
     stake: account.stake,
-    freeStake: baseUnits(account.stake - account.reserved),
+    // Stake that is unbonding no longer counts, while older leases may still have it reserved.
+    freeStake: baseUnits(account.stake > account.reserved ? account.stake - account.reserved : 0n),
     reserveBps,
     maxLeaseMs,
     minGraceMs: parts.config.graceSeconds * 1000,

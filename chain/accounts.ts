@@ -173,9 +173,16 @@ export function readDispute(address: Address, data: Uint8Array): DisputeAccount 
 }
 
 export function readOffence(address: Address, data: Uint8Array): OffenceAccount {
-  const { provider, reporter, amount, due, provenAt } = decodeAccount('offence', data);
-  const provenAtMs = secondsToMs(provenAt);
-  return { address, provider, reporter, amount: baseUnits(amount), due: baseUnits(due), provenAtMs };
+  const { provider, reporter, harmed, amount, due, provenAt } = decodeAccount('offence', data);
+  return {
+    address,
+    provider,
+    reporter,
+    ...(harmed === NOBODY ? {} : { harmed }),
+    amount: baseUnits(amount),
+    due: baseUnits(due),
+    provenAtMs: secondsToMs(provenAt),
+  };
 }
 
 /** `vaultAmount`: tokens in the budget's vault. */

@@ -19,6 +19,7 @@ import {
   providerAddress,
   stakeVaultAddress,
   vaultAddress,
+  type Derived,
 } from './addresses.ts';
 import type {
   BudgetLimits,
@@ -27,6 +28,7 @@ import type {
   LeaseAccount,
   LeaseExtension,
   LeaseTerms,
+  OffenceAccount,
   Parameters,
   Vote,
 } from './chain.ts';
@@ -546,17 +548,23 @@ export function callResolve(market: Market, lease: LeaseAccount, dispute: Disput
   });
 }
 
-/** The verification of both commits and the slash, in this order. The reporter pays the rent of the Offence account. */
-export function callSlashEquivocation(
-  { programId, mint }: Market,
-  report: { readonly reporter: Address; readonly reward: Address; readonly provider: Address },
-  evidence: Equivocation,
-  harmedBudget?: Address,
-): TransactionInstruction[] {
+/** Who reports about whom, and the token account for the reward. */
+export interface Report {
+  readonly reporter: Address;
+  readonly reward: Address;
+  readonly provider: Address;
+}
+
+function slashCall(
+  market: Market,
+  report: Report,
+  offence: Derived,
+  harmed: Address | undefined,
+): TransactionInstruction {
+  const { programId, mint } = market;
   const { reporter, reward, provider } = report;
-  const offence = offenceAddress(programId, provider, offenceDigest(evidence));
   const stakeVault = stakeVaultAddress(programId, provider).address;
-  const slash = buildInstruction({
+  return buildInstruction({
     programId,
     name: 'slashEquivocation',
     accounts: {
@@ -567,15 +575,30 @@ export function callSlashEquivocation(
       stakeVault,
       mint,
       reward,
-      harmedBudget: harmedBudget ?? provider,
-      harmedVault: harmedBudget === undefined ? stakeVault : vaultAddress(programId, harmedBudget).address,
+      harmedBudget: harmed ?? provider,
+      harmedVault: harmed === undefined ? stakeVault : vaultAddress(programId, harmed).address,
       instructions: INSTRUCTIONS_SYSVAR,
     },
     fields: { bump: offence.bump },
   });
+}
+
+/** The verification of both commits and the slash, in this order. The reporter pays the rent of the Offence account. */
+export function callSlashEquivocation(
+  market: Market,
+  report: Report,
+  evidence: Equivocation,
+  harmedBudget?: Address,
+): TransactionInstruction[] {
+  const offence = offenceAddress(market.programId, report.provider, offenceDigest(evidence));
   const signed = evidence.commits.map((message, index) => ({
     message,
     signature: evidence.signatures[index] ?? new Uint8Array(),
   }));
-  return [verifySignatures(evidence.signer, signed), slash];
+  return [verifySignatures(evidence.signer, signed), slashCall(market, report, offence, harmedBudget)];
+}
+
+/** What an offence still owes, now that leases have ended; the evidence is not needed again. */
+export function callCollectSlash(market: Market, report: Report, offence: OffenceAccount): TransactionInstruction {
+  return slashCall(market, report, { address: offence.address, bump: 0 }, offence.harmed);
 }

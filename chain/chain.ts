@@ -142,8 +142,12 @@ export interface DisputeAccount {
 export interface OffenceAccount {
   readonly address: Address;
   readonly provider: Address;
+  /** Who showed it first. */
   readonly reporter: Address;
+  /** The budget that is compensated. */
+  readonly harmed?: Address;
   readonly amount: BaseUnits;
+  /** Still behind open leases; anyone takes it later with `collectSlash`. */
   readonly due: BaseUnits;
   readonly provenAtMs: number;
 }
@@ -411,6 +415,10 @@ export interface Chain extends AsyncDisposable {
     evidence: Equivocation,
     harmedBudget?: Address,
   ): Promise<Confirmed>;
+  /** Proven equivocations of a provider. */
+  offences(provider: Address): Promise<OffenceAccount[]>;
+  /** Anyone: takes what an offence still owes, once leases have ended, for the reporter's reward. */
+  collectSlash(reporter: Signer, offence: OffenceAccount): Promise<Confirmed>;
 }
 
 /** What a verifier says about a lease. */

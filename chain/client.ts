@@ -23,6 +23,7 @@ import {
   readDispute,
   readEndings,
   readLease,
+  readOffence,
   readProvider,
   readSlashes,
   tokenAmount,
@@ -54,6 +55,7 @@ import type {
   LeaseExtension,
   LeaseTerms,
   Network,
+  OffenceAccount,
   Parameters,
   ProviderAccount,
   ProviderSettings,
@@ -591,5 +593,18 @@ class SolanaChain implements Chain {
     const report = { reporter: reporter.address, reward: this.tokenAddress(reporter.address), provider };
     const slash = calls.callSlashEquivocation(this.#market, report, evidence, harmedBudget);
     return this.#perform(reporter, [this.#createTokens(reporter.address), ...slash]);
+  }
+
+  async offences(provider: Address): Promise<OffenceAccount[]> {
+    return (await this.#search('offence', { provider })).map(({ address, data }) => readOffence(address, data));
+  }
+
+  collectSlash(reporter: Signer, offence: OffenceAccount): Promise<Confirmed> {
+    const reward = this.tokenAddress(reporter.address);
+    const report = { reporter: reporter.address, reward, provider: offence.provider };
+    return this.#perform(reporter, [
+      this.#createTokens(reporter.address),
+      calls.callCollectSlash(this.#market, report, offence),
+    ]);
   }
 }

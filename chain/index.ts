@@ -25,6 +25,7 @@ export type {
   LeaseExtension,
   LeaseTerms,
   Network,
+  OffenceAccount,
   Parameters,
   ProviderAccount,
   ProviderSettings,

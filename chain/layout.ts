@@ -213,6 +213,8 @@ export const ACCOUNTS = {
       ['spare', { bytes: 5 }],
       ['provider', 'key'],
       ['reporter', 'key'],
+      /** The budget that is compensated; zero: none. */
+      ['harmed', 'key'],
       ['digest', { bytes: 32 }],
       ['amount', 'u64'],
       ['due', 'u64'],

@@ -73,11 +73,7 @@ const LIST = [
   ['SharesMissing', 'the delegation has fewer shares than this, or none: read its value first'],
   ['StillUnbonding', 'the unbonding time has not passed: withdraw later', 'chain/too-early'],
   ['StakeReserved', 'open leases or duties need this stake: withdraw when they have ended', 'chain/stake-too-low'],
-  [
-    'SlashDue',
-    'a slash is not paid in full yet: present its evidence again once leases have ended',
-    'chain/stake-too-low',
-  ],
+  ['SlashDue', 'a slash is not paid in full yet: collect the rest once leases have ended', 'chain/stake-too-low'],
   ['Jailed', 'the provider signed conflicting statements: it opens no lease until the jail time has passed'],
   ['RotatedRecently', 'the operator was rotated less than an unbonding time ago: rotate later'],
   // vouchers
@@ -105,7 +101,7 @@ const LIST = [
   // equivocation
   ['WrongDomain', 'the messages are not two commits of this market on this network'],
   ['NoConflict', 'the two commits do not contradict each other'],
-  ['WrongOffence', 'the account is not the one of this offence'],
+  ['WrongOffence', 'the offence is the one of another provider'],
   ['AlreadySlashed', 'this offence is slashed in full, or no free stake is left to take now'],
   // authority
   ['NothingQueued', 'no parameters are queued: queue them first'],

@@ -6,7 +6,7 @@
  *
  * A share of the whole stake is lost. An Offence account remembers it, so that it is punished once. Stake that stands
  * behind open leases is theirs first: what cannot be taken now stays due, keeps the provider from opening leases and
- * everybody from withdrawing, and is taken by showing the evidence again when leases have ended.
+ * everybody from withdrawing, and is taken by anyone when leases have ended; the evidence is not needed again.
  */
 #pragma once
 
@@ -64,30 +64,42 @@ NOINLINE u64 read_evidence(const Context *context, const SlashEquivocationAccoun
   return offence_digest(a, b, digest);
 }
 
-/** Makes the account of an offence that is seen for the first time, or takes the one that is there. */
-NOINLINE u64 note_offence(const Context *context, const SlashEquivocationAccounts *accounts, const Key *digest, u8 kind) {
-  if (accounts->offence->data_length != 0) {
-    LOAD(Offence, known, accounts->offence);
-    int same = same_key(&known->digest, digest) && same_key(&known->provider, &accounts->provider->key);
-    REQUIRE(same, ERROR_WrongOffence);
-    return 0;
-  }
+/** The budget that an offence harmed, if it is still there. */
+NOINLINE u64 find_harmed(const Context *context, const SlashEquivocationAccounts *accounts, const Key *expected, u64 *found) {
+  *found = 0;
+  if (!same_key(&accounts->harmedBudget->key, expected)) return 0;
+  if (!same_key(&accounts->harmedBudget->owner, context->program)) return 0;
+  LOAD(Budget, budget, accounts->harmedBudget);
+  REQUIRE_KEY(accounts->harmedVault, &budget->vault);
+  *found = 1;
+  return 0;
+}
+
+/** Checks the evidence and makes the account of an offence that is shown for the first time. */
+NOINLINE u64 note_offence(const Context *context, const SlashEquivocationAccounts *accounts) {
   const SlashEquivocationData *data = (const SlashEquivocationData *)context->data;
+  Key digest;
+  Commit commit;
+  TRY(read_evidence(context, accounts, &digest, &commit));
   const Config *config = (const Config *)accounts->config->data;
   Provider *provider = (Provider *)accounts->provider->data;
+  const Key *budget = &accounts->harmedBudget->key;
+  u64 harmed = 0;
+  if (same_bytes(commit.account, budget, 24)) TRY(find_harmed(context, accounts, budget, &harmed));
   i64 now;
   TRY(read_clock(&now));
-  const Bytes seeds[4] = {{"offence", 7}, {&accounts->provider->key, 32}, {digest, 32}, {&data->bump, 1}};
+  const Bytes seeds[4] = {{"offence", 7}, {&accounts->provider->key, 32}, {&digest, 32}, {&data->bump, 1}};
   const SignerSeeds signer = {seeds, 4};
   TRY(create_account(accounts->reporter, accounts->offence, sizeof(Offence), context->program, &signer));
   u64 amount = share_of(total_stake(provider), config->parameters.equivocationSlashBps);
   Offence *offence = (Offence *)accounts->offence->data;
   offence->tag = TAG_Offence;
   offence->bump = data->bump;
-  offence->kind = kind;
+  offence->kind = commit.kind;
   offence->provider = accounts->provider->key;
   offence->reporter = accounts->reporter->key;
-  offence->digest = *digest;
+  if (harmed) offence->harmed = *budget;
+  offence->digest = digest;
   offence->amount = amount;
   offence->due = amount;
   offence->provenAt = now;
@@ -98,33 +110,21 @@ NOINLINE u64 note_offence(const Context *context, const SlashEquivocationAccount
   return 0;
 }
 
-/** The budget that the first commit names, if it is still there: the buyer who was lied to. */
-NOINLINE u64 find_harmed(const Context *context, const SlashEquivocationAccounts *accounts, const Commit *commit, int *found) {
-  *found = 0;
-  if (!same_bytes(commit->account, &accounts->harmedBudget->key, 24)) return 0;
-  if (!same_key(&accounts->harmedBudget->owner, context->program)) return 0;
-  LOAD(Budget, budget, accounts->harmedBudget);
-  REQUIRE_KEY(accounts->harmedVault, &budget->vault);
-  *found = 1;
-  return 0;
-}
-
+/** Whoever calls is rewarded: with the evidence for the first time, without it for what is still due. */
 NOINLINE u64 slash_equivocation(Context *context) {
   const SlashEquivocationAccounts *accounts = (const SlashEquivocationAccounts *)context->account;
-  Key digest;
-  Commit commit;
-  TRY(read_evidence(context, accounts, &digest, &commit));
+  LOAD(Config, config, accounts->config);
   LOAD(Provider, provider, accounts->provider);
-  const Config *config = (const Config *)accounts->config->data;
   REQUIRE_KEY(accounts->stakeVault, &provider->stakeVault);
   REQUIRE_KEY(accounts->mint, &config->mint);
-  int harmed;
-  TRY(find_harmed(context, accounts, &commit, &harmed));
-  int is_known = accounts->offence->data_length != 0;
-  TRY(note_offence(context, accounts, &digest, commit.kind));
-  Offence *offence = (Offence *)accounts->offence->data;
+  u64 is_known = accounts->offence->data_length != 0;
+  if (!is_known) TRY(note_offence(context, accounts));
+  LOAD(Offence, offence, accounts->offence);
+  REQUIRE(same_key(&offence->provider, &accounts->provider->key), ERROR_WrongOffence);
   u64 amount = smaller(offence->due, total_stake(provider) - provider->reserved);
   REQUIRE(!is_known || amount > 0, ERROR_AlreadySlashed);
+  u64 harmed;
+  TRY(find_harmed(context, accounts, &offence->harmed, &harmed));
 
   offence->due -= amount;
   provider->slashDue -= amount;

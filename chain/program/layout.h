@@ -182,12 +182,13 @@ typedef struct {
   u8 spare[5];
   Key provider;
   Key reporter;
+  Key harmed;
   Key digest;
   u64 amount;
   u64 due;
   i64 provenAt;
 } Offence;
-_Static_assert(sizeof(Offence) == 128, "Offence has gaps");
+_Static_assert(sizeof(Offence) == 160, "Offence has gaps");
 
 typedef struct {
   u8 tag;
@@ -844,7 +845,7 @@ static const InstructionSpec INSTRUCTIONS[INSTRUCTION_COUNT] = {
 #define ERROR_SharesMissing 7044 /* the delegation has fewer shares than this, or none: read its value first */
 #define ERROR_StillUnbonding 7045 /* the unbonding time has not passed: withdraw later */
 #define ERROR_StakeReserved 7046 /* open leases or duties need this stake: withdraw when they have ended */
-#define ERROR_SlashDue 7047 /* a slash is not paid in full yet: present its evidence again once leases have ended */
+#define ERROR_SlashDue 7047 /* a slash is not paid in full yet: collect the rest once leases have ended */
 #define ERROR_Jailed 7048 /* the provider signed conflicting statements: it opens no lease until the jail time has passed */
 #define ERROR_RotatedRecently 7049 /* the operator was rotated less than an unbonding time ago: rotate later */
 #define ERROR_AmountBelowRedeemed 7050 /* more than this was redeemed by vouchers already: name at least that */
@@ -865,7 +866,7 @@ static const InstructionSpec INSTRUCTIONS[INSTRUCTION_COUNT] = {
 #define ERROR_NotYetResolved 7065 /* votes are still awaited: resolve when all are revealed or the time has passed */
 #define ERROR_WrongDomain 7066 /* the messages are not two commits of this market on this network */
 #define ERROR_NoConflict 7067 /* the two commits do not contradict each other */
-#define ERROR_WrongOffence 7068 /* the account is not the one of this offence */
+#define ERROR_WrongOffence 7068 /* the offence is the one of another provider */
 #define ERROR_AlreadySlashed 7069 /* this offence is slashed in full, or no free stake is left to take now */
 #define ERROR_NothingQueued 7070 /* no parameters are queued: queue them first */
 #define ERROR_DelayNotPassed 7071 /* queued parameters can be applied two days after they were queued */

@@ -205,5 +205,41 @@ describe('equivocation', () => {
       context: { program: 'AlreadySlashed' },
     });
     await expect(open()).rejects.toMatchObject({ context: { program: 'Jailed' } });
+    expect(await chain.offences(provider())).toMatchObject([{ amount: lost, due: 0n, harmed: parties.budget }]);
+  });
+
+  test('what stands behind open leases is collected by anyone when they have ended', async () => {
+    const [other, reporter, collector] = await Promise.all([newParties(devnet, chain), funded(devnet), funded(devnet)]);
+    const seller = chain.providerAddress(other.owner.address);
+    const terms = await termsOf(chain, other, { reserve: baseUnits(90n * MOLT) });
+    const lease = await chain.fundedLease(await openOn(chain, other, terms), terms);
+    const { operator } = other;
+    const commits = [1, 2].map((value) =>
+      encodeCommit({
+        kind: 'checkpoint',
+        attempt: 0,
+        network: chain.network,
+        subject: new Uint8Array(32),
+        index: 5n,
+        aux: 0n,
+        value: new Uint8Array(32).fill(value),
+        slot: 0n,
+        account: other.budget,
+      }),
+    );
+    const [a, b] = [must(commits[0]), must(commits[1])];
+    const signatures = [operator.sign(a), operator.sign(b)] as const;
+    await chain.slashEquivocation(reporter, seller, { signer: operator.address, commits: [a, b], signatures });
+    const [offence] = await chain.offences(seller);
+    expect(offence).toMatchObject({ amount: 25n * MOLT, due: 15n * MOLT });
+    await expect(chain.collectSlash(collector, must(offence))).rejects.toMatchObject({
+      context: { program: 'AlreadySlashed' },
+    });
+    await chain.cancelByOperator(operator, lease);
+    const { tokens } = await chain.balances(collector.address);
+    await chain.collectSlash(collector, must(offence));
+    expect((await chain.balances(collector.address)).tokens - tokens).toBe((15n * MOLT * 3n) / 10n);
+    expect(await chain.offences(seller)).toMatchObject([{ due: 0n }]);
+    expect(await chain.provider(seller)).toMatchObject({ slashDue: 0n, slashed: 25n * MOLT });
   });
 });

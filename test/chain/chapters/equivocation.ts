@@ -202,7 +202,11 @@ export function equivocationChapter(): void {
       const open = (): Outcome =>
         market.send([calls.callOpenLease(market.market, newTerms(market, pair))], pair.delegate, pair.operator);
       expectRefusal(open(), 'SlashDue');
-      ok(report(found));
+      // The evidence is not needed again; whoever takes what is due has the reward.
+      const about = { reporter: reporter.address, reward: tokenAddress(reporter.address, market.mint), provider };
+      const before = reward();
+      ok(market.send([calls.callCollectSlash(market.market, about, offence(found))], reporter));
+      expect(reward()).toBe(before + 4_500_000n);
       expect(offence(found).due).toBe(0n);
       expect(market.provider(pair.owner.address)).toMatchObject({ own: { stake: 75_000_000n }, slashDue: 0n });
       ok(open());
@@ -245,7 +249,7 @@ export function equivocationChapter(): void {
       if (!verify || !slash) return;
       const send = (name: string, address: Address): Outcome =>
         market.send([verify, tamper(slash, 'slashEquivocation', name, { address })], reporter);
-      expectRefusal(send('provider', otherProvider), 'WrongSigner');
+      expectRefusal(send('provider', otherProvider), 'WrongAddress');
       expectRefusal(send('stakeVault', stakeVaultAddress(market.programId, otherProvider).address), 'WrongAddress');
       expectRefusal(send('mint', market.newMint()), 'WrongAddress');
       expectRefusal(send('harmedVault', vaultAddress(market.programId, other.budget).address), 'WrongAddress');
@@ -260,7 +264,16 @@ export function equivocationChapter(): void {
       if (!verifySecond || !slashSecond) return;
       const first = offenceAddress(market.programId, provider, offenceDigest(found)).address;
       const reused = tamper(slashSecond, 'slashEquivocation', 'offence', { address: first });
-      expectRefusal(market.send([verifySecond, reused], reporter), 'WrongOffence');
+      expectRefusal(market.send([verifySecond, reused], reporter), 'AlreadySlashed');
+      const away = { address: otherProvider };
+      const vault = { address: stakeVaultAddress(market.programId, otherProvider).address };
+      const borrowed = tamper(
+        tamper(reused, 'slashEquivocation', 'provider', away),
+        'slashEquivocation',
+        'stakeVault',
+        vault,
+      );
+      expectRefusal(market.send([borrowed], reporter), 'WrongOffence');
       const free = tamper(slashSecond, 'slashEquivocation', 'offence', { address: newKey().address });
       expect(market.send([verifySecond, free], reporter).failed).toBeDefined();
       // Nor is the reporter's own wallet: it signs, so the runtime would let it be made into one, again and again.

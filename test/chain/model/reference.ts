@@ -930,43 +930,16 @@ const RULES: Run = {
   },
   slashEquivocation: (call, { bump }) => {
     const [config, provider] = [call.get('config'), call.get('provider')];
-    const { signer, messages } = call.evidence(2, 136);
-    demand(signer === provider.operator || signer === provider.formerOperator);
-    const [first, second] = messages;
-    demand(first !== undefined && second !== undefined);
-    const [a, b] = [decodeOwn(call, first), decodeOwn(call, second)];
-    demand(contradicts(a, b));
     demand(call.at('stakeVault') === provider.stakeVault && call.at('mint') === config.mint);
-    const digest = offenceDigest({ commits: [first, second] });
-    const harmed = harmedBy(call, a);
     const held = call.state.held(call.at('offence'));
     const known = held !== undefined && held.entry.kind !== 'wallet';
-    if (known) {
-      const offence = call.get('offence');
-      demand(equal(offence.digest, digest) && offence.provider === call.at('provider'));
-    } else {
-      const amount = share(total(provider), config.parameters.equivocationSlashBps);
-      const { address } = offenceAddress(call.state.programId, call.at('provider'), digest);
-      call.createOwn(['reporter', 'offence', address], 'offence', {
-        bump,
-        kind: first[16] ?? 0,
-        provider: call.at('provider'),
-        reporter: call.at('reporter'),
-        digest,
-        amount,
-        due: amount,
-        provenAt: call.now,
-      });
-      call.state.save('provider', call.at('provider'), {
-        slashDue: provider.slashDue + amount,
-        jailedUntil: call.now + BigInt(LIMITS.jailSeconds),
-      });
-      fault(call, amount);
-    }
-    const { due } = call.get('offence');
-    const amount = smaller(due, total(provider) - provider.reserved);
+    if (!known) noteOffence(call, bump);
+    const offence = call.get('offence');
+    demand(offence.provider === call.at('provider'));
+    const amount = smaller(offence.due, total(provider) - provider.reserved);
     demand(!known || amount > 0n);
-    call.state.save('offence', call.at('offence'), { due: due - amount });
+    const harmed = call.at('harmedBudget') === offence.harmed && isHarmed(call);
+    call.state.save('offence', call.at('offence'), { due: offence.due - amount });
     call.state.save('provider', call.at('provider'), { slashDue: call.get('provider').slashDue - amount });
     const bps = harmed ? LIMITS.reporterBps + LIMITS.harmedBps : LIMITS.reporterBps;
     const own = slash(call, '', amount, bps);
@@ -977,8 +950,40 @@ const RULES: Run = {
   },
 };
 
-function harmedBy(call: Call, commit: DecodedCommit): boolean {
-  if (!equal(commit.accountPrefix, decodeAddress(call.at('harmedBudget')).subarray(0, 24))) return false;
+/** The first time: the evidence counts, and what is lost is fixed. */
+function noteOffence(call: Call, bump: number): void {
+  const [config, provider] = [call.get('config'), call.get('provider')];
+  const { signer, messages } = call.evidence(2, 136);
+  demand(signer === provider.operator || signer === provider.formerOperator);
+  const [first, second] = messages;
+  demand(first !== undefined && second !== undefined);
+  const [a, b] = [decodeOwn(call, first), decodeOwn(call, second)];
+  demand(contradicts(a, b));
+  const named = equal(a.accountPrefix, decodeAddress(call.at('harmedBudget')).subarray(0, 24));
+  const harmed = named && isHarmed(call);
+  const digest = offenceDigest({ commits: [first, second] });
+  const amount = share(total(provider), config.parameters.equivocationSlashBps);
+  const { address } = offenceAddress(call.state.programId, call.at('provider'), digest);
+  call.createOwn(['reporter', 'offence', address], 'offence', {
+    bump,
+    kind: first[16] ?? 0,
+    provider: call.at('provider'),
+    reporter: call.at('reporter'),
+    harmed: harmed ? call.at('harmedBudget') : NOBODY,
+    digest,
+    amount,
+    due: amount,
+    provenAt: call.now,
+  });
+  call.state.save('provider', call.at('provider'), {
+    slashDue: provider.slashDue + amount,
+    jailedUntil: call.now + BigInt(LIMITS.jailSeconds),
+  });
+  fault(call, amount);
+}
+
+/** The account in the place of the harmed budget is one, and its vault stands beside it; a closed one is not harmed. */
+function isHarmed(call: Call): boolean {
   const entry = call.state.held(call.at('harmedBudget'))?.entry;
   if (entry === undefined || !(entry.kind in ACCOUNTS)) return false;
   demand(call.at('harmedVault') === call.get('budget', 'harmedBudget').vault);

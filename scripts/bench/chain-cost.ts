@@ -1,5 +1,5 @@
 /** What one job's whole life costs on chain, counted from its two transactions. */
-import { writeFile } from 'node:fs/promises';
+import { stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { kernelModule } from '../../node/speed.ts';
@@ -56,6 +56,16 @@ export const chainCost: Group = {
       baseline: 2_560_000,
       baselineIs: peer,
       target: 0,
+    });
+    const { size } = await stat(new URL('../../chain/program/molt.so', import.meta.url));
+    const programIs = 'a framework program of this kind (published order of size)';
+    tell({
+      name: 'program file',
+      value: size,
+      unit: 'bytes',
+      baseline: 300_000,
+      baselineIs: programIs,
+      target: 48 * 1024,
     });
     const open = await market.chain.leases({ budget: buyer.budget });
     tell({

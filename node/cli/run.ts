@@ -2,7 +2,6 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { readWallet } from '../../chain/index.ts';
 import { parseAddress } from '../../protocol/address.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import { parseJobSpec } from '../../protocol/job-spec.ts';
@@ -14,13 +13,14 @@ import { createLineWriter, resultLine, toJson } from './job-line.ts';
 import { type Flags, buildSpec, parseRequest } from './job-request.ts';
 import { createJobView, receipt } from './job-view.ts';
 import { createLiveList } from './live-list.ts';
+import { readNodeKey } from './node-key.ts';
 
 export async function runCommand(context: CommandContext, flags: Flags, words: readonly string[]): Promise<void> {
   const { env, home, signal } = context;
   const request = await parseRequest(flags, words);
   const { settings } = await loadSettings(context, flags);
   const budget = parseAddress(requireBudget(context, settings));
-  const key = await readWallet(home.nodeKey);
+  const key = await readNodeKey(context, 'buyer');
   const maxPrice = parseMolt(flags['maxPrice'] as string);
   const quotes = flags['quotes'] === undefined ? {} : { quotes: Number(flags['quotes']) };
   const directory =

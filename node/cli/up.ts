@@ -1,7 +1,6 @@
 /** `molt up`: the provider in the foreground, one line per thing that happens. */
 import { pino } from 'pino';
 
-import { readWallet } from '../../chain/index.ts';
 import { type Env, type LogLevel, type Logger, systemEnv } from '../../protocol/env.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import { formatBytes, formatMolt } from '../../protocol/units.ts';
@@ -11,6 +10,7 @@ import { createHome, lockHome } from '../home.ts';
 import { startNode } from '../node.ts';
 import { type CommandContext, loadSettings, untilStopped } from './command.ts';
 import { toJson } from './job-line.ts';
+import { readNodeKey } from './node-key.ts';
 import { type Terminal, harmless, short } from './terminal.ts';
 
 const LEVELS = ['debug', 'info', 'warn', 'error'] as const satisfies readonly LogLevel[];
@@ -22,7 +22,7 @@ export async function upCommand(context: CommandContext, flags: Readonly<Record<
   }
   const { settings } = await loadSettings(context, flags);
   await createHome(context.home);
-  const key = await readWallet(context.home.nodeKey);
+  const key = await readNodeKey(context, 'provider');
   const config = await nodeConfig(context.home.directory, key, settings);
   await using _lock = await lockHome(context.home);
 

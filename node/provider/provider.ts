@@ -224,11 +224,14 @@ function assertWindows(chain: Chain, config: NodeConfig): void {
 function factsOf(parts: OpenParts): ReturnType<ConstructorParameters<typeof Trade>[1]['facts']> {
   const account = parts.account.now();
   const { reserveBps, maxLeaseMs } = parts.chain.parameters;
+  // A jailed provider, or one that owes a slash, opens no lease, so it quotes none.
+  const isBarred = account.slashDue > 0n || account.jailedUntilMs > parts.clock.now();
+  // Stake that is unbonding no longer counts, while older leases may still have it reserved.
+  const isFree = !isBarred && account.stake > account.reserved;
   return {
     address: parts.config.provider,
     stake: account.stake,
-    // Stake that is unbonding no longer counts, while older leases may still have it reserved.
-    freeStake: baseUnits(account.stake > account.reserved ? account.stake - account.reserved : 0n),
+    freeStake: baseUnits(isFree ? account.stake - account.reserved : 0n),
     reserveBps,
     maxLeaseMs,
     minGraceMs: parts.config.graceSeconds * 1000,

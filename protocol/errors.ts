@@ -169,8 +169,8 @@ export type Verdict =
 export const ACCEPT: Verdict = { verdict: 'accept' };
 
 /**
- * The gossip verdict of a refusal: reject only what the forwarder could have checked itself (facts/libp2p.md 6.3),
- * so that honest forwarders are not punished for somebody else's stale or surplus message.
+ * The gossip verdict of a refusal: reject only what the forwarder could have checked itself, so
+ * that honest forwarders are not punished for somebody else's stale or surplus message.
  */
 export function verdictOf(error: MoltError): Verdict {
   const forwarderCouldTell = REJECTED.has(error.code);

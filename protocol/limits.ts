@@ -22,7 +22,7 @@ export const LIMITS = {
   /** One block and its frame. */
   artifactBlockBytes: 1 * MIB,
   artifactFrameBytes: 2 * MIB,
-  /** How far clocks of peers may differ, both ways (facts: gossip validation order). */
+  /** How far clocks of peers may differ, both ways. */
   clockPastMs: 60_000,
   clockFutureMs: 10_000,
   offerLifetimeMs: 60_000,

@@ -169,7 +169,7 @@ export function unreachable(cause: unknown): MoltError {
   const text = cause instanceof Error ? cause.message : String(cause);
   return new MoltError(
     'chain/unreachable',
-    `the RPC endpoint did not answer as a Solana cluster does (${text.slice(0, 200)}): check rpcUrl and that the chain is running`,
+    `the RPC endpoint did not answer as a Solana cluster does (${text.slice(0, 200)}): check rpcUrl and that the chain is running; molt devnet starts a local one`,
     {},
     { cause },
   );

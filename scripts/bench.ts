@@ -8,9 +8,10 @@ import { chainCost } from './bench/chain-cost.ts';
 import { devnet } from './bench/devnet.ts';
 import { flow } from './bench/flow.ts';
 import { nodeStart } from './bench/node-start.ts';
+import { endings } from './bench/endings.ts';
 import { type Group, type Row, holds, ratio, readable } from './bench/row.ts';
 
-const GROUPS: readonly Group[] = [nodeStart, flow(3), flow(10), chainCost, devnet];
+const GROUPS: readonly Group[] = [nodeStart, flow(3), flow(10), chainCost, endings, devnet];
 
 const words = process.argv.slice(2);
 const json = words.includes('--json');

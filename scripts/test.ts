@@ -3,7 +3,8 @@
  *
  * Arguments go to vitest as they are: `npm test -- test/chain` runs part of it. Skipped tests are named with the reason
  * in their title; the container tests are skipped where no engine answers (`node scripts/engine.ts` brings one up).
- * The last line is exactly `N passed, N failed, N skipped`; the exit code is 1 when anything failed.
+ * The last line is exactly `N passed, N failed, N skipped`; the exit code is 1 when anything failed
+ * or nothing ran.
  */
 import { spawn } from 'node:child_process';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
@@ -42,8 +43,11 @@ try {
 if (tally.skipped.length > 0) {
   console.log(`\nskipped:\n${tally.skipped.map((name) => `  ${name}`).join('\n')}`);
 }
+const isEmpty = tally.passed + tally.failed + tally.skipped.length === 0;
+if (isEmpty)
+  console.error(`no test was found for ${process.argv.slice(2).join(' ') || 'this run'}; give a path below test/`);
 console.log(`\n${tally.passed} passed, ${tally.failed} failed, ${tally.skipped.length} skipped`);
-process.exitCode = tally.failed > 0 ? 1 : 0;
+process.exitCode = tally.failed > 0 || isEmpty ? 1 : 0;
 
 /** Runs one project; an unreadable report or a failure outside of a test counts as one failed test. */
 async function run(project: string): Promise<{ report: Report | undefined; exitCode: number }> {

@@ -256,7 +256,7 @@ async function readBudget(
   if (budget.free === 0n) {
     throw new MoltError(
       'chain/budget-empty',
-      `the budget ${address} has nothing free to lease with; deposit MOLT into it`,
+      `the budget ${address} has nothing free to lease with; deposit MOLT into it (molt budget deposit AMOUNT)`,
       { budget: address },
     );
   }

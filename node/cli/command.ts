@@ -56,7 +56,7 @@ export function requireBudget(context: CommandContext, settings: Settings): stri
   if (settings.budget !== null) return settings.budget;
   throw new MoltError(
     'config/invalid',
-    `no budget is set in ${context.home.directory}; run: molt init --role buyer --home ${context.home.directory}`,
+    `no budget is set in ${context.home.directory}; run: ${moltCommand()} init --role buyer --home ${context.home.directory}`,
     { key: 'budget' },
   );
 }

@@ -8,7 +8,7 @@ import { parseJobSpec } from '../../protocol/job-spec.ts';
 import { parseMolt } from '../../protocol/units.ts';
 import { lockHome } from '../home.ts';
 import { type Molt, connect } from '../../sdk/index.ts';
-import { type CommandContext, loadSettings, requireBudget } from './command.ts';
+import { type CommandContext, loadSettings, moltCommand, requireBudget } from './command.ts';
 import { createLineWriter, resultLine, toJson } from './job-line.ts';
 import { type Flags, buildSpec, parseRequest } from './job-request.ts';
 import { createJobView, receipt } from './job-view.ts';
@@ -83,7 +83,7 @@ function createPrinter({ terminal, env, json }: CommandContext): Printer {
     result: (result, proofFile) => {
       view.flush();
       list[Symbol.dispose]();
-      const next = `check it: molt verify ${proofFile}`;
+      const next = `check it: ${moltCommand()} verify ${proofFile}`;
       for (const line of ['', ...receipt(terminal, resultLine(result, proofFile)), '', next]) terminal.out(line);
     },
     close: () => {

@@ -15,7 +15,6 @@ export {
   type Transcript,
   type TranscriptSubject,
   type TranscriptSummary,
-  type UsageSample,
   createTranscript,
 } from './transcript.ts';
 export { type ExpectedProof, type VerifyOptions, verifyProof } from './verify.ts';

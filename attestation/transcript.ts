@@ -8,11 +8,12 @@
  *
  *   leaf   = stream u8 (1 stdout, 2 stderr) | sequence u64 LE, counted over both streams | bytes
  *   head 0 = SHA-256("molt/1/meter\n" | network | lease | attempt u16 LE | spec digest)
- *   head n = SHA-256("molt/1/sample\n" | head n-1 | elapsed ms u64 LE | cpu ms u64 LE | memory bytes u64 LE)
+ *   head n = SHA-256("molt/1/sample\n" | head n-1 | every field of protocol/usage.ts in its order, u64 LE)
  */
 import { type Address, decodeAddress } from '../protocol/address.ts';
 import { MoltError } from '../protocol/errors.ts';
 import { LIMITS } from '../protocol/limits.ts';
+import { USAGE_FIELDS, type UsageSample } from '../protocol/usage.ts';
 import { createLogTree, sha256 } from './log-tree.ts';
 
 /** What a transcript speaks of. */
@@ -26,14 +27,6 @@ export interface TranscriptSubject {
 }
 
 export type LogStream = 'stdout' | 'stderr';
-
-/** Whole numbers ≥ 0. */
-export interface UsageSample {
-  /** Since the first instruction. */
-  readonly elapsedMs: number;
-  readonly cpuMs: number;
-  readonly memoryBytes: number;
-}
 
 /** What the proof carries of a transcript. Digests are 64 hex digits. */
 export interface TranscriptSummary {
@@ -88,12 +81,9 @@ export function createTranscript(subject: TranscriptSubject): Transcript {
     },
     sample(sample) {
       if (finished) return undefined;
-      const recorded = {
-        elapsedMs: Math.trunc(sample.elapsedMs),
-        cpuMs: Math.trunc(sample.cpuMs),
-        memoryBytes: Math.trunc(sample.memoryBytes),
-      };
-      head = sha256('molt/1/sample\n', head, u64s(recorded.elapsedMs, recorded.cpuMs, recorded.memoryBytes));
+      const recorded = { ...sample };
+      for (const field of USAGE_FIELDS) recorded[field] = Math.trunc(sample[field]);
+      head = sha256('molt/1/sample\n', head, u64s(...USAGE_FIELDS.map((field) => recorded[field])));
       samples++;
       return recorded;
     },

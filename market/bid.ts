@@ -9,7 +9,7 @@ import { createHash } from 'node:crypto';
 
 import { type Address, decodeAddress } from '../protocol/address.ts';
 import { MoltError } from '../protocol/errors.ts';
-import { type JobSpec, warmPrefix } from '../protocol/job-spec.ts';
+import { type JobSpec, featuresOf, warmPrefix } from '../protocol/job-spec.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import type { Bid } from '../protocol/messages.ts';
 import { type BaseUnits, U64_MAX, baseUnits, formatMolt } from '../protocol/units.ts';
@@ -42,6 +42,7 @@ export function makeBid(request: BidRequest): Bid {
   return {
     need: { cpuMillis, memoryBytes, diskBytes, gpus },
     runtime: spec.runtime,
+    features: featuresOf(spec),
     durationSecondsMax: spec.maxDurationSeconds,
     pricePerSecondMax: request.pricePerSecondMax,
     stakeMin: request.stakeMin ?? baseUnits(0n),

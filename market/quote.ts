@@ -8,7 +8,7 @@ import type { Verified } from '../protocol/brands.ts';
 import { type ErrorCode, MoltError } from '../protocol/errors.ts';
 import { OVERHEAD_ALLOWANCE_MS } from '../protocol/job.ts';
 import { LIMITS } from '../protocol/limits.ts';
-import type { Bid, Message, Quote, Resources, RuntimeKind } from '../protocol/messages.ts';
+import type { Bid, Feature, Message, Quote, Resources, RuntimeKind } from '../protocol/messages.ts';
 import { type BaseUnits, U64_MAX, baseUnits, formatMolt } from '../protocol/units.ts';
 import { fits } from './fit.ts';
 import { type PricePolicy, askPerSecond, ceilingDivide } from './price.ts';
@@ -27,6 +27,7 @@ export interface ProviderFacts {
   /** Longest time from opening to `finishBy` that the chain admits. */
   readonly maxLeaseMs: number;
   readonly runtimes: readonly RuntimeKind[];
+  readonly features: readonly Feature[];
   /** Empty when not told. */
   readonly region: string;
   /** True while the node finishes what runs and takes nothing new. */
@@ -103,7 +104,7 @@ export function answerBid(request: AnswerRequest): Answer {
 
 function refusalBeforePrice(request: AnswerRequest): MoltError | undefined {
   const { bid, policy, provider } = request;
-  const { need, runtime, region, durationSecondsMax, stakeMin } = bid.content;
+  const { need, runtime, features, region, durationSecondsMax, stakeMin } = bid.content;
   if (bid.expiresMs <= request.nowMs) {
     return refusal('protocol/expired', `the bid expired ${request.nowMs - bid.expiresMs} ms ago`);
   }
@@ -118,6 +119,10 @@ function refusalBeforePrice(request: AnswerRequest): MoltError | undefined {
       'market/unsupported',
       `the job needs the ${runtime} runtime, the provider has ${provider.runtimes.join(' and ') || 'none'}`,
     );
+  }
+  const lacking = features.filter((feature) => !provider.features.includes(feature));
+  if (lacking.length > 0) {
+    return refusal('market/unsupported', `the job needs ${lacking.join(' and ')}, which the provider does not offer`);
   }
   if (region !== '' && region !== provider.region) {
     return refusal(

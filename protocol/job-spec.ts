@@ -13,7 +13,7 @@ import { z } from 'zod';
 
 import { MoltError } from './errors.ts';
 import { LIMITS } from './limits.ts';
-import { RUNTIMES } from './messages.ts';
+import { FEATURES, type Feature, RUNTIMES } from './messages.ts';
 
 // Lengths abort: decoding base58 is quadratic, so nothing long may reach it.
 const cid = z.string().max(120, { abort: true }).refine(isCid, 'must be a CID');
@@ -29,6 +29,21 @@ const relativePath = z
     },
   );
 const name = z.string().regex(/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$/, 'must be 1 … 64 of A-Z a-z 0-9 _ . -');
+/** `host:port`, or `*.suffix:port` for every name below a suffix. */
+const egressRule = z
+  .string()
+  .max(260, { abort: true })
+  .regex(
+    /^(?:\*\.)?(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?:[1-9]\d{0,4}$/,
+    'must be host:port with a lower-case host name, for example "example.com:443" or "*.example.com:443"',
+  )
+  .refine((rule) => Number(rule.slice(rule.lastIndexOf(':') + 1)) <= 65_535, 'must have a port up to 65535');
+const port = z.int().min(1).max(65_535);
+/** Fetched by the provider. `s3://bucket/key` names a public object, or one whose keys are secrets of the job. */
+const inputUrl = z
+  .string()
+  .max(2_048, { abort: true })
+  .refine(isInputUrl, 'must be an https:// or s3://bucket/key URL without user, password or fragment');
 const imageReference = z
   .string()
   .max(300, { abort: true })
@@ -71,7 +86,20 @@ export const jobSpecSchema = z
       .prefault({}),
     /** Placed read-only at /in/<path>. */
     inputs: z
-      .array(z.strictObject({ cid, path: relativePath }))
+      .array(
+        z.union([
+          z.strictObject({ cid, path: relativePath }),
+          z.strictObject({
+            url: inputUrl,
+            /** Of the content, 64 hex digits: anything else that the URL gives is refused. */
+            sha256: z
+              .string()
+              .regex(/^[0-9a-f]{64}$/)
+              .optional(),
+            path: relativePath,
+          }),
+        ]),
+      )
       .max(LIMITS.inputs)
       .default([]),
     /** Taken from /out/<path> after the run. */
@@ -79,6 +107,36 @@ export const jobSpecSchema = z
       .array(z.strictObject({ name, path: relativePath }))
       .max(LIMITS.outputs)
       .default([]),
+    /** container: absolute path in which the command starts; the image's own when absent. */
+    workdir: z
+      .string()
+      .max(4_096)
+      .regex(/^\/[^\p{Cc}]*$/u, 'must be an absolute path')
+      .optional(),
+    /** container: what the job may connect to. Nothing, unless stated. */
+    network: z.strictObject({ egress: z.array(egressRule).max(LIMITS.egressRules).default([]) }).prefault({}),
+    /** container: TCP ports on which the job listens, for its buyer and nobody else. */
+    services: z.array(z.strictObject({ name, port })).max(LIMITS.services).default([]),
+    /** container: when a service counts as ready. */
+    health: z
+      .strictObject({
+        /** Name of the service that is asked. */
+        service: name,
+        /** HTTP path that answers 2xx or 3xx; without one a TCP connection is enough. */
+        path: z
+          .string()
+          .max(1_024)
+          .regex(/^\/[!-~]*$/, 'must be an absolute URL path')
+          .optional(),
+        intervalSeconds: z.int().min(1).max(300).default(2),
+        /** Not ready by then: the job is stopped. */
+        startSeconds: z.int().min(1).max(3_600).default(60),
+        /** Misses in a row after which a ready service counts as unready. */
+        failures: z.int().min(1).max(100).default(3),
+      })
+      .optional(),
+    /** container: true asks for a sandbox stronger than a container on the host's kernel. */
+    sandbox: z.boolean().default(false),
     maxDurationSeconds: z.int().min(1).max(LIMITS.leaseSeconds).default(600),
     /** wasm: instructions the job may execute; unbounded within its duration when absent. */
     fuel: z.int().min(1).optional(),
@@ -96,16 +154,31 @@ export const jobSpecSchema = z
     for (const [list, key] of [
       [spec.inputs.map((input) => input.path), 'inputs'],
       [spec.outputs.map((output) => output.name), 'outputs'],
+      [spec.services.map((service) => service.name), 'services'],
+      [spec.services.map((service) => String(service.port)), 'services'],
+      [spec.network.egress, 'network'],
     ] as const) {
       if (new Set(list).size !== list.length)
         context.addIssue({ code: 'custom', path: [key], message: 'has the same name twice' });
     }
-    if (spec.runtime === 'wasm' && spec.resources.gpus.length > 0) {
-      context.addIssue({
-        code: 'custom',
-        path: ['resources', 'gpus'],
-        message: 'a wasm job cannot use GPUs; use runtime "container"',
-      });
+    const { health } = spec;
+    if (health !== undefined && !spec.services.some((service) => service.name === health.service)) {
+      context.addIssue({ code: 'custom', path: ['health', 'service'], message: 'is not one of the services' });
+    }
+    if (spec.runtime !== 'wasm') return;
+    for (const [asked, path] of [
+      [spec.resources.gpus.length > 0, ['resources', 'gpus']],
+      [spec.workdir !== undefined, ['workdir']],
+      [spec.network.egress.length > 0, ['network', 'egress']],
+      [spec.services.length > 0, ['services']],
+      [spec.sandbox, ['sandbox']],
+    ] as const) {
+      if (asked)
+        context.addIssue({
+          code: 'custom',
+          path: [...path],
+          message: 'is nothing a wasm job can have; use runtime "container"',
+        });
     }
   });
 
@@ -117,10 +190,18 @@ export type JobSpec = z.output<typeof jobSpecSchema>;
 export function parseJobSpec(value: unknown): JobSpec {
   const result = jobSpecSchema.safeParse(value);
   if (result.success) return result.data;
-  const issues = result.error.issues.slice(0, 8).map((issue) => `${issue.path.join('.') || 'spec'} ${issue.message}`);
+  const found = result.error.issues.flatMap((issue) => plainIssues(issue));
+  const issues = found.slice(0, 8).map((issue) => `${issue.path.join('.') || 'spec'} ${issue.message}`);
   throw new MoltError('protocol/invalid-spec', `the job specification is refused: ${issues.join('; ')}`, {
     issues: result.error.issues.length,
   });
+}
+
+/** Of a choice between shapes, what is wrong with the one that was meant: the one that knows all the keys. */
+function plainIssues(issue: z.core.$ZodIssue): readonly z.core.$ZodIssue[] {
+  if (issue.code !== 'invalid_union') return [issue];
+  const meant = issue.errors.find((branch) => branch.every(({ code }) => code !== 'unrecognized_keys'));
+  return (meant ?? issue.errors[0] ?? []).map((inner) => ({ ...inner, path: [...issue.path, ...inner.path] }));
 }
 
 /** The canonical bytes. */
@@ -177,9 +258,32 @@ export function termsDigest(quoteId: string, spec: Uint8Array): Uint8Array {
   );
 }
 
+/** Inputs that come from the buyer's own store. */
+export function storedInputs(spec: JobSpec): readonly { readonly cid: string; readonly path: string }[] {
+  return spec.inputs.filter((input) => 'cid' in input);
+}
+
+/** What the job needs of its provider beyond a runtime. */
+export function featuresOf(spec: JobSpec): Feature[] {
+  const needs: Readonly<Record<Feature, boolean>> = {
+    egress: spec.network.egress.length > 0,
+    services: spec.services.length > 0,
+    sandbox: spec.sandbox,
+    fetch: spec.inputs.some((input) => 'url' in input),
+  };
+  return FEATURES.filter((feature) => needs[feature]);
+}
+
 /** First 8 bytes, hex, of the digest by which offers and bids name a module or image as warm. */
 export function warmPrefix(image: string): string {
   return createHash('sha256').update(image).digest('hex').slice(0, 16);
+}
+
+function isInputUrl(text: string): boolean {
+  if (!URL.canParse(text)) return false;
+  const { protocol, username, password, hostname, pathname, hash } = new URL(text);
+  if (username !== '' || password !== '' || hash !== '' || hostname === '') return false;
+  return protocol === 'https:' || (protocol === 's3:' && pathname.length > 1);
 }
 
 function isCid(text: string): boolean {

@@ -42,5 +42,7 @@ export const LIMITS = {
   logBytes: 16 * MIB,
   inputs: 64,
   outputs: 64,
+  egressRules: 16,
+  services: 8,
   refusalCharacters: 600,
 } as const;

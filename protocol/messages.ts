@@ -17,6 +17,14 @@ import { type BaseUnits, baseUnits } from './units.ts';
 export const RUNTIMES = ['wasm', 'container'] as const;
 export type RuntimeKind = (typeof RUNTIMES)[number];
 
+/**
+ * What a provider may offer beyond a runtime, and a bid may ask for, by wire number, append-only. `egress`: an allow-list
+ * of hosts the job may reach. `services`: ports of the job that the buyer can reach. `sandbox`: a stronger sandbox than
+ * a container on the host's kernel. `fetch`: the provider fetches inputs from the web.
+ */
+export const FEATURES = ['egress', 'services', 'sandbox', 'fetch'] as const;
+export type Feature = (typeof FEATURES)[number];
+
 export interface GpuGroup {
   readonly count: number;
   readonly vramBytes: number;
@@ -45,6 +53,7 @@ export interface Offer {
   readonly provider: Address;
   readonly free: Resources;
   readonly runtimes: readonly RuntimeKind[];
+  readonly features: readonly Feature[];
   readonly prices: Prices;
   /** Thousands of kernel rounds a second on one core, measured by the provider itself; ranks only after settlement. */
   readonly speed: number;
@@ -61,6 +70,8 @@ export interface Offer {
 export interface Bid {
   readonly need: Resources;
   readonly runtime: RuntimeKind;
+  /** What the job needs beyond the runtime. */
+  readonly features: readonly Feature[];
   readonly durationSecondsMax: number;
   readonly pricePerSecondMax: BaseUnits;
   readonly stakeMin: BaseUnits;
@@ -106,6 +117,7 @@ export function encodeOffer(offer: Offer): Uint8Array {
     provider: decodeAddress(offer.provider),
     free: encodeResources(offer.free),
     runtimes: offer.runtimes.map(runtimeNumber),
+    features: offer.features.map(featureNumber),
     prices: {
       base: offer.prices.base,
       cpu: offer.prices.perCpu,
@@ -133,6 +145,7 @@ export function decodeOffer(envelope: Envelope): Message<Offer> {
     provider: decodeKey(raw.provider, 'provider'),
     free: decodeResources(raw.free),
     runtimes: raw.runtimes.map(runtimeOf),
+    features: decodeFeatures(raw.features),
     prices: {
       base: baseUnits(prices.base),
       perCpu: baseUnits(prices.cpu),
@@ -154,6 +167,7 @@ export function encodeBid(bid: Bid): Uint8Array {
   return wire.Bid.encode({
     need: encodeResources(bid.need),
     runtime: runtimeNumber(bid.runtime),
+    features: bid.features.map(featureNumber),
     durationSecondsMax: bid.durationSecondsMax,
     pricePerSecondMax: bid.pricePerSecondMax,
     stakeMin: bid.stakeMin,
@@ -178,6 +192,7 @@ export function decodeBid(envelope: Envelope): Message<Bid> {
   const content: Bid = {
     need: decodeResources(raw.need),
     runtime: runtimeOf(raw.runtime),
+    features: decodeFeatures(raw.features),
     durationSecondsMax: raw.durationSecondsMax,
     pricePerSecondMax: baseUnits(raw.pricePerSecondMax),
     stakeMin: baseUnits(raw.stakeMin),
@@ -257,6 +272,20 @@ function runtimeOf(number: number): RuntimeKind {
   const runtime = RUNTIMES[number - 1];
   if (runtime === undefined) throw malformed('message', `it names runtime ${number}, known are 1 … ${RUNTIMES.length}`);
   return runtime;
+}
+
+function featureNumber(feature: Feature): number {
+  return FEATURES.indexOf(feature) + 1;
+}
+
+function decodeFeatures(numbers: readonly number[]): Feature[] {
+  bound(numbers.length <= FEATURES.length, 'message', 'too many features');
+  return numbers.map((number) => {
+    const feature = FEATURES[number - 1];
+    if (feature === undefined)
+      throw malformed('message', `it names feature ${number}, known are 1 … ${FEATURES.length}`);
+    return feature;
+  });
 }
 
 function decodeKey(bytes: Uint8Array, what: string): Address {

@@ -141,6 +141,7 @@ export interface Offer {
     warm: Uint8Array[];
     addresses: Uint8Array[];
     revoked: boolean;
+    features: number[];
 }
 export declare namespace Offer {
     const codec: () => Codec<Offer>;
@@ -226,9 +227,14 @@ export declare namespace Offer {
         field: '$.revoked';
         value: boolean;
     }
+    interface OfferFeaturesFieldEvent {
+        field: '$.features[]';
+        index: number;
+        value: number;
+    }
     function encode(obj: Partial<Offer>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Offer>): Offer;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Offer>): Generator<OfferProviderFieldEvent | OfferFreeCpuMillisFieldEvent | OfferFreeMemoryBytesFieldEvent | OfferFreeDiskBytesFieldEvent | OfferFreeGpusCountFieldEvent | OfferFreeGpusVramBytesFieldEvent | OfferFreeGpusModelFieldEvent | OfferRuntimesFieldEvent | OfferPricesBaseFieldEvent | OfferPricesCpuFieldEvent | OfferPricesMemoryFieldEvent | OfferPricesGpuFieldEvent | OfferSpeedFieldEvent | OfferSpeedMeasuredMsFieldEvent | OfferRegionFieldEvent | OfferDurationSecondsMaxFieldEvent | OfferWarmFieldEvent | OfferAddressesFieldEvent | OfferRevokedFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Offer>): Generator<OfferProviderFieldEvent | OfferFreeCpuMillisFieldEvent | OfferFreeMemoryBytesFieldEvent | OfferFreeDiskBytesFieldEvent | OfferFreeGpusCountFieldEvent | OfferFreeGpusVramBytesFieldEvent | OfferFreeGpusModelFieldEvent | OfferRuntimesFieldEvent | OfferPricesBaseFieldEvent | OfferPricesCpuFieldEvent | OfferPricesMemoryFieldEvent | OfferPricesGpuFieldEvent | OfferSpeedFieldEvent | OfferSpeedMeasuredMsFieldEvent | OfferRegionFieldEvent | OfferDurationSecondsMaxFieldEvent | OfferWarmFieldEvent | OfferAddressesFieldEvent | OfferRevokedFieldEvent | OfferFeaturesFieldEvent>;
 }
 export interface Prices {
     base: bigint;
@@ -270,6 +276,7 @@ export interface Bid {
     quotesWanted: number;
     warm: Uint8Array;
     addresses: Uint8Array[];
+    features: number[];
 }
 export declare namespace Bid {
     const codec: () => Codec<Bid>;
@@ -341,9 +348,14 @@ export declare namespace Bid {
         index: number;
         value: Uint8Array;
     }
+    interface BidFeaturesFieldEvent {
+        field: '$.features[]';
+        index: number;
+        value: number;
+    }
     function encode(obj: Partial<Bid>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Bid>): Bid;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Bid>): Generator<BidNeedCpuMillisFieldEvent | BidNeedMemoryBytesFieldEvent | BidNeedDiskBytesFieldEvent | BidNeedGpusCountFieldEvent | BidNeedGpusVramBytesFieldEvent | BidNeedGpusModelFieldEvent | BidRuntimeFieldEvent | BidDurationSecondsMaxFieldEvent | BidPricePerSecondMaxFieldEvent | BidStakeMinFieldEvent | BidReserveMinFieldEvent | BidRegionFieldEvent | BidDistanceMaxFieldEvent | BidQuotesWantedFieldEvent | BidWarmFieldEvent | BidAddressesFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Bid>): Generator<BidNeedCpuMillisFieldEvent | BidNeedMemoryBytesFieldEvent | BidNeedDiskBytesFieldEvent | BidNeedGpusCountFieldEvent | BidNeedGpusVramBytesFieldEvent | BidNeedGpusModelFieldEvent | BidRuntimeFieldEvent | BidDurationSecondsMaxFieldEvent | BidPricePerSecondMaxFieldEvent | BidStakeMinFieldEvent | BidReserveMinFieldEvent | BidRegionFieldEvent | BidDistanceMaxFieldEvent | BidQuotesWantedFieldEvent | BidWarmFieldEvent | BidAddressesFieldEvent | BidFeaturesFieldEvent>;
 }
 export interface Quote {
     bid: Uint8Array;
@@ -500,6 +512,14 @@ export declare namespace LeaseRequest {
         value: Uint8Array;
         index: number;
     }
+    interface LeaseRequestSubmitRegistryUsernameFieldEvent {
+        field: '$.submit.registry.username';
+        value: string;
+    }
+    interface LeaseRequestSubmitRegistryPasswordFieldEvent {
+        field: '$.submit.registry.password';
+        value: string;
+    }
     interface LeaseRequestAttachLeaseFieldEvent {
         field: '$.attach.lease';
         value: Uint8Array;
@@ -530,7 +550,7 @@ export declare namespace LeaseRequest {
     }
     function encode(obj: Partial<LeaseRequest>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LeaseRequest>): LeaseRequest;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LeaseRequest>): Generator<LeaseRequestAcceptQuoteFieldEvent | LeaseRequestAcceptSpecDigestFieldEvent | LeaseRequestAcceptBudgetFieldEvent | LeaseRequestAcceptBlockhashFieldEvent | LeaseRequestSubmitLeaseFieldEvent | LeaseRequestSubmitSpecFieldEvent | LeaseRequestSubmitTransactionFieldEvent | LeaseRequestSubmitSecretsNameFieldEvent | LeaseRequestSubmitSecretsValueFieldEvent | LeaseRequestAttachLeaseFieldEvent | LeaseRequestAttachFromSequenceFieldEvent | LeaseRequestSettleLeaseFieldEvent | LeaseRequestSettleAmountFieldEvent | LeaseRequestSettleBlockhashFieldEvent | LeaseRequestSettleDelegateSignatureFieldEvent | LeaseRequestCancelLeaseFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LeaseRequest>): Generator<LeaseRequestAcceptQuoteFieldEvent | LeaseRequestAcceptSpecDigestFieldEvent | LeaseRequestAcceptBudgetFieldEvent | LeaseRequestAcceptBlockhashFieldEvent | LeaseRequestSubmitLeaseFieldEvent | LeaseRequestSubmitSpecFieldEvent | LeaseRequestSubmitTransactionFieldEvent | LeaseRequestSubmitSecretsNameFieldEvent | LeaseRequestSubmitSecretsValueFieldEvent | LeaseRequestSubmitRegistryUsernameFieldEvent | LeaseRequestSubmitRegistryPasswordFieldEvent | LeaseRequestAttachLeaseFieldEvent | LeaseRequestAttachFromSequenceFieldEvent | LeaseRequestSettleLeaseFieldEvent | LeaseRequestSettleAmountFieldEvent | LeaseRequestSettleBlockhashFieldEvent | LeaseRequestSettleDelegateSignatureFieldEvent | LeaseRequestCancelLeaseFieldEvent>;
 }
 export interface Accept {
     quote: Uint8Array;
@@ -565,6 +585,7 @@ export interface Submit {
     spec: Uint8Array;
     transaction: Uint8Array;
     secrets: Secret[];
+    registry?: RegistryLogin;
 }
 export declare namespace Submit {
     const codec: () => Codec<Submit>;
@@ -590,9 +611,35 @@ export declare namespace Submit {
         value: Uint8Array;
         index: number;
     }
+    interface SubmitRegistryUsernameFieldEvent {
+        field: '$.registry.username';
+        value: string;
+    }
+    interface SubmitRegistryPasswordFieldEvent {
+        field: '$.registry.password';
+        value: string;
+    }
     function encode(obj: Partial<Submit>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Submit>): Submit;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Submit>): Generator<SubmitLeaseFieldEvent | SubmitSpecFieldEvent | SubmitTransactionFieldEvent | SubmitSecretsNameFieldEvent | SubmitSecretsValueFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Submit>): Generator<SubmitLeaseFieldEvent | SubmitSpecFieldEvent | SubmitTransactionFieldEvent | SubmitSecretsNameFieldEvent | SubmitSecretsValueFieldEvent | SubmitRegistryUsernameFieldEvent | SubmitRegistryPasswordFieldEvent>;
+}
+export interface RegistryLogin {
+    username: string;
+    password: string;
+}
+export declare namespace RegistryLogin {
+    const codec: () => Codec<RegistryLogin>;
+    interface RegistryLoginUsernameFieldEvent {
+        field: '$.username';
+        value: string;
+    }
+    interface RegistryLoginPasswordFieldEvent {
+        field: '$.password';
+        value: string;
+    }
+    function encode(obj: Partial<RegistryLogin>): Uint8Array;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<RegistryLogin>): RegistryLogin;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<RegistryLogin>): Generator<RegistryLoginUsernameFieldEvent | RegistryLoginPasswordFieldEvent>;
 }
 export interface Secret {
     name: string;
@@ -748,6 +795,30 @@ export declare namespace LeaseResponse {
         field: '$.event.usage.memoryBytes';
         value: bigint;
     }
+    interface LeaseResponseEventUsageNetworkRxBytesFieldEvent {
+        field: '$.event.usage.networkRxBytes';
+        value: bigint;
+    }
+    interface LeaseResponseEventUsageNetworkTxBytesFieldEvent {
+        field: '$.event.usage.networkTxBytes';
+        value: bigint;
+    }
+    interface LeaseResponseEventUsageBlockReadBytesFieldEvent {
+        field: '$.event.usage.blockReadBytes';
+        value: bigint;
+    }
+    interface LeaseResponseEventUsageBlockWriteBytesFieldEvent {
+        field: '$.event.usage.blockWriteBytes';
+        value: bigint;
+    }
+    interface LeaseResponseEventUsageGpuPercentFieldEvent {
+        field: '$.event.usage.gpuPercent';
+        value: number;
+    }
+    interface LeaseResponseEventUsageGpuMemoryBytesFieldEvent {
+        field: '$.event.usage.gpuMemoryBytes';
+        value: bigint;
+    }
     interface LeaseResponseEventProofEnvelopeFieldEvent {
         field: '$.event.proof.envelope';
         value: Uint8Array;
@@ -786,7 +857,7 @@ export declare namespace LeaseResponse {
     }
     function encode(obj: Partial<LeaseResponse>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LeaseResponse>): LeaseResponse;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LeaseResponse>): Generator<LeaseResponseAcceptedLeaseFieldEvent | LeaseResponseAcceptedOperatorSignatureFieldEvent | LeaseResponseRefusedCodeFieldEvent | LeaseResponseRefusedReasonFieldEvent | LeaseResponseEventSequenceFieldEvent | LeaseResponseEventAtMsFieldEvent | LeaseResponseEventAttemptFieldEvent | LeaseResponseEventPhasePhaseFieldEvent | LeaseResponseEventPhaseDetailFieldEvent | LeaseResponseEventPhaseBytesDoneFieldEvent | LeaseResponseEventPhaseBytesTotalFieldEvent | LeaseResponseEventLogStreamFieldEvent | LeaseResponseEventLogBytesFieldEvent | LeaseResponseEventLogOffsetFieldEvent | LeaseResponseEventUsageElapsedMsFieldEvent | LeaseResponseEventUsageCpuMsFieldEvent | LeaseResponseEventUsageMemoryBytesFieldEvent | LeaseResponseEventProofEnvelopeFieldEvent | LeaseResponseEventProofCommitFieldEvent | LeaseResponseEventProofCommitSignatureFieldEvent | LeaseResponseEventFailedCodeFieldEvent | LeaseResponseEventFailedReasonFieldEvent | LeaseResponseEventClosedStateFieldEvent | LeaseResponseEventClosedPaidFieldEvent | LeaseResponseSettleSignedOperatorSignatureFieldEvent | LeaseResponseHeartbeatNextSequenceFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LeaseResponse>): Generator<LeaseResponseAcceptedLeaseFieldEvent | LeaseResponseAcceptedOperatorSignatureFieldEvent | LeaseResponseRefusedCodeFieldEvent | LeaseResponseRefusedReasonFieldEvent | LeaseResponseEventSequenceFieldEvent | LeaseResponseEventAtMsFieldEvent | LeaseResponseEventAttemptFieldEvent | LeaseResponseEventPhasePhaseFieldEvent | LeaseResponseEventPhaseDetailFieldEvent | LeaseResponseEventPhaseBytesDoneFieldEvent | LeaseResponseEventPhaseBytesTotalFieldEvent | LeaseResponseEventLogStreamFieldEvent | LeaseResponseEventLogBytesFieldEvent | LeaseResponseEventLogOffsetFieldEvent | LeaseResponseEventUsageElapsedMsFieldEvent | LeaseResponseEventUsageCpuMsFieldEvent | LeaseResponseEventUsageMemoryBytesFieldEvent | LeaseResponseEventUsageNetworkRxBytesFieldEvent | LeaseResponseEventUsageNetworkTxBytesFieldEvent | LeaseResponseEventUsageBlockReadBytesFieldEvent | LeaseResponseEventUsageBlockWriteBytesFieldEvent | LeaseResponseEventUsageGpuPercentFieldEvent | LeaseResponseEventUsageGpuMemoryBytesFieldEvent | LeaseResponseEventProofEnvelopeFieldEvent | LeaseResponseEventProofCommitFieldEvent | LeaseResponseEventProofCommitSignatureFieldEvent | LeaseResponseEventFailedCodeFieldEvent | LeaseResponseEventFailedReasonFieldEvent | LeaseResponseEventClosedStateFieldEvent | LeaseResponseEventClosedPaidFieldEvent | LeaseResponseSettleSignedOperatorSignatureFieldEvent | LeaseResponseHeartbeatNextSequenceFieldEvent>;
 }
 export interface Accepted {
     lease: Uint8Array;
@@ -897,6 +968,30 @@ export declare namespace JobEvent {
         field: '$.usage.memoryBytes';
         value: bigint;
     }
+    interface JobEventUsageNetworkRxBytesFieldEvent {
+        field: '$.usage.networkRxBytes';
+        value: bigint;
+    }
+    interface JobEventUsageNetworkTxBytesFieldEvent {
+        field: '$.usage.networkTxBytes';
+        value: bigint;
+    }
+    interface JobEventUsageBlockReadBytesFieldEvent {
+        field: '$.usage.blockReadBytes';
+        value: bigint;
+    }
+    interface JobEventUsageBlockWriteBytesFieldEvent {
+        field: '$.usage.blockWriteBytes';
+        value: bigint;
+    }
+    interface JobEventUsageGpuPercentFieldEvent {
+        field: '$.usage.gpuPercent';
+        value: number;
+    }
+    interface JobEventUsageGpuMemoryBytesFieldEvent {
+        field: '$.usage.gpuMemoryBytes';
+        value: bigint;
+    }
     interface JobEventProofEnvelopeFieldEvent {
         field: '$.proof.envelope';
         value: Uint8Array;
@@ -927,7 +1022,7 @@ export declare namespace JobEvent {
     }
     function encode(obj: Partial<JobEvent>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<JobEvent>): JobEvent;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<JobEvent>): Generator<JobEventSequenceFieldEvent | JobEventAtMsFieldEvent | JobEventAttemptFieldEvent | JobEventPhasePhaseFieldEvent | JobEventPhaseDetailFieldEvent | JobEventPhaseBytesDoneFieldEvent | JobEventPhaseBytesTotalFieldEvent | JobEventLogStreamFieldEvent | JobEventLogBytesFieldEvent | JobEventLogOffsetFieldEvent | JobEventUsageElapsedMsFieldEvent | JobEventUsageCpuMsFieldEvent | JobEventUsageMemoryBytesFieldEvent | JobEventProofEnvelopeFieldEvent | JobEventProofCommitFieldEvent | JobEventProofCommitSignatureFieldEvent | JobEventFailedCodeFieldEvent | JobEventFailedReasonFieldEvent | JobEventClosedStateFieldEvent | JobEventClosedPaidFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<JobEvent>): Generator<JobEventSequenceFieldEvent | JobEventAtMsFieldEvent | JobEventAttemptFieldEvent | JobEventPhasePhaseFieldEvent | JobEventPhaseDetailFieldEvent | JobEventPhaseBytesDoneFieldEvent | JobEventPhaseBytesTotalFieldEvent | JobEventLogStreamFieldEvent | JobEventLogBytesFieldEvent | JobEventLogOffsetFieldEvent | JobEventUsageElapsedMsFieldEvent | JobEventUsageCpuMsFieldEvent | JobEventUsageMemoryBytesFieldEvent | JobEventUsageNetworkRxBytesFieldEvent | JobEventUsageNetworkTxBytesFieldEvent | JobEventUsageBlockReadBytesFieldEvent | JobEventUsageBlockWriteBytesFieldEvent | JobEventUsageGpuPercentFieldEvent | JobEventUsageGpuMemoryBytesFieldEvent | JobEventProofEnvelopeFieldEvent | JobEventProofCommitFieldEvent | JobEventProofCommitSignatureFieldEvent | JobEventFailedCodeFieldEvent | JobEventFailedReasonFieldEvent | JobEventClosedStateFieldEvent | JobEventClosedPaidFieldEvent>;
 }
 export interface PhaseEvent {
     phase: string;
@@ -984,6 +1079,12 @@ export interface UsageEvent {
     elapsedMs: bigint;
     cpuMs: bigint;
     memoryBytes: bigint;
+    networkRxBytes: bigint;
+    networkTxBytes: bigint;
+    blockReadBytes: bigint;
+    blockWriteBytes: bigint;
+    gpuPercent: number;
+    gpuMemoryBytes: bigint;
 }
 export declare namespace UsageEvent {
     const codec: () => Codec<UsageEvent>;
@@ -999,9 +1100,33 @@ export declare namespace UsageEvent {
         field: '$.memoryBytes';
         value: bigint;
     }
+    interface UsageEventNetworkRxBytesFieldEvent {
+        field: '$.networkRxBytes';
+        value: bigint;
+    }
+    interface UsageEventNetworkTxBytesFieldEvent {
+        field: '$.networkTxBytes';
+        value: bigint;
+    }
+    interface UsageEventBlockReadBytesFieldEvent {
+        field: '$.blockReadBytes';
+        value: bigint;
+    }
+    interface UsageEventBlockWriteBytesFieldEvent {
+        field: '$.blockWriteBytes';
+        value: bigint;
+    }
+    interface UsageEventGpuPercentFieldEvent {
+        field: '$.gpuPercent';
+        value: number;
+    }
+    interface UsageEventGpuMemoryBytesFieldEvent {
+        field: '$.gpuMemoryBytes';
+        value: bigint;
+    }
     function encode(obj: Partial<UsageEvent>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<UsageEvent>): UsageEvent;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<UsageEvent>): Generator<UsageEventElapsedMsFieldEvent | UsageEventCpuMsFieldEvent | UsageEventMemoryBytesFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<UsageEvent>): Generator<UsageEventElapsedMsFieldEvent | UsageEventCpuMsFieldEvent | UsageEventMemoryBytesFieldEvent | UsageEventNetworkRxBytesFieldEvent | UsageEventNetworkTxBytesFieldEvent | UsageEventBlockReadBytesFieldEvent | UsageEventBlockWriteBytesFieldEvent | UsageEventGpuPercentFieldEvent | UsageEventGpuMemoryBytesFieldEvent>;
 }
 export interface ProofEvent {
     envelope: Uint8Array;

@@ -566,6 +566,12 @@ export var Offer;
                     w.uint32(88);
                     w.bool(obj.revoked);
                 }
+                if (obj.features != null && obj.features.length > 0) {
+                    for (const value of obj.features) {
+                        w.uint32(96);
+                        w.uint32(value);
+                    }
+                }
                 if (opts.lengthDelimited !== false) {
                     w.ldelim();
                 }
@@ -579,7 +585,8 @@ export var Offer;
                     durationSecondsMax: 0,
                     warm: [],
                     addresses: [],
-                    revoked: false
+                    revoked: false,
+                    features: []
                 };
                 const end = length == null ? reader.len : reader.pos + length;
                 while (reader.pos < end) {
@@ -642,6 +649,13 @@ export var Offer;
                             obj.revoked = reader.bool();
                             break;
                         }
+                        case 12: {
+                            if (opts.limits?.features != null && obj.features.length === opts.limits.features) {
+                                throw new MaxLengthError('Decode error - repeated field "features" had too many elements');
+                            }
+                            obj.features.push(reader.uint32());
+                            break;
+                        }
                         default: {
                             reader.skipType(tag & 7);
                             break;
@@ -653,7 +667,8 @@ export var Offer;
                 const obj = {
                     runtimes: 0,
                     warm: 0,
-                    addresses: 0
+                    addresses: 0,
+                    features: 0
                 };
                 const end = length == null ? reader.len : reader.pos + length;
                 while (reader.pos < end) {
@@ -747,6 +762,18 @@ export var Offer;
                                 field: `${prefix}.revoked`,
                                 value: reader.bool()
                             };
+                            break;
+                        }
+                        case 12: {
+                            if (opts.limits?.features != null && obj.features === opts.limits.features) {
+                                throw new MaxLengthError('Streaming decode error - repeated field "features" had too many elements');
+                            }
+                            yield {
+                                field: `${prefix}.features[]`,
+                                index: obj.features,
+                                value: reader.uint32()
+                            };
+                            obj.features++;
                             break;
                         }
                         default: {
@@ -945,6 +972,12 @@ export var Bid;
                         w.bytes(value);
                     }
                 }
+                if (obj.features != null && obj.features.length > 0) {
+                    for (const value of obj.features) {
+                        w.uint32(96);
+                        w.uint32(value);
+                    }
+                }
                 if (opts.lengthDelimited !== false) {
                     w.ldelim();
                 }
@@ -959,7 +992,8 @@ export var Bid;
                     distanceMax: 0n,
                     quotesWanted: 0,
                     warm: uint8ArrayAlloc(0),
-                    addresses: []
+                    addresses: [],
+                    features: []
                 };
                 const end = length == null ? reader.len : reader.pos + length;
                 while (reader.pos < end) {
@@ -1014,6 +1048,13 @@ export var Bid;
                             obj.addresses.push(reader.bytes());
                             break;
                         }
+                        case 12: {
+                            if (opts.limits?.features != null && obj.features.length === opts.limits.features) {
+                                throw new MaxLengthError('Decode error - repeated field "features" had too many elements');
+                            }
+                            obj.features.push(reader.uint32());
+                            break;
+                        }
                         default: {
                             reader.skipType(tag & 7);
                             break;
@@ -1023,7 +1064,8 @@ export var Bid;
                 return obj;
             }, function* (reader, length, prefix, opts = {}) {
                 const obj = {
-                    addresses: 0
+                    addresses: 0,
+                    features: 0
                 };
                 const end = length == null ? reader.len : reader.pos + length;
                 while (reader.pos < end) {
@@ -1108,6 +1150,18 @@ export var Bid;
                                 value: reader.bytes()
                             };
                             obj.addresses++;
+                            break;
+                        }
+                        case 12: {
+                            if (opts.limits?.features != null && obj.features === opts.limits.features) {
+                                throw new MaxLengthError('Streaming decode error - repeated field "features" had too many elements');
+                            }
+                            yield {
+                                field: `${prefix}.features[]`,
+                                index: obj.features,
+                                value: reader.uint32()
+                            };
+                            obj.features++;
                             break;
                         }
                         default: {
@@ -1902,6 +1956,10 @@ export var Submit;
                         Secret.codec().encode(value, w);
                     }
                 }
+                if (obj.registry != null) {
+                    w.uint32(42);
+                    RegistryLogin.codec().encode(obj.registry, w);
+                }
                 if (opts.lengthDelimited !== false) {
                     w.ldelim();
                 }
@@ -1935,6 +1993,12 @@ export var Submit;
                             obj.secrets.push(Secret.codec().decode(reader, reader.uint32(), {
                                 limits: opts.limits?.secrets$
                             }));
+                            break;
+                        }
+                        case 5: {
+                            obj.registry = RegistryLogin.codec().decode(reader, reader.uint32(), {
+                                limits: opts.limits?.registry
+                            });
                             break;
                         }
                         default: {
@@ -1988,6 +2052,12 @@ export var Submit;
                             obj.secrets++;
                             break;
                         }
+                        case 5: {
+                            yield* RegistryLogin.codec().stream(reader, reader.uint32(), `${prefix}.registry`, {
+                                limits: opts.limits?.registry
+                            });
+                            break;
+                        }
                         default: {
                             reader.skipType(tag & 7);
                             break;
@@ -2011,6 +2081,92 @@ export var Submit;
     }
     Submit.stream = stream;
 })(Submit || (Submit = {}));
+export var RegistryLogin;
+(function (RegistryLogin) {
+    let _codec;
+    RegistryLogin.codec = () => {
+        if (_codec == null) {
+            _codec = message((obj, w, opts = {}) => {
+                if (opts.lengthDelimited !== false) {
+                    w.fork();
+                }
+                if ((obj.username != null && obj.username !== '')) {
+                    w.uint32(10);
+                    w.string(obj.username);
+                }
+                if ((obj.password != null && obj.password !== '')) {
+                    w.uint32(18);
+                    w.string(obj.password);
+                }
+                if (opts.lengthDelimited !== false) {
+                    w.ldelim();
+                }
+            }, (reader, length, opts = {}) => {
+                const obj = {
+                    username: '',
+                    password: ''
+                };
+                const end = length == null ? reader.len : reader.pos + length;
+                while (reader.pos < end) {
+                    const tag = reader.uint32();
+                    switch (tag >>> 3) {
+                        case 1: {
+                            obj.username = reader.string();
+                            break;
+                        }
+                        case 2: {
+                            obj.password = reader.string();
+                            break;
+                        }
+                        default: {
+                            reader.skipType(tag & 7);
+                            break;
+                        }
+                    }
+                }
+                return obj;
+            }, function* (reader, length, prefix, opts = {}) {
+                const end = length == null ? reader.len : reader.pos + length;
+                while (reader.pos < end) {
+                    const tag = reader.uint32();
+                    switch (tag >>> 3) {
+                        case 1: {
+                            yield {
+                                field: `${prefix}.username`,
+                                value: reader.string()
+                            };
+                            break;
+                        }
+                        case 2: {
+                            yield {
+                                field: `${prefix}.password`,
+                                value: reader.string()
+                            };
+                            break;
+                        }
+                        default: {
+                            reader.skipType(tag & 7);
+                            break;
+                        }
+                    }
+                }
+            });
+        }
+        return _codec;
+    };
+    function encode(obj) {
+        return encodeMessage(obj, RegistryLogin.codec());
+    }
+    RegistryLogin.encode = encode;
+    function decode(buf, opts) {
+        return decodeMessage(buf, RegistryLogin.codec(), opts);
+    }
+    RegistryLogin.decode = decode;
+    function stream(buf, opts) {
+        return streamMessage(buf, RegistryLogin.codec(), opts);
+    }
+    RegistryLogin.stream = stream;
+})(RegistryLogin || (RegistryLogin = {}));
 export var Secret;
 (function (Secret) {
     let _codec;
@@ -3315,6 +3471,30 @@ export var UsageEvent;
                     w.uint32(25);
                     w.fixed64(obj.memoryBytes);
                 }
+                if ((obj.networkRxBytes != null && obj.networkRxBytes !== 0n)) {
+                    w.uint32(33);
+                    w.fixed64(obj.networkRxBytes);
+                }
+                if ((obj.networkTxBytes != null && obj.networkTxBytes !== 0n)) {
+                    w.uint32(41);
+                    w.fixed64(obj.networkTxBytes);
+                }
+                if ((obj.blockReadBytes != null && obj.blockReadBytes !== 0n)) {
+                    w.uint32(49);
+                    w.fixed64(obj.blockReadBytes);
+                }
+                if ((obj.blockWriteBytes != null && obj.blockWriteBytes !== 0n)) {
+                    w.uint32(57);
+                    w.fixed64(obj.blockWriteBytes);
+                }
+                if ((obj.gpuPercent != null && obj.gpuPercent !== 0)) {
+                    w.uint32(64);
+                    w.uint32(obj.gpuPercent);
+                }
+                if ((obj.gpuMemoryBytes != null && obj.gpuMemoryBytes !== 0n)) {
+                    w.uint32(73);
+                    w.fixed64(obj.gpuMemoryBytes);
+                }
                 if (opts.lengthDelimited !== false) {
                     w.ldelim();
                 }
@@ -3322,7 +3502,13 @@ export var UsageEvent;
                 const obj = {
                     elapsedMs: 0n,
                     cpuMs: 0n,
-                    memoryBytes: 0n
+                    memoryBytes: 0n,
+                    networkRxBytes: 0n,
+                    networkTxBytes: 0n,
+                    blockReadBytes: 0n,
+                    blockWriteBytes: 0n,
+                    gpuPercent: 0,
+                    gpuMemoryBytes: 0n
                 };
                 const end = length == null ? reader.len : reader.pos + length;
                 while (reader.pos < end) {
@@ -3338,6 +3524,30 @@ export var UsageEvent;
                         }
                         case 3: {
                             obj.memoryBytes = BigInt.asUintN(64, reader.fixed64());
+                            break;
+                        }
+                        case 4: {
+                            obj.networkRxBytes = BigInt.asUintN(64, reader.fixed64());
+                            break;
+                        }
+                        case 5: {
+                            obj.networkTxBytes = BigInt.asUintN(64, reader.fixed64());
+                            break;
+                        }
+                        case 6: {
+                            obj.blockReadBytes = BigInt.asUintN(64, reader.fixed64());
+                            break;
+                        }
+                        case 7: {
+                            obj.blockWriteBytes = BigInt.asUintN(64, reader.fixed64());
+                            break;
+                        }
+                        case 8: {
+                            obj.gpuPercent = reader.uint32();
+                            break;
+                        }
+                        case 9: {
+                            obj.gpuMemoryBytes = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         default: {
@@ -3369,6 +3579,48 @@ export var UsageEvent;
                         case 3: {
                             yield {
                                 field: `${prefix}.memoryBytes`,
+                                value: BigInt.asUintN(64, reader.fixed64())
+                            };
+                            break;
+                        }
+                        case 4: {
+                            yield {
+                                field: `${prefix}.networkRxBytes`,
+                                value: BigInt.asUintN(64, reader.fixed64())
+                            };
+                            break;
+                        }
+                        case 5: {
+                            yield {
+                                field: `${prefix}.networkTxBytes`,
+                                value: BigInt.asUintN(64, reader.fixed64())
+                            };
+                            break;
+                        }
+                        case 6: {
+                            yield {
+                                field: `${prefix}.blockReadBytes`,
+                                value: BigInt.asUintN(64, reader.fixed64())
+                            };
+                            break;
+                        }
+                        case 7: {
+                            yield {
+                                field: `${prefix}.blockWriteBytes`,
+                                value: BigInt.asUintN(64, reader.fixed64())
+                            };
+                            break;
+                        }
+                        case 8: {
+                            yield {
+                                field: `${prefix}.gpuPercent`,
+                                value: reader.uint32()
+                            };
+                            break;
+                        }
+                        case 9: {
+                            yield {
+                                field: `${prefix}.gpuMemoryBytes`,
                                 value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;

@@ -16,11 +16,12 @@ import type { RankedQuote } from '../market/index.ts';
 import { type Address, decodeAddress } from '../protocol/address.ts';
 import type { VerifiedProof } from '../protocol/brands.ts';
 import { MoltError } from '../protocol/errors.ts';
-import { type JobSpec, termsDigest } from '../protocol/job-spec.ts';
+import { type JobSpec, storedInputs, termsDigest } from '../protocol/job-spec.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import type { JobEvent as WireJobEvent } from '../protocol/molt.js';
 import { baseUnits } from '../protocol/units.ts';
 import { fromRefusal } from '../protocol/wire.ts';
+import { decodeUsage } from '../protocol/usage.ts';
 import type { Buyer } from './buyer.ts';
 import { LeaseClient } from './lease-client.ts';
 import type { RunOptions } from './options.ts';
@@ -68,7 +69,7 @@ export async function attemptJob(buyer: Buyer, request: AttemptRequest): Promise
   });
   const opened = await openLease(buyer, client, request);
   using _grant = buyer.grant(node, [
-    ...request.spec.inputs.map((input) => input.cid),
+    ...storedInputs(request.spec).map((input) => input.cid),
     ...(request.spec.runtime === 'wasm' ? [request.spec.image] : []),
   ]);
   try {
@@ -76,6 +77,7 @@ export async function attemptJob(buyer: Buyer, request: AttemptRequest): Promise
       spec: request.specBytes,
       transaction: new Uint8Array(),
       secrets: secretsOf(request),
+      ...(request.options.registry === undefined ? {} : { registry: request.options.registry }),
     });
     return await follow(buyer, client, request, opened);
   } catch (error) {
@@ -192,7 +194,7 @@ async function conclude(buyer: Buyer, client: LeaseClient, concluding: Concludin
       specDigest: Buffer.from(request.specDigest).toString('hex'),
       operator: quote.signer,
       image: spec.image,
-      inputs: spec.inputs,
+      inputs: storedInputs(spec),
       locked: opened.terms.amount,
       pricePerSecond: opened.terms.pricePerSecond,
       budget: opened.terms.budget,
@@ -442,11 +444,7 @@ class RunRecord {
       this.tails[stream].push(log.bytes);
       this.#tell({ type: 'log', stream, bytes: log.bytes, atMs: Number(event.atMs) });
     } else if (usage !== undefined) {
-      const sample = {
-        elapsedMs: Number(usage.elapsedMs),
-        cpuMs: Number(usage.cpuMs),
-        memoryBytes: Number(usage.memoryBytes),
-      };
+      const sample = decodeUsage(usage);
       this.transcript.sample(sample);
       this.#tell({ type: 'usage', ...sample });
     }

@@ -21,9 +21,17 @@ import type { Address } from '../protocol/address.ts';
 import type { Verified } from '../protocol/brands.ts';
 import { type Envelope, decodeEnvelope, sealEnvelope, verifyEnvelope } from '../protocol/envelope.ts';
 import { MoltError, hasCode } from '../protocol/errors.ts';
-import type { JobSpec } from '../protocol/job-spec.ts';
+import { type JobSpec, featuresOf } from '../protocol/job-spec.ts';
 import { LIMITS } from '../protocol/limits.ts';
-import { type Bid, type Message, type Quote, decodeQuote, encodeBid, resourceClassOf } from '../protocol/messages.ts';
+import {
+  type Bid,
+  type Message,
+  type Offer,
+  type Quote,
+  decodeQuote,
+  encodeBid,
+  resourceClassOf,
+} from '../protocol/messages.ts';
 import { BASE_UNITS_PER_MOLT, type BaseUnits, formatMolt } from '../protocol/units.ts';
 import { bidsTopic, decodeBidAnswer, fromRefusal } from '../protocol/wire.ts';
 import type { Buyer } from './buyer.ts';
@@ -64,7 +72,7 @@ export async function bidFor(buyer: Buyer, request: BidRequest): Promise<Bidding
   await buyer.waitForOffers(OFFERS_WAIT_MS, signal);
   const able = buyer.feed.book
     .list(resourceClassOf(spec.resources))
-    .filter(({ content, signer }) => content.runtimes.includes(spec.runtime) && !request.failed.has(signer));
+    .filter(({ content, signer }) => canRun(content, spec) && !request.failed.has(signer));
   // An offer may be some seconds old: when none has room, those who could are asked all the same and say it firmly.
   const roomy = able.filter(({ content }) => fits(spec.resources, content.free) === undefined);
   const suitable = roomy.length > 0 ? roomy : able;
@@ -96,6 +104,10 @@ export async function bidFor(buyer: Buyer, request: BidRequest): Promise<Bidding
     await collected.letGo();
     throw error;
   }
+}
+
+function canRun(offer: Offer, spec: JobSpec): boolean {
+  return offer.runtimes.includes(spec.runtime) && featuresOf(spec).every((feature) => offer.features.includes(feature));
 }
 
 function sealBid(buyer: Buyer, content: Bid): Envelope {
@@ -299,5 +311,7 @@ function noOffers(buyer: Buyer, request: BidRequest): string {
     return `no live offer was heard from ${buyer.mesh.peers().length} peers; check the bootstrap addresses, and that a provider is up`;
   }
   const left = request.failed.size === 0 ? '' : `; ${request.failed.size} already failed this job`;
-  return `${book.size} offers were heard, none sells the ${request.spec.runtime} runtime for ${resourceClassOf(request.spec.resources)} jobs${left}`;
+  const features = featuresOf(request.spec);
+  const beyond = features.length === 0 ? '' : ` with ${features.join(' and ')}`;
+  return `${book.size} offers were heard, none sells the ${request.spec.runtime} runtime${beyond} for ${resourceClassOf(request.spec.resources)} jobs${left}`;
 }

@@ -7,7 +7,14 @@
 import type { RankedQuote } from '../market/index.ts';
 import type { Address } from '../protocol/address.ts';
 import { type ErrorCode, MoltError } from '../protocol/errors.ts';
-import { type JobSpec, type JobSpecInput, encodeJobSpec, parseJobSpec, specDigest } from '../protocol/job-spec.ts';
+import {
+  type JobSpec,
+  type JobSpecInput,
+  encodeJobSpec,
+  parseJobSpec,
+  specDigest,
+  storedInputs,
+} from '../protocol/job-spec.ts';
 import type { Offer } from '../protocol/messages.ts';
 import { type BaseUnits, baseUnits, parseMolt } from '../protocol/units.ts';
 import { attemptJob } from './attempt.ts';
@@ -260,7 +267,7 @@ function throwIfCancelled(signal: AbortSignal): void {
 
 /** Everything the job needs must be here before a bid goes out. */
 async function assertContent(buyer: Buyer, spec: JobSpec): Promise<void> {
-  for (const input of spec.inputs) {
+  for (const input of storedInputs(spec)) {
     if (!(await buyer.artifacts.has(input.cid))) {
       throw new MoltError(
         'job/input-missing',

@@ -35,6 +35,8 @@ export interface RunOptions {
   readonly outputDirectory?: string;
   /** Values of the secrets that the spec names. */
   readonly secrets?: Readonly<Record<string, string>>;
+  /** Login for the registry of an image that is not public. Only the chosen provider gets it. */
+  readonly registry?: { readonly username: string; readonly password: string };
   /** How many quotes to wait for, 1 … 20. Default 5. */
   readonly quotes?: number;
   /** How long to wait for quotes, ms. Default 2,000; ends earlier when every provider asked has answered. */

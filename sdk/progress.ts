@@ -7,6 +7,7 @@
 import type { Address } from '../protocol/address.ts';
 import type { ErrorCode } from '../protocol/errors.ts';
 import type { BaseUnits } from '../protocol/units.ts';
+import type { UsageSample } from '../protocol/usage.ts';
 
 /** One reason of a score, ready to print. */
 export interface ScoreReason {
@@ -61,7 +62,7 @@ export type JobEvent =
       readonly attempt: number;
     }
   | { readonly type: 'log'; readonly stream: 'stdout' | 'stderr'; readonly bytes: Uint8Array; readonly atMs: number }
-  | { readonly type: 'usage'; readonly elapsedMs: number; readonly cpuMs: number; readonly memoryBytes: number }
+  | ({ readonly type: 'usage' } & UsageSample)
   /** The stream broke; the SDK tries to come back to the same provider before it moves on. */
   | { readonly type: 'provider-silent'; readonly node: Address; readonly reason: string }
   | { readonly type: 'provider-back'; readonly node: Address; readonly fromSequence: number }

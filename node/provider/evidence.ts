@@ -12,7 +12,7 @@ import { type Transcript, makeProof } from '../../attestation/index.ts';
 import type { Address } from '../../protocol/address.ts';
 import type { KeyPair } from '../../protocol/ed25519.ts';
 import { assert } from '../../protocol/errors.ts';
-import type { JobSpec } from '../../protocol/job-spec.ts';
+import { type JobSpec, storedInputs } from '../../protocol/job-spec.ts';
 import { baseUnits, costOf } from '../../protocol/units.ts';
 import type { Artifacts } from '../mesh/index.ts';
 import { MOLT_VERSION } from '../version.ts';
@@ -88,7 +88,7 @@ export function proveRun(run: {
       attempt: job.attempt,
       runtime: { kind: spec.runtime, version: MOLT_VERSION },
       image: { reference: spec.image },
-      inputs: spec.inputs,
+      inputs: [...storedInputs(spec)],
       outputs: [...outputs],
       exit: { reason: lacking ? 'output-missing' : exit.reason, exitCode: exit.exitCode, detail },
       startedAtMs: exit.startedAtMs,

@@ -5,7 +5,7 @@
  * typed failure; nothing of a job is left on this machine after `cleanUp`. Everything a job can write is below its own
  * folder, named by lease and attempt.
  */
-import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import { type Transcript, createTranscript } from '../../attestation/index.ts';
@@ -15,14 +15,15 @@ import { type Address } from '../../protocol/address.ts';
 import type { KeyPair } from '../../protocol/ed25519.ts';
 import type { Env } from '../../protocol/env.ts';
 import { type ErrorCode, MoltError, assert } from '../../protocol/errors.ts';
-import { type JobSpec, decodeJobSpec } from '../../protocol/job-spec.ts';
+import { type JobSpec, decodeJobSpec, storedInputs } from '../../protocol/job-spec.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import type { RuntimeKind } from '../../protocol/messages.ts';
 import { JobEvent as WireEvent } from '../../protocol/molt.js';
+import { decodeUsage, encodeUsage } from '../../protocol/usage.ts';
 import type { Tell } from '../events.ts';
 import type { Journal } from '../journal.ts';
 import type { Artifacts } from '../mesh/index.ts';
-import type { Image, Run, RunExit, Runtime } from '../runtime/index.ts';
+import type { Image, RegistryCredentials, Run, RunExit, Runtime } from '../runtime/index.ts';
 import { collectOutputs, proveRun, sha256OfFile } from './evidence.ts';
 import type { Exit, Job } from './job.ts';
 import type { EventBody, Jobs } from './jobs.ts';
@@ -38,6 +39,15 @@ export interface ExecutionOptions {
   readonly directory: string;
   readonly tell: Tell;
 }
+
+/** What travels beside the specification and is for this provider's memory alone. */
+export interface Confidential {
+  /** By the names of the specification; each at most LIMITS.secretBytes. */
+  readonly secrets: Readonly<Record<string, Uint8Array>>;
+  readonly registry?: RegistryCredentials;
+}
+
+const NOTHING_CONFIDENTIAL: Confidential = { secrets: {} };
 
 type Step = 'fetch' | 'prepare' | 'start' | 'adopt' | 'collect';
 
@@ -59,7 +69,7 @@ export class Execution implements AsyncDisposable {
   readonly #env: Env;
   readonly #options: ExecutionOptions;
   readonly #live = new Map<Address, Live>();
-  readonly #secrets = new Map<Address, Readonly<Record<string, Uint8Array>>>();
+  readonly #confidential = new Map<Address, Confidential>();
   readonly #modules = new Map<string, string>();
   /** Content that jobs on their way need, with their leases. */
   readonly #held = new Map<string, Set<Address>>();
@@ -71,9 +81,9 @@ export class Execution implements AsyncDisposable {
     this.#options = options;
   }
 
-  /** Keeps secrets in memory until the run starts; they are never journaled. */
-  keepSecrets(lease: Address, secrets: Readonly<Record<string, Uint8Array>>): void {
-    this.#secrets.set(lease, secrets);
+  /** Keeps secrets in memory until the job is over; they are never journaled nor written to a disk. */
+  keepConfidential(lease: Address, confidential: Confidential): void {
+    this.#confidential.set(lease, confidential);
   }
 
   /** Modules and images that a new job would find here. */
@@ -132,7 +142,7 @@ export class Execution implements AsyncDisposable {
     const { lease } = job.agreement;
     this.#live.get(lease)?.abort.abort(new MoltError('job/cancelled', 'the job is over'));
     this.#live.delete(lease);
-    this.#secrets.delete(lease);
+    this.#confidential.delete(lease);
     for (let attempt = 1; attempt <= job.attempt; attempt++) {
       const past = { ...job, attempt };
       if (job.spec !== undefined) await this.#runtime(past).remove(attemptId(past));
@@ -141,7 +151,7 @@ export class Execution implements AsyncDisposable {
     this.#letGo(lease);
     if (job.spec !== undefined)
       await this.removeContent(
-        specOf(job).inputs.map((input) => input.cid),
+        storedInputs(specOf(job)).map((input) => input.cid),
         all,
       );
   }
@@ -181,7 +191,7 @@ export class Execution implements AsyncDisposable {
     const { artifacts, network } = this.#options;
     const { agreement } = job;
     const spec = specOf(job);
-    const wanted = spec.inputs.map((input) => ({
+    const wanted = storedInputs(spec).map((input) => ({
       cid: input.cid,
       what: `input ${input.path}`,
       missing: 'job/input-missing' as ErrorCode,
@@ -212,7 +222,7 @@ export class Execution implements AsyncDisposable {
   }
 
   async #prepare(job: Job, jobs: Jobs, live: Live): Promise<void> {
-    const image = await this.#image(specOf(job));
+    const image = await this.#image(job, specOf(job));
     const report = this.#progress(job, jobs, 'pulling', image.kind === 'image' ? image.reference : 'module');
     await this.#runtime(job).prepare(
       image,
@@ -228,7 +238,7 @@ export class Execution implements AsyncDisposable {
     const folder = this.#folder(job);
     await rm(folder, { recursive: true, force: true });
     for (const name of ['in', 'out']) await mkdir(join(folder, name), { recursive: true, mode: 0o700 });
-    for (const input of spec.inputs) {
+    for (const input of storedInputs(spec)) {
       const target = join(folder, 'in', input.path);
       await mkdir(dirname(target), { recursive: true });
       await this.#options.artifacts.export(input.cid, target, {
@@ -236,21 +246,21 @@ export class Execution implements AsyncDisposable {
         maxEntries: 10_000,
       });
     }
-    const secrets = this.#secrets.get(agreement.lease) ?? {};
-    if (spec.secrets.length > 0) {
-      await mkdir(join(folder, 'secrets'), { mode: 0o700 });
-      for (const name of spec.secrets)
-        await writeFile(join(folder, 'secrets', name), secrets[name] ?? new Uint8Array(), { mode: 0o600 });
-    }
+    const confidential = this.#confidential.get(agreement.lease) ?? NOTHING_CONFIDENTIAL;
     const run = await this.#runtime(job).start(
       {
         attemptId: attemptId(job),
-        image: await this.#image(spec),
+        image: await this.#image(job, spec),
         command: spec.command,
         environment: spec.environment,
         inputDirectory: join(folder, 'in'),
         outputDirectory: join(folder, 'out'),
-        ...(spec.secrets.length > 0 ? { secretsDirectory: join(folder, 'secrets') } : {}),
+        ...(spec.workdir === undefined ? {} : { workdir: spec.workdir }),
+        secrets: pick(confidential.secrets, spec.secrets),
+        egress: spec.network.egress,
+        services: spec.services.map(({ port }) => port),
+        sandbox: spec.sandbox,
+        gpus: [],
         limits: {
           cpus: spec.resources.cpuMillis / 1000,
           memoryBytes: spec.resources.memoryBytes,
@@ -309,14 +319,8 @@ export class Execution implements AsyncDisposable {
       const usage = await run.usage().catch(() => undefined);
       if (usage === undefined || live.abort.signal.aborted) return;
       const elapsedMs = Math.max(0, this.#env.clock.now() - run.startedAtMs);
-      const sample = transcript.sample({ elapsedMs, cpuMs: usage.cpuMs, memoryBytes: usage.memoryBytes });
-      if (sample === undefined) return;
-      const told = {
-        elapsedMs: BigInt(sample.elapsedMs),
-        cpuMs: BigInt(sample.cpuMs),
-        memoryBytes: BigInt(sample.memoryBytes),
-      };
-      await jobs.append(lease, [{ usage: told }]);
+      const sample = transcript.sample({ ...usage, elapsedMs });
+      if (sample !== undefined) await jobs.append(lease, [{ usage: encodeUsage(sample) }]);
     });
     live.drained = pump();
     void Promise.all([run.exit, live.drained])
@@ -357,20 +361,17 @@ export class Execution implements AsyncDisposable {
       const event = WireEvent.decode(bytes);
       if (event.attempt !== job.attempt) continue;
       if (event.log !== undefined) transcript.log(event.log.stream === 1 ? 'stdout' : 'stderr', event.log.bytes);
-      if (event.usage !== undefined) {
-        transcript.sample({
-          elapsedMs: Number(event.usage.elapsedMs),
-          cpuMs: Number(event.usage.cpuMs),
-          memoryBytes: Number(event.usage.memoryBytes),
-        });
-      }
+      if (event.usage !== undefined) transcript.sample(decodeUsage(event.usage));
     }
     return transcript;
   }
 
   /** Where the module is on this machine, or the image's name. */
-  async #image(spec: JobSpec): Promise<Image> {
-    if (spec.runtime === 'container') return { kind: 'image', reference: spec.image };
+  async #image(job: Job, spec: JobSpec): Promise<Image> {
+    if (spec.runtime === 'container') {
+      const credentials = this.#confidential.get(job.agreement.lease)?.registry;
+      return { kind: 'image', reference: spec.image, ...(credentials === undefined ? {} : { credentials }) };
+    }
     const path = join(this.#options.directory, 'modules', `${spec.image}.wasm`);
     const known = this.#modules.get(spec.image);
     if (known !== undefined && (await stat(path).catch(() => undefined)) !== undefined)
@@ -426,6 +427,14 @@ export function attemptId(job: Pick<Job, 'agreement' | 'attempt'>): string {
 export function specOf(job: Job): JobSpec {
   assert(job.spec !== undefined, 'the specification is there after "queued"');
   return decodeJobSpec(Buffer.from(job.spec, 'base64'));
+}
+
+/** Secrets by the names the specification has; one that was not sent is an empty file. */
+function pick(
+  secrets: Readonly<Record<string, Uint8Array>>,
+  names: readonly string[],
+): Readonly<Record<string, Uint8Array>> {
+  return Object.fromEntries(names.map((name) => [name, secrets[name] ?? new Uint8Array()]));
 }
 
 function newTranscript(network: Address, job: Job): Transcript {

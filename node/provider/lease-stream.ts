@@ -25,7 +25,7 @@ import {
 import { baseUnits, formatMolt } from '../../protocol/units.ts';
 import { STREAMS, decodeLeaseRequest, toRefusal } from '../../protocol/wire.ts';
 import type { Tell } from '../events.ts';
-import type { Execution } from './execution.ts';
+import type { Confidential, Execution } from './execution.ts';
 import type { Agreement, Job } from './job.ts';
 import { type Jobs, termsOf } from './jobs.ts';
 import type { Trade } from './trade.ts';
@@ -211,9 +211,13 @@ async function submit(env: Env, options: LeaseStreamOptions, buyer: Address, req
     await jobs.dispatch(agreement.lease, { type: 'failed', attempt: job.attempt, failure });
     return { lease: agreement.lease, from: 0 };
   }
-  execution.keepSecrets(agreement.lease, readSecrets(request));
+  execution.keepConfidential(agreement.lease, readConfidential(request));
   const encoded = Buffer.from(request.spec).toString('base64');
-  await jobs.dispatch(agreement.lease, { type: 'spec', spec: encoded, hasSecrets: spec.secrets.length > 0 });
+  await jobs.dispatch(agreement.lease, {
+    type: 'spec',
+    spec: encoded,
+    hasSecrets: spec.secrets.length > 0 || request.registry !== undefined,
+  });
   return { lease: agreement.lease, from: 0 };
 }
 
@@ -232,7 +236,7 @@ function specWithin(agreement: Agreement, bytes: Uint8Array): JobSpec {
   return spec;
 }
 
-function readSecrets(request: Submit): Record<string, Uint8Array> {
+function readConfidential(request: Submit): Confidential {
   if (
     request.secrets.length > LIMITS.secrets ||
     request.secrets.some((secret) => secret.value.length > LIMITS.secretBytes)
@@ -242,7 +246,14 @@ function readSecrets(request: Submit): Record<string, Uint8Array> {
       `at most ${LIMITS.secrets} secrets of ${LIMITS.secretBytes} bytes are taken`,
     );
   }
-  return Object.fromEntries(request.secrets.map((secret) => [secret.name, secret.value]));
+  const { registry } = request;
+  if (registry !== undefined && registry.username.length + registry.password.length > LIMITS.secretBytes) {
+    throw new MoltError('protocol/oversize', `a registry login has at most ${LIMITS.secretBytes} characters`);
+  }
+  return {
+    secrets: Object.fromEntries(request.secrets.map((secret) => [secret.name, secret.value])),
+    ...(registry === undefined ? {} : { registry }),
+  };
 }
 
 async function waitForLease(env: Env, options: LeaseStreamOptions, agreement: Agreement): Promise<void> {

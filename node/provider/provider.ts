@@ -10,7 +10,7 @@ import type { Address } from '../../protocol/address.ts';
 import { Deadline } from '../../protocol/deadline.ts';
 import type { Env } from '../../protocol/env.ts';
 import { MoltError } from '../../protocol/errors.ts';
-import { type RuntimeKind, resourceClassOf } from '../../protocol/messages.ts';
+import { type Feature, type RuntimeKind, resourceClassOf } from '../../protocol/messages.ts';
 import { baseUnits, formatMolt } from '../../protocol/units.ts';
 import { marketCid } from '../../protocol/wire.ts';
 import type { NodeConfig } from '../config.ts';
@@ -48,6 +48,8 @@ interface OpenParts extends ProviderParts {
   readonly account: { now(): ProviderAccount; refresh(): Promise<void> };
   readonly artifacts: Artifacts;
   readonly runtimes: ReadonlyMap<RuntimeKind, Runtime>;
+  /** Of all usable runtimes together. */
+  readonly features: readonly Feature[];
 }
 
 /**
@@ -111,8 +113,8 @@ async function openParts(base: ProviderParts, opened: AsyncDisposableStack): Pro
   assertWindows(chain, config);
   const directory = join(config.home, 'artifacts');
   const artifacts = await openArtifacts(env, { directory, quotaBytes: ARTIFACT_QUOTA_BYTES });
-  const runtimes = await usableRuntimes(env, config, tell);
-  return { ...base, clock, account, artifacts, runtimes };
+  const { runtimes, features } = await usableRuntimes(env, config, tell);
+  return { ...base, clock, account, artifacts, runtimes, features };
 }
 
 function createTrade(
@@ -138,6 +140,7 @@ function createTrade(
     policy: { prices, durationSecondsMax, blockedBuyers, ...(floor === undefined ? {} : { floorPerSecond: floor }) },
     region: config.region,
     runtimes: () => [...runtimes.keys()],
+    features: parts.features,
     speed: () => speed,
     warm: () => execution.warm(),
     facts: () => factsOf(parts),
@@ -152,7 +155,11 @@ function mayFetch(jobs: Jobs, peer: Address, cid: string): boolean {
   return jobs.list().some((job) => job.agreement.delegate === peer && job.outcome?.outputs.includes(cid) === true);
 }
 
-async function usableRuntimes(env: Env, config: NodeConfig, tell: Tell): Promise<Map<RuntimeKind, Runtime>> {
+async function usableRuntimes(
+  env: Env,
+  config: NodeConfig,
+  tell: Tell,
+): Promise<Pick<OpenParts, 'runtimes' | 'features'>> {
   const all = createRuntimes(env, {
     directory: join(config.home, 'runtimes'),
     wasmCompiler: config.wasmCompiler,
@@ -161,12 +168,15 @@ async function usableRuntimes(env: Env, config: NodeConfig, tell: Tell): Promise
       : { containerSocket: config.containerSocket }),
   });
   const usable = new Map<RuntimeKind, Runtime>();
+  const features: Feature[] = [];
   for (const runtime of all) {
     if (!config.runtimes.includes(runtime.kind)) continue;
     using deadline = new Deadline(env.clock, PROBE_MS);
     const capability = await runtime.probe(deadline.signal);
     tell({ type: 'runtime', runtime: runtime.kind, available: capability.available, reason: capability.reason ?? '' });
-    if (capability.available) usable.set(runtime.kind, runtime);
+    if (!capability.available) continue;
+    usable.set(runtime.kind, runtime);
+    features.push(...capability.features);
   }
   if (usable.size === 0) {
     throw new MoltError(
@@ -174,7 +184,7 @@ async function usableRuntimes(env: Env, config: NodeConfig, tell: Tell): Promise
       `none of the runtimes ${config.runtimes.join(', ')} works here; the reasons are above`,
     );
   }
-  return usable;
+  return { runtimes: usable, features };
 }
 
 /** The provider's account, read now and again; never older than a few seconds. */

@@ -26,6 +26,7 @@ import { warmPrefix } from '../../protocol/job-spec.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import {
   type Bid,
+  type Feature,
   type Message,
   type Offer,
   type Quote,
@@ -72,10 +73,11 @@ export interface TradeOptions {
   readonly policy: PricePolicy;
   readonly region: string;
   readonly runtimes: () => readonly RuntimeKind[];
+  readonly features: readonly Feature[];
   readonly speed: () => { readonly score: number; readonly measuredMs: number };
   readonly warm: () => readonly string[];
   /** What the chain says of this provider, kept fresh by the caller. */
-  readonly facts: () => Omit<ProviderFacts, 'runtimes' | 'region' | 'draining'>;
+  readonly facts: () => Omit<ProviderFacts, 'runtimes' | 'features' | 'region' | 'draining'>;
   readonly chainNowMs: () => number;
   /** Every offer of our own: gossip does not hand it back to us, but peers pull it from our book. */
   readonly onOffer: (bytes: Uint8Array) => void;
@@ -183,6 +185,7 @@ export class Trade implements AsyncDisposable {
       provider: facts.address,
       free: this.free(),
       runtimes: this.#options.runtimes(),
+      features: this.#options.features,
       prices: policy.prices,
       speed: speed.score,
       speedMeasuredMs: speed.measuredMs,
@@ -241,6 +244,7 @@ export class Trade implements AsyncDisposable {
         ...facts,
         freeStake: baseUnits(freeStake > 0n ? freeStake : 0n),
         runtimes: this.#options.runtimes(),
+        features: this.#options.features,
         region: this.#options.region,
         draining: this.#closed || this.#quotes.size >= QUOTES_OPEN_MAX,
       },

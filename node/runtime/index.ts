@@ -19,6 +19,7 @@ export type {
   LogStream,
   ModuleImage,
   PrepareProgress,
+  RegistryCredentials,
   Run,
   RunExit,
   RunLimits,

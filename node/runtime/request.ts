@@ -2,6 +2,7 @@
  * What every runtime refuses before it touches anything: requests that cannot be, whoever asks.
  */
 import { MoltError } from '../../protocol/errors.ts';
+import type { Feature } from '../../protocol/messages.ts';
 import type { RunRequest } from './runtime.ts';
 
 const ARGUMENTS_MAX = 1024;
@@ -11,8 +12,11 @@ function impossible(what: string): MoltError {
   return new MoltError('job/impossible', `the run cannot be started: ${what}`, { what });
 }
 
-/** Throws `job/impossible` naming the first part of the request that is outside its bounds. */
-export function checkRequest(request: RunRequest): void {
+/**
+ * Throws `job/impossible` naming the first part of the request that is outside its bounds, or that needs a feature which
+ * is not among `features`.
+ */
+export function checkRequest(request: RunRequest, features: readonly Feature[]): void {
   const { attemptId, command, environment, limits, randomSeed } = request;
   if (!/^[A-Za-z0-9_-]{1,64}$/.test(attemptId)) throw impossible('an attempt id has 1 to 64 of A-Z a-z 0-9 _ -');
   const texts = [...command, ...Object.entries(environment).flat()];
@@ -29,5 +33,13 @@ export function checkRequest(request: RunRequest): void {
     if (!valid) throw impossible(`limit ${name} is ${value}`);
   }
   if (limits.cpus <= 0 || limits.durationMs <= 0) throw impossible('cpus and durationMs are above zero');
+  const asked: readonly (readonly [boolean, Feature])[] = [
+    [(request.egress ?? []).length > 0, 'egress'],
+    [(request.services ?? []).length > 0, 'services'],
+    [request.sandbox === true, 'sandbox'],
+  ];
+  for (const [needed, feature] of asked) {
+    if (needed && !features.includes(feature)) throw impossible(`this runtime does not offer ${feature} here`);
+  }
   if (randomSeed.length !== 32) throw impossible(`the random seed has 32 bytes, not ${randomSeed.length}`);
 }

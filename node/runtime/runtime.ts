@@ -2,12 +2,17 @@
  * The Runtime port: how the provider loop starts, watches and ends the program of a job, whatever executes it.
  *
  * Contract (held by test/contract/runtime.ts on every implementation):
- * - A job sees `/in` read-only, `/out` writable within `diskBytes`, `/secrets` read-only when it has any, and no network.
+ * - A job sees `/in` read-only, `/out` writable within `diskBytes`, `/secrets` read-only when it has any, and no network
+ *   but what `egress` and `services` name.
  * - `start` resolves when the job's first instruction is about to execute; what fails before that rejects with a
  *   `MoltError`, what fails after that is a `RunExit`. `Run.exit` never rejects.
  * - When `exit` has resolved, `outputDirectory` holds regular files and directories only, none outside of it.
  * - Nothing of an attempt survives `remove`, and `remove` may be called at any time and more than once.
  */
+import type { Duplex } from 'node:stream';
+
+import type { Feature } from '../../protocol/messages.ts';
+import type { UsageSample } from '../../protocol/usage.ts';
 
 /** What can execute the job: a WebAssembly file on this machine, or a container image pinned by digest. */
 export type ModuleImage = {
@@ -21,7 +26,13 @@ export type ContainerImage = {
   readonly kind: 'image';
   /** `name@sha256:<64 hex digits>`; a tag is resolved by the buyer before bidding. */
   readonly reference: string;
+  /** For a registry that asks. Never logged, never in an error. */
+  readonly credentials?: RegistryCredentials;
 };
+export interface RegistryCredentials {
+  readonly username: string;
+  readonly password: string;
+}
 export type Image = ModuleImage | ContainerImage;
 
 export interface RunLimits {
@@ -54,8 +65,16 @@ export interface RunRequest {
   readonly inputDirectory: string;
   /** Host directory that receives what the job left in `/out`. Exists and is empty. */
   readonly outputDirectory: string;
-  /** Host directory whose files the job sees under `/secrets`. */
-  readonly secretsDirectory?: string;
+  /** Files under `/secrets`, by name; none: no such directory. They never touch a disk. */
+  readonly secrets?: Readonly<Record<string, Uint8Array>>;
+  /** `host:port` and `*.suffix:port` that the job may connect to. None: no network. */
+  readonly egress?: readonly string[];
+  /** TCP ports on which the job will listen; they are reached through `Run.connect` and from nowhere else. */
+  readonly services?: readonly number[];
+  /** True: only a sandbox stronger than a container on the host's kernel will do. */
+  readonly sandbox?: boolean;
+  /** Devices of the job by the ids of detection, already allocated. */
+  readonly gpus?: readonly string[];
   readonly limits: RunLimits;
   /** Seed of everything random the wasm guest can see, 32 bytes. Containers use the kernel's randomness. */
   readonly randomSeed: Uint8Array;
@@ -103,9 +122,17 @@ export interface RunExit {
   readonly detail: string;
 }
 
-export interface RunUsage {
-  readonly cpuMs: number;
-  readonly memoryBytes: number;
+/** Figures of what this runtime has none of. */
+export const NO_DEVICES = {
+  networkRxBytes: 0,
+  networkTxBytes: 0,
+  blockReadBytes: 0,
+  blockWriteBytes: 0,
+  gpuPercent: 0,
+  gpuMemoryBytes: 0,
+} as const;
+
+export interface RunUsage extends Omit<UsageSample, 'elapsedMs'> {
   readonly memoryPeakBytes: number;
   /** Fuel burnt up to the guest's last call into the system; wasm only. */
   readonly fuel?: bigint;
@@ -122,6 +149,11 @@ export interface Run {
   /** Rejects with `runtime/engine-failed` when the engine does not answer; after the exit it gives the final figures. */
   usage(): Promise<RunUsage>;
   readonly exit: Promise<RunExit>;
+  /**
+   * A connection to a service of the job. Throws `job/impossible` for a port that the request does not name,
+   * `mesh/unreachable` while nothing listens there.
+   */
+  connect(port: number, signal: AbortSignal): Promise<Duplex>;
   /** Asks the job to end (SIGTERM), kills it after `graceMs`, and resolves after the exit. Idempotent. */
   stop(graceMs: number): Promise<void>;
 }
@@ -131,6 +163,8 @@ export interface Capability {
   readonly available: boolean;
   /** Why not, and what to do, when not available. */
   readonly reason?: string;
+  /** What this runtime can do here beyond running a job. */
+  readonly features: readonly Feature[];
   /** Engine, version, cgroup version and the like; goes into offers and `--json` output. */
   readonly details: Readonly<Record<string, string | number | boolean>>;
   /** Limits and isolation that are enforced here, one sentence each. */

@@ -5,6 +5,7 @@ import { type ProofFacts, makeProof } from '../../attestation/index.ts';
 import { PAYLOAD_TYPE, preAuthenticationEncoding, sealDsse } from '../../attestation/dsse.ts';
 import { type Address, encodeAddress } from '../../protocol/address.ts';
 import { type KeyPair, keyPairFromSeed } from '../../protocol/ed25519.ts';
+import type { UsageSample } from '../../protocol/usage.ts';
 import { createTranscript } from '../../attestation/index.ts';
 
 export function digestOf(text: string): string {
@@ -23,12 +24,18 @@ export const operator = key('operator');
 export const CID_A = 'bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy';
 export const CID_B = 'bafkreifzjut3te7nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e';
 
+/** A sample of a run that had nothing but a processor and memory. */
+export function usage(sample: Pick<UsageSample, 'elapsedMs' | 'cpuMs' | 'memoryBytes'>): UsageSample {
+  const none = { networkRxBytes: 0, networkTxBytes: 0, blockReadBytes: 0, blockWriteBytes: 0 };
+  return { ...none, gpuPercent: 0, gpuMemoryBytes: 0, ...sample };
+}
+
 const subject = { network: address('network'), lease: address('lease'), attempt: 1, specDigest: digestOf('spec') };
 const transcript = createTranscript(subject);
 transcript.log('stdout', Buffer.from('hello\n'));
 transcript.log('stderr', Buffer.from('warning\n'));
-transcript.sample({ elapsedMs: 1_000, cpuMs: 900, memoryBytes: 50_000_000 });
-transcript.sample({ elapsedMs: 2_000, cpuMs: 1_800, memoryBytes: 60_000_000 });
+transcript.sample(usage({ elapsedMs: 1_000, cpuMs: 900, memoryBytes: 50_000_000 }));
+transcript.sample(usage({ elapsedMs: 2_000, cpuMs: 1_800, memoryBytes: 60_000_000 }));
 
 /** What a buyer who followed the job has. */
 export const SUMMARY = transcript.finish();

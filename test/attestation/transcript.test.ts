@@ -10,7 +10,7 @@ import { expect, test } from 'vitest';
 import { createLogTree, createTranscript } from '../../attestation/index.ts';
 import { decodeAddress } from '../../protocol/address.ts';
 import { LIMITS } from '../../protocol/limits.ts';
-import { address, digestOf } from './fixtures.ts';
+import { address, digestOf, usage } from './fixtures.ts';
 
 const subject = { network: address('network'), lease: address('lease'), attempt: 3, specDigest: digestOf('spec') };
 
@@ -88,13 +88,22 @@ test('the meter chain starts from network, lease, attempt and spec, and each sam
     Uint8Array.of(3, 0),
     Buffer.from(subject.specDigest, 'hex'),
   );
-  const sample = Buffer.alloc(24);
-  sample.writeBigUInt64LE(1_000n, 0);
-  sample.writeBigUInt64LE(900n, 8);
-  sample.writeBigUInt64LE(2n ** 33n, 16);
+  const whole = {
+    elapsedMs: 1_000,
+    cpuMs: 900,
+    memoryBytes: 2 ** 33,
+    networkRxBytes: 1,
+    networkTxBytes: 2,
+    blockReadBytes: 3,
+    blockWriteBytes: 4,
+    gpuPercent: 50,
+    gpuMemoryBytes: 2 ** 34,
+  };
+  const sample = Buffer.alloc(72);
+  Object.values(whole).forEach((value, index) => sample.writeBigUInt64LE(BigInt(value), 8 * index));
   const transcript = createTranscript(subject);
-  const recorded = transcript.sample({ elapsedMs: 1_000.9, cpuMs: 900.2, memoryBytes: 2 ** 33 });
-  expect(recorded).toEqual({ elapsedMs: 1_000, cpuMs: 900, memoryBytes: 2 ** 33 });
+  const recorded = transcript.sample({ ...whole, elapsedMs: 1_000.9, cpuMs: 900.2 });
+  expect(recorded).toEqual(whole);
   expect(transcript.finish()).toMatchObject({
     meterHead: sha('molt/1/sample\n', first, sample).toString('hex'),
     samples: 1,
@@ -119,7 +128,7 @@ test('any other log or other samples, also in another order, give another root o
       stream: fc.constantFrom('stdout' as const, 'stderr' as const),
       bytes: fc.uint8Array({ maxLength: 4 }),
     }),
-    fc.record({ elapsedMs: fc.nat(3), cpuMs: fc.nat(3), memoryBytes: fc.nat(3) }),
+    fc.record({ elapsedMs: fc.nat(3), cpuMs: fc.nat(3), memoryBytes: fc.nat(3) }).map(usage),
   );
   const run = (steps: readonly (typeof step extends fc.Arbitrary<infer Step> ? Step : never)[]) => {
     const transcript = createTranscript(subject);
@@ -145,7 +154,7 @@ test('any other log or other samples, also in another order, give another root o
 test('a finished transcript drops a late sample, says the same again, and refuses a late log', () => {
   const transcript = createTranscript(subject);
   const summary = transcript.finish();
-  expect(transcript.sample({ elapsedMs: 1, cpuMs: 1, memoryBytes: 1 })).toBeUndefined();
+  expect(transcript.sample(usage({ elapsedMs: 1, cpuMs: 1, memoryBytes: 1 }))).toBeUndefined();
   expect(() => transcript.log('stdout', Uint8Array.of(1))).toThrow(
     expect.objectContaining({ code: 'proof/wrong-metering' }),
   );
@@ -160,7 +169,7 @@ test('what a hostile provider may tell a buyer is refused with a code and leaves
     expect.objectContaining({ code: 'protocol/oversize' }),
   );
   for (const value of [-1, 2 ** 53, Number.NaN, Number.POSITIVE_INFINITY]) {
-    expect(() => transcript.sample({ elapsedMs: 0, cpuMs: value, memoryBytes: 0 })).toThrow(
+    expect(() => transcript.sample(usage({ elapsedMs: 0, cpuMs: value, memoryBytes: 0 }))).toThrow(
       expect.objectContaining({ code: 'proof/wrong-metering' }),
     );
   }

@@ -172,10 +172,7 @@ export function describeRuntime(name: string, open: () => Promise<RuntimeUnderTe
     });
 
     it('shows secrets as files', async () => {
-      const secretsDirectory = join(directories.root, 'secrets');
-      mkdirSync(secretsDirectory);
-      writeFileSync(join(secretsDirectory, 'key'), 'hunter2', { mode: 0o600 });
-      const run = await start('secret', { secretsDirectory });
+      const run = await start('secret', { secrets: { key: Buffer.from('hunter2') } });
       expect((await readLogs(run)).stdout).toContain('hunter2');
       expect(await run.exit).toMatchObject({ reason: 'exited', exitCode: 0 });
     });

@@ -56,6 +56,7 @@ const zero = parseMolt('0');
 const goodBid = (): Bid => ({
   need: { cpuMillis: 1_000, memoryBytes: 2 ** 28, diskBytes: 2 ** 28, gpus: [] },
   runtime: 'wasm',
+  features: [],
   durationSecondsMax: 60,
   pricePerSecondMax: parseMolt('1'),
   stakeMin: zero,
@@ -71,6 +72,7 @@ const goodOffer = (): Offer => ({
   provider: key.address,
   free: { cpuMillis: 1_000, memoryBytes: 2 ** 28, diskBytes: 2 ** 28, gpus: [] },
   runtimes: ['wasm'],
+  features: [],
   prices: { base: zero, perCpu: zero, perGib: zero, perGpu: zero },
   speed: 1,
   speedMeasuredMs: 1,

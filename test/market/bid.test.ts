@@ -16,6 +16,7 @@ test('a bid carries needs and limits of the spec, five quotes by default, and no
   expect(bid).toEqual({
     need: { cpuMillis: 1000, memoryBytes: 512 * 2 ** 20, diskBytes: 256 * 2 ** 20, gpus: [] },
     runtime: 'wasm',
+    features: [],
     durationSecondsMax: 90,
     pricePerSecondMax: 7n,
     stakeMin: 0n,

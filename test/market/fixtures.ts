@@ -47,6 +47,7 @@ export function offerContent(signer: KeyPair, changes: Partial<Offer> = {}): Off
     provider: address(`provider of ${signer.address}`),
     free: SMALL,
     runtimes: ['wasm'],
+    features: [],
     prices: { base: baseUnits(1000n), perCpu: baseUnits(0n), perGib: baseUnits(0n), perGpu: baseUnits(0n) },
     speed: 100,
     speedMeasuredMs: NOW,
@@ -63,6 +64,7 @@ export function bidContent(changes: Partial<Bid> = {}): Bid {
   return {
     need: SMALL,
     runtime: 'wasm',
+    features: [],
     durationSecondsMax: 600,
     pricePerSecondMax: baseUnits(2_000_000n),
     stakeMin: baseUnits(0n),

@@ -41,6 +41,7 @@ const provider: ProviderFacts = {
   minWindowMs: 2_000,
   maxLeaseMs: 14 * 24 * 3_600_000,
   runtimes: ['wasm'],
+  features: ['egress'],
   region: 'eu',
   draining: false,
 };
@@ -120,6 +121,13 @@ test.each<[string, Partial<AnswerRequest>, Partial<Bid>, string, string]>([
     { runtime: 'container' },
     'market/unsupported',
     'the job needs the container runtime, the provider has wasm',
+  ],
+  [
+    'what the provider does not offer',
+    {},
+    { features: ['egress', 'services', 'sandbox'] },
+    'market/unsupported',
+    'the job needs services and sandbox, which the provider does not offer',
   ],
   [
     'another region',

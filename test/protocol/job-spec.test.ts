@@ -10,6 +10,7 @@ import {
   type JobSpecInput,
   decodeJobSpec,
   encodeJobSpec,
+  featuresOf,
   parseJobSpec,
   specCid,
   specDigest,
@@ -21,6 +22,7 @@ import { LIMITS } from '../../protocol/limits.ts';
 const MODULE = 'bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy';
 const IMAGE = `docker.io/library/busybox@sha256:${'ab'.repeat(32)}`;
 const wasm: JobSpecInput = { runtime: 'wasm', image: MODULE };
+const container: JobSpecInput = { runtime: 'container', image: IMAGE };
 
 function codeOf(action: () => unknown): string {
   try {
@@ -43,13 +45,16 @@ test('what is not stated is the safe value', () => {
     resources: { cpuMillis: 1_000, memoryBytes: 2 ** 29, diskBytes: 2 ** 28, gpus: [] },
     inputs: [],
     outputs: [],
+    network: { egress: [] },
+    services: [],
+    sandbox: false,
     maxDurationSeconds: 600,
     clockMs: 1_767_225_600_000,
   });
 });
 
 test.each<[string, object, string]>([
-  ['an unknown field', { ...wasm, network: 'host' }, 'Unrecognized key'],
+  ['an unknown field', { ...wasm, privileged: true }, 'Unrecognized key'],
   ['no image', { runtime: 'wasm' }, 'image'],
   ['a tag instead of a digest', { runtime: 'container', image: 'busybox:latest' }, 'must be an image by digest'],
   ['an image where a module belongs', { runtime: 'wasm', image: IMAGE }, 'must be a CID'],
@@ -69,6 +74,26 @@ test.each<[string, object, string]>([
     'has the same name twice',
   ],
   ['GPUs for wasm', { ...wasm, resources: { gpus: [{ count: 1, vramBytes: 1 }] } }, 'use runtime "container"'],
+  ['network for wasm', { ...wasm, network: { egress: ['example.com:443'] } }, 'use runtime "container"'],
+  ['a host without a port', { ...container, network: { egress: ['example.com'] } }, 'must be host:port'],
+  ['an address in place of a name', { ...container, network: { egress: ['10.0.0.1:80'] } }, 'must be host:port'],
+  ['every name', { ...container, network: { egress: ['*:443'] } }, 'must be host:port'],
+  ['a port beyond the last', { ...container, network: { egress: ['example.com:70000'] } }, 'port up to 65535'],
+  [
+    'a port twice',
+    {
+      ...container,
+      services: [
+        { name: 'a', port: 80 },
+        { name: 'b', port: 80 },
+      ],
+    },
+    'has the same name twice',
+  ],
+  ['health of no service', { ...container, health: { service: 'web' } }, 'is not one of the services'],
+  ['an input over plain http', { ...wasm, inputs: [{ url: 'http://example.com/a', path: 'a' }] }, 'inputs'],
+  ['a password in a URL', { ...wasm, inputs: [{ url: 'https://u:p@example.com/a', path: 'a' }] }, 'inputs'],
+  ['a bucket without a key', { ...wasm, inputs: [{ url: 's3://bucket/', path: 'a' }] }, 'inputs'],
   ['no time', { ...wasm, maxDurationSeconds: 0 }, 'maxDurationSeconds'],
   ['more time than a lease', { ...wasm, maxDurationSeconds: LIMITS.leaseSeconds + 1 }, 'maxDurationSeconds'],
   ['a strange variable', { ...wasm, environment: { 'A=B': 'x' } }, 'environment'],
@@ -95,6 +120,20 @@ test('what is encoded is decoded, and its digest and CID are those of the bytes'
   expect(decodeJobSpec(bytes)).toEqual(spec);
   expect(Buffer.from(specDigest(bytes))).toEqual(createHash('sha256').update(bytes).digest());
   expect(specCid(bytes)).toMatch(/^bafyrei/);
+});
+
+test('what a job needs beyond a runtime is read off its specification', () => {
+  expect(featuresOf(parseJobSpec(wasm))).toEqual([]);
+  const spec = parseJobSpec({
+    ...container,
+    network: { egress: ['*.example.com:443'] },
+    services: [{ name: 'web', port: 8080 }],
+    health: { service: 'web', path: '/healthz' },
+    sandbox: true,
+    inputs: [{ url: 's3://bucket/key', path: 'data' }],
+  });
+  expect(featuresOf(spec)).toEqual(['egress', 'services', 'sandbox', 'fetch']);
+  expect(decodeJobSpec(encodeJobSpec(spec))).toEqual(spec);
 });
 
 test('the same specification has one encoding, in whatever order it was written', () => {

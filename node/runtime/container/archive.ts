@@ -20,11 +20,12 @@ const ENTRIES_MAX = 65_536;
 const DEPTH_MAX = 64;
 const PATH_BYTES_MAX = 4096;
 
-/** A tree of the archive: `directory`'s contents under `name`. Without a directory it is empty. */
+/** A tree of the archive: `directory`'s contents, or `files` by name, under `name`. Without either it is empty. */
 export interface PackedTree {
   /** Path in the container without leading slash. */
   readonly name: string;
   readonly directory?: string;
+  readonly files?: ReadonlyMap<string, Uint8Array>;
   readonly directoryMode: number;
   readonly fileMode: number;
 }
@@ -42,6 +43,9 @@ export function packTrees(trees: readonly PackedTree[]): Readable {
 async function fill(archive: Pack, trees: readonly PackedTree[]): Promise<void> {
   for (const tree of trees) {
     await addEntry(archive, { name: tree.name, type: 'directory', mode: tree.directoryMode });
+    for (const [name, bytes] of tree.files ?? []) {
+      await addEntry(archive, { name: `${tree.name}/${name}`, type: 'file', mode: tree.fileMode }, Buffer.from(bytes));
+    }
     if (tree.directory !== undefined) await addDirectory(archive, tree, tree.directory, tree.name);
   }
 }
@@ -64,9 +68,13 @@ async function addDirectory(archive: Pack, tree: PackedTree, hostPath: string, n
 
 const owner = { uid: JOB_UID, gid: JOB_UID, mtime: new Date(0) };
 
-async function addEntry(archive: Pack, headers: Parameters<Pack['entry']>[0]): Promise<void> {
+async function addEntry(
+  archive: Pack,
+  headers: Parameters<Pack['entry']>[0],
+  content: string | Buffer = '',
+): Promise<void> {
   await new Promise<void>((resolve, reject) => {
-    archive.entry({ ...headers, ...owner }, '', (error) => (error ? reject(error) : resolve()));
+    archive.entry({ ...headers, ...owner }, content, (error) => (error ? reject(error) : resolve()));
   });
 }
 

@@ -7,11 +7,11 @@
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { join } from 'node:path';
-import type { Readable } from 'node:stream';
+import type { Duplex, Readable } from 'node:stream';
 import type { Container, ContainerInspectInfo } from 'dockerode';
 import type { Env } from '../../../protocol/env.ts';
 import { hasCode, MoltError } from '../../../protocol/errors.ts';
-import type { ExitReason, LogChunk, Run, RunExit, RunUsage } from '../runtime.ts';
+import { type ExitReason, type LogChunk, NO_DEVICES, type Run, type RunExit, type RunUsage } from '../runtime.ts';
 import { unpackTree } from './archive.ts';
 import { engineCall, engineFailed, isMissing } from './engine.ts';
 import { readFrames } from './frames.ts';
@@ -70,7 +70,7 @@ export class ContainerRun implements Run {
   readonly #deadline: number;
   readonly #over = new AbortController();
   #ending: Ending | undefined;
-  #usage: RunUsage = { cpuMs: 0, memoryBytes: 0, memoryPeakBytes: 0 };
+  #usage: RunUsage = { ...NO_DEVICES, cpuMs: 0, memoryBytes: 0, memoryPeakBytes: 0 };
   readonly startedAtMs: number;
   readonly logs: AsyncIterable<LogChunk>;
   readonly exit: Promise<RunExit>;
@@ -180,7 +180,7 @@ export class ContainerRun implements Run {
     const memoryBytes = Math.max(0, usage - cache);
     const memoryPeakBytes = Math.max(this.#usage.memoryPeakBytes, memoryBytes, max_usage);
     const cpuMs = Math.max(this.#usage.cpuMs, stats.cpu_stats.cpu_usage.total_usage / 1e6);
-    this.#usage = { cpuMs, memoryBytes, memoryPeakBytes };
+    this.#usage = { ...NO_DEVICES, cpuMs, memoryBytes, memoryPeakBytes };
   }
 
   #verdict({ State }: ContainerInspectInfo): Verdict {
@@ -275,6 +275,10 @@ export class ContainerRun implements Run {
       });
     }
     return this.#usage;
+  }
+
+  connect(port: number): Promise<Duplex> {
+    return Promise.reject(new MoltError('job/impossible', `the job has no service on port ${port}`));
   }
 
   async stop(graceMs: number): Promise<void> {

@@ -12,9 +12,10 @@ import type { Container, ContainerInfo } from 'dockerode';
 import { z } from 'zod';
 import type { Env } from '../../../protocol/env.ts';
 import { MoltError } from '../../../protocol/errors.ts';
+import type { Feature } from '../../../protocol/messages.ts';
 import { checkRequest } from '../request.ts';
 import type { Capability, Image, PrepareProgress, Run, RunRequest, Runtime } from '../runtime.ts';
-import { packTrees } from './archive.ts';
+import { type PackedTree, packTrees } from './archive.ts';
 import { ContainerRun, type RunTerms } from './container-run.ts';
 import { Disks } from './disk.ts';
 import { connectEngine, type Engine, engineCall, engineFailed, engineRemoval, faultOf, LABEL } from './engine.ts';
@@ -69,6 +70,7 @@ const SELF_TEST_TRIES = 8;
 const REMOVE_TRIES = 10;
 const REMOVE_PAUSE_MS = 100;
 const SECRETS_BYTES = 1 << 20;
+const FEATURES_OFFERED: readonly Feature[] = [];
 
 function unavailable(reason: string): MoltError {
   return new MoltError('runtime/unavailable', reason);
@@ -108,6 +110,7 @@ export class ContainerRuntime implements Runtime {
       ];
       return {
         available: true,
+        features: FEATURES_OFFERED,
         details: facts.details,
         guarantees: facts.limitsDisk ? [...enforced, 'the root file system is read-only', disk] : enforced,
         gaps: [
@@ -118,7 +121,7 @@ export class ContainerRuntime implements Runtime {
       };
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      return { available: false, reason, details: {}, guarantees: [], gaps: [] };
+      return { available: false, reason, features: [], details: {}, guarantees: [], gaps: [] };
     }
   }
 
@@ -209,7 +212,7 @@ export class ContainerRuntime implements Runtime {
   }
 
   async start(request: RunRequest, signal: AbortSignal): Promise<Run> {
-    checkRequest(request);
+    checkRequest(request, FEATURES_OFFERED);
     const image = imageReference(request.image);
     const facts = await this.#learn();
     await pullImage(this.#streams, image, () => undefined, signal);
@@ -289,7 +292,7 @@ export class ContainerRuntime implements Runtime {
     request: RunRequest,
     facts: EngineFacts,
   ): Promise<Pick<ContainerPlacement, 'inputVolume' | 'outputVolume' | 'secretsVolume'>> {
-    const { attemptId, limits, secretsDirectory } = request;
+    const { attemptId, limits } = request;
     const prefix = `molt-${(await this.#id()).slice(0, 8)}-${attemptId}`;
     const Labels = await this.#labels(attemptId, 'job');
     const create = async (name: string, options: Record<string, string>): Promise<string> => {
@@ -298,7 +301,7 @@ export class ContainerRuntime implements Runtime {
     };
     const inputVolume = await create('in', {});
     const secretsVolume =
-      secretsDirectory === undefined
+      Object.keys(request.secrets ?? {}).length === 0
         ? {}
         : {
             secretsVolume: await create('secrets', {
@@ -323,9 +326,10 @@ export class ContainerRuntime implements Runtime {
     const mounts = [mount(placement.inputVolume, '/in', false)];
     if (placement.secretsVolume !== undefined) mounts.push(mount(placement.secretsVolume, '/secrets', false));
     const loader = await this.#engine.createContainer(loaderConfig(IDLE_IMAGE, labels, mounts));
-    const trees = [inputs];
-    if (request.secretsDirectory !== undefined) {
-      trees.push({ name: 'secrets', directory: request.secretsDirectory, directoryMode: 0o555, fileMode: 0o400 });
+    const trees: PackedTree[] = [inputs];
+    if (placement.secretsVolume !== undefined) {
+      const files = new Map(Object.entries(request.secrets ?? {}));
+      trees.push({ name: 'secrets', files, directoryMode: 0o555, fileMode: 0o400 });
       await loader.start();
     }
     await loader.putArchive(packTrees(trees), { path: '/' });

@@ -33,7 +33,8 @@ export interface RunTask {
   readonly environment: Readonly<Record<string, string>>;
   readonly inputDirectory: string;
   readonly outputDirectory: string;
-  readonly secretsDirectory?: string;
+  /** Contents of the files under `/secrets`, base64. */
+  readonly secrets: Readonly<Record<string, string>>;
   readonly memoryBytes: number;
   readonly diskBytes: number;
   readonly logBytes: number;

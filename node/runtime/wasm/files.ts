@@ -21,7 +21,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { Directory, Fd, Inode, OpenDirectory, wasi } from '@bjorn3/browser_wasi_shim';
+import { Directory, Fd, File, Inode, OpenDirectory, wasi } from '@bjorn3/browser_wasi_shim';
 import { MoltError } from '../../../protocol/errors.ts';
 
 export const ENTRIES_MAX = 65_536;
@@ -263,6 +263,13 @@ export function openReadOnly(name: string, hostDirectory: string, transfer: Tran
     return contents;
   };
   return new OpenReadOnlyDirectory(new ReadOnlyDirectory(read(hostDirectory, 1)), name);
+}
+
+/** Small read-only files that are in memory alone. */
+export function openInMemory(name: string, files: ReadonlyMap<string, Uint8Array>): Fd {
+  const contents = new Map<string, Inode>();
+  for (const [child, bytes] of files) contents.set(child, new File(bytes, { readonly: true }));
+  return new OpenReadOnlyDirectory(new ReadOnlyDirectory(contents), name);
 }
 
 /** The writable trees of one run: `/out` and `/tmp` share its quota and its scratch directory. */

@@ -14,7 +14,7 @@ import { systemClock } from '../../../protocol/env.ts';
 import { type ErrorCode, MoltError } from '../../../protocol/errors.ts';
 import type { ExitReason, LogStream } from '../runtime.ts';
 import { EVENT_FD, FRAME_BYTES_MAX, type GuestResult, LOG_FD, type RunTask, STREAM_NUMBER, VITAL } from './channel.ts';
-import { openReadOnly, SCRATCH_NAME, type Transfer, WritableFiles } from './files.ts';
+import { openInMemory, openReadOnly, SCRATCH_NAME, type Transfer, WritableFiles } from './files.ts';
 import { capMemory, FUEL_EXPORT, PAGE_BYTES, REFUSED_EXPORT } from './meter.ts';
 import { GuestSystem, OutOfFuel } from './system.ts';
 
@@ -133,7 +133,8 @@ function prepareGuest({ task, vitals }: GuestData): Guest {
     files.preopen('/out'),
     files.preopen('/tmp'),
   ];
-  if (task.secretsDirectory !== undefined) descriptors.push(openReadOnly('/secrets', task.secretsDirectory, transfer));
+  const secrets = Object.entries(task.secrets).map(([name, text]) => [name, Buffer.from(text, 'base64')] as const);
+  if (secrets.length > 0) descriptors.push(openInMemory('/secrets', new Map(secrets)));
   let memory: WebAssembly.Memory | undefined;
   const observe = (): void => {
     vitals[VITAL.fuelBurnt] = system.fuelBurnt;

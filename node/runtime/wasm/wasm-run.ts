@@ -5,7 +5,8 @@ import { realpath, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Env } from '../../../protocol/env.ts';
 import { MoltError } from '../../../protocol/errors.ts';
-import type { LogChunk, Run, RunExit, RunRequest, RunUsage } from '../runtime.ts';
+import { type LogChunk, NO_DEVICES, type Run, type RunExit, type RunRequest, type RunUsage } from '../runtime.ts';
+import type { Duplex } from 'node:stream';
 import type { GuestResult, SandboxEvent, SandboxVitals, WasmTier } from './channel.ts';
 import { SCRATCH_NAME } from './files.ts';
 import { type Fences, Sandbox } from './sandbox.ts';
@@ -49,10 +50,9 @@ export class WasmRun implements Run {
 
   /** Starts the sandbox and waits for the guest's first instruction. Throws as `Runtime.start`. */
   static async start(env: Env, request: RunRequest, placement: WasmPlacement, signal: AbortSignal): Promise<WasmRun> {
-    const [inputDirectory, outputDirectory, secretsDirectory] = await Promise.all([
+    const [inputDirectory, outputDirectory] = await Promise.all([
       realpath(request.inputDirectory),
       realpath(request.outputDirectory),
-      request.secretsDirectory === undefined ? undefined : realpath(request.secretsDirectory),
     ]);
     const run = new WasmRun(
       env,
@@ -60,11 +60,7 @@ export class WasmRun implements Run {
       (onEvent) =>
         new Sandbox(env, {
           fences: placement.fences,
-          readable: [
-            placement.modulePath,
-            inputDirectory,
-            ...(secretsDirectory === undefined ? [] : [secretsDirectory]),
-          ],
+          readable: [placement.modulePath, inputDirectory],
           writable: outputDirectory,
           onEvent,
         }),
@@ -78,7 +74,9 @@ export class WasmRun implements Run {
       environment: request.environment,
       inputDirectory,
       outputDirectory,
-      ...(secretsDirectory === undefined ? {} : { secretsDirectory }),
+      secrets: Object.fromEntries(
+        Object.entries(request.secrets ?? {}).map(([name, bytes]) => [name, Buffer.from(bytes).toString('base64')]),
+      ),
       memoryBytes: request.limits.memoryBytes,
       diskBytes: request.limits.diskBytes,
       logBytes: request.limits.logBytes,
@@ -146,13 +144,17 @@ export class WasmRun implements Run {
   #usage(): RunUsage {
     const { cpuMs, memoryBytes, fuel } = this.#vitals;
     // Linear memory never shrinks, so what it is now is also its peak.
-    return { cpuMs, memoryBytes, memoryPeakBytes: memoryBytes, fuel: BigInt(fuel) };
+    return { ...NO_DEVICES, cpuMs, memoryBytes, memoryPeakBytes: memoryBytes, fuel: BigInt(fuel) };
   }
 
   async usage(): Promise<RunUsage> {
     const answer = new Promise<RunUsage>((resolve) => this.#usageWaiters.push(resolve));
     this.#sandbox.send({ command: 'usage' });
     return Promise.race([answer, this.exit.then(() => this.#usage())]);
+  }
+
+  connect(port: number): Promise<Duplex> {
+    return Promise.reject(new MoltError('job/impossible', `a wasm job has no service on port ${port}`));
   }
 
   async #finish(): Promise<RunExit> {

@@ -75,10 +75,10 @@ export class WasmRuntime implements Runtime {
       gaps.push('without bubblewrap the sandbox process relies on permissions of Node alone');
     try {
       await this.#selfTest(signal);
-      return { available: true, details, guarantees, gaps };
+      return { available: true, features: [], details, guarantees, gaps };
     } catch (error) {
       const reason = `the self-test failed: ${error instanceof Error ? error.message : String(error)}`;
-      return { available: false, reason, details, guarantees: [], gaps };
+      return { available: false, reason, features: [], details, guarantees: [], gaps };
     }
   }
 
@@ -233,7 +233,7 @@ export class WasmRuntime implements Runtime {
   }
 
   async start(request: RunRequest, signal: AbortSignal): Promise<Run> {
-    checkRequest(request);
+    checkRequest(request, []);
     if (request.workdir !== undefined) {
       throw new MoltError(
         'job/impossible',

@@ -9,6 +9,7 @@ import { parseAddress } from '../../../protocol/address.ts';
 import { keyPairFromSeed } from '../../../protocol/ed25519.ts';
 import { systemClock } from '../../../protocol/env.ts';
 import { baseUnits } from '../../../protocol/units.ts';
+import { usage } from '../../attestation/fixtures.ts';
 import type { JobEvent, JobResult } from '../../../sdk/progress.ts';
 
 const address = (byte: number) => parseAddress(keyPairFromSeed(new Uint8Array(32).fill(byte)).address);
@@ -45,7 +46,7 @@ const bought: readonly JobEvent[] = [
   { type: 'log', stream: 'stdout', bytes: Buffer.from('first li'), atMs: 1 },
   { type: 'log', stream: 'stdout', bytes: Buffer.from('ne\nsecond\n'), atMs: 2 },
   { type: 'log', stream: 'stderr', bytes: Buffer.from('\u001b[31mwarning'), atMs: 3 },
-  { type: 'usage', elapsedMs: 2_000, cpuMs: 1_900, memoryBytes: 50_000_000 },
+  { type: 'usage', ...usage({ elapsedMs: 2_000, cpuMs: 1_900, memoryBytes: 50_000_000 }) },
   { type: 'proof-verified', proofDigest: 'cd'.repeat(32), billedMs: 2_345, cost: baseUnits(3_283_000) },
   { type: 'outputs', count: 1, sizeBytes: 12 },
   {

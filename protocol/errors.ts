@@ -95,6 +95,12 @@ export const ERRORS = {
   'job/failed': entry('user', 'never', 'the job ended with a non-zero exit code'),
   'job/crashed': entry('user', 'never', 'the job was ended by a trap or a signal'),
   'job/interrupted': entry('self', 'later', 'the provider stopped in mid-job and the run could not be taken up again'),
+  'job/egress-refused': entry('user', 'never', 'a host that the job names cannot be reached, or not by jobs'),
+  'job/never-ready': entry(
+    'user',
+    'never',
+    'the service did not pass its health check in the time it may take to start',
+  ),
   'job/provider-lost': entry('peer', 'now', 'the provider no longer answers'),
   'runtime/unavailable': entry('user', 'never', 'the runtime is not present or failed its self-test'),
   'runtime/engine-failed': entry('self', 'later', 'the container engine failed or went away'),

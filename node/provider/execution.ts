@@ -255,6 +255,7 @@ export class Execution implements AsyncDisposable {
         environment: spec.environment,
         inputDirectory: join(folder, 'in'),
         outputDirectory: join(folder, 'out'),
+        collects: spec.outputs.length > 0,
         ...(spec.workdir === undefined ? {} : { workdir: spec.workdir }),
         secrets: pick(confidential.secrets, spec.secrets),
         egress: spec.network.egress,

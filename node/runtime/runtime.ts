@@ -65,6 +65,8 @@ export interface RunRequest {
   readonly inputDirectory: string;
   /** Host directory that receives what the job left in `/out`. Exists and is empty. */
   readonly outputDirectory: string;
+  /** False for a job that declared no outputs: a container's `/out` is then not read back, which saves time at its end. */
+  readonly collects?: boolean;
   /** Files under `/secrets`, by name; none: no such directory. They never touch a disk. */
   readonly secrets?: Readonly<Record<string, Uint8Array>>;
   /** `host:port` and `*.suffix:port` that the job may connect to. None: no network. */

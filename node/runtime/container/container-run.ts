@@ -34,6 +34,8 @@ export interface RunTerms {
   readonly logBytes: number;
   /** `/out` lies in the container's writable layer and is watched instead of limited. */
   readonly watchDisk: boolean;
+  /** What the job left in `/out` is wanted. */
+  readonly collects: boolean;
 }
 
 export interface ContainerRunOptions {
@@ -220,9 +222,10 @@ export class ContainerRun implements Run {
   }
 
   async #collect(): Promise<void> {
-    const { outputDirectory, diskBytes } = this.#terms;
+    const { outputDirectory, diskBytes, collects } = this.#terms;
     // A node that restarts while it collects does so again.
     await emptyDirectory(outputDirectory);
+    if (!collects) return;
     const archive = await engineCall('collecting the outputs', () => this.#streams.getArchive({ path: '/out' }));
     try {
       await unpackTree(archive as Readable, outputDirectory, { bytesMax: diskBytes });

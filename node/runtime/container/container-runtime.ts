@@ -5,7 +5,7 @@
  * again and removes the rest. Images are pulled by digest; data goes in and out through volumes as tar streams.
  */
 import { randomUUID } from 'node:crypto';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import type { Container, ContainerInfo } from 'dockerode';
@@ -63,6 +63,7 @@ const runTerms = z.object({
   diskBytes: z.number(),
   logBytes: z.number(),
   watchDisk: z.boolean(),
+  collects: z.boolean().default(true),
 });
 
 const SELF_TEST_MS = 250;
@@ -71,6 +72,14 @@ const REMOVE_TRIES = 10;
 const REMOVE_PAUSE_MS = 100;
 const SECRETS_BYTES = 1 << 20;
 const FEATURES_OFFERED: readonly Feature[] = [];
+
+/** The results of all, after all have ended; throws the first failure. */
+async function allEnded<T extends readonly unknown[] | []>(
+  work: T,
+): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
+  await Promise.allSettled(work);
+  return Promise.all(work);
+}
 
 function unavailable(reason: string): MoltError {
   return new MoltError('runtime/unavailable', reason);
@@ -84,6 +93,8 @@ export class ContainerRuntime implements Runtime {
   readonly #directory: string;
   readonly #disks: Disks;
   readonly #loopDisks: boolean;
+  /** Loaders that are being removed, by attempt. */
+  readonly #leaving = new Map<string, Promise<void>>();
   #facts: Promise<EngineFacts> | undefined;
   #nodeId: Promise<string> | undefined;
 
@@ -216,7 +227,6 @@ export class ContainerRuntime implements Runtime {
     const image = imageReference(request.image);
     const facts = await this.#learn();
     await pullImage(this.#streams, image, () => undefined, signal);
-    await ensureIdleImage(this.#engine, facts.architecture);
     try {
       return await this.#create(request, image, facts, signal);
     } catch (error) {
@@ -238,6 +248,7 @@ export class ContainerRuntime implements Runtime {
       diskBytes: limits.diskBytes,
       logBytes: limits.logBytes,
       watchDisk: !facts.limitsDisk,
+      collects: request.collects ?? true,
     };
     const labels = { ...(await this.#labels(attemptId, 'job')), [LABEL.terms]: JSON.stringify(terms) };
     const placement: ContainerPlacement = {
@@ -249,7 +260,7 @@ export class ContainerRuntime implements Runtime {
     };
     // Checked before anything is copied.
     const config = containerConfig(request, placement);
-    const loaders = await this.#load(request, placement);
+    const loader = await this.#load(request, placement, facts);
     if (signal.aborted)
       throw new MoltError('job/cancelled', 'the start of the job was cancelled', {}, { cause: signal.reason });
     const container = await this.#engine.createContainer({
@@ -261,7 +272,7 @@ export class ContainerRuntime implements Runtime {
       await container.putArchive(packTrees([out]), { path: '/' });
     }
     const run = await this.#launch(container, terms, request.command);
-    await Promise.all(loaders.map((loader) => loader.remove({ force: true })));
+    if (loader !== undefined) this.#dismiss(attemptId, loader);
     return run;
   }
 
@@ -269,8 +280,6 @@ export class ContainerRuntime implements Runtime {
   async #launch(container: Container, terms: RunTerms, command: readonly string[]): Promise<Run> {
     const streams = this.#streams.getContainer(container.id);
     const attached = (await streams.attach({ stream: true, stdout: true, stderr: true })) as unknown as Readable;
-    const waiting = streams.wait({ condition: 'next-exit' });
-    waiting.catch(() => undefined);
     try {
       await container.start();
     } catch (error) {
@@ -283,57 +292,76 @@ export class ContainerRuntime implements Runtime {
         { cause: error },
       );
     }
+    const waiting = streams.wait({ condition: 'not-running' });
+    waiting.catch(() => undefined);
     const { State } = await container.inspect();
     const startedAtMs = Date.parse(State.StartedAt);
     return new ContainerRun(this.#env, { container, streams, terms, startedAtMs, attached, logsSinceMs: 0, waiting });
   }
 
+  /** What the job does not need is not made: each volume costs a round trip, inputs a container that carries them. */
   async #createVolumes(
     request: RunRequest,
     facts: EngineFacts,
   ): Promise<Pick<ContainerPlacement, 'inputVolume' | 'outputVolume' | 'secretsVolume'>> {
-    const { attemptId, limits } = request;
+    const { attemptId, limits, inputDirectory } = request;
     const prefix = `molt-${(await this.#id()).slice(0, 8)}-${attemptId}`;
     const Labels = await this.#labels(attemptId, 'job');
     const create = async (name: string, options: Record<string, string>): Promise<string> => {
       await this.#engine.createVolume({ Name: `${prefix}-${name}`, Driver: 'local', DriverOpts: options, Labels });
       return `${prefix}-${name}`;
     };
-    const inputVolume = await create('in', {});
-    const secretsVolume =
-      Object.keys(request.secrets ?? {}).length === 0
-        ? {}
-        : {
-            secretsVolume: await create('secrets', {
-              type: 'tmpfs',
-              device: 'tmpfs',
-              o: `size=${SECRETS_BYTES},nosuid,nodev,noexec,mode=0755`,
-            }),
-          };
-    if (!facts.limitsDisk) return { inputVolume, ...secretsVolume };
-    const device = await this.#disks.create(attemptId, limits.diskBytes);
-    const outputVolume = await create('out', { type: 'ext4', device, o: 'nosuid,nodev' });
-    return { inputVolume, outputVolume, ...secretsVolume };
+    const createDisk = async (): Promise<string> => {
+      const device = await this.#disks.create(attemptId, limits.diskBytes);
+      return create('out', { type: 'ext4', device, o: 'nosuid,nodev' });
+    };
+    const secretsOptions = {
+      type: 'tmpfs',
+      device: 'tmpfs',
+      o: `size=${SECRETS_BYTES},nosuid,nodev,noexec,mode=0755`,
+    };
+    const hasInputs = (await readdir(inputDirectory)).length > 0;
+    // All of them end before a failure is told: what is still being made could not be removed.
+    const [inputVolume, outputVolume, secretsVolume] = await allEnded([
+      hasInputs ? create('in', {}) : undefined,
+      facts.limitsDisk ? createDisk() : undefined,
+      Object.keys(request.secrets ?? {}).length === 0 ? undefined : create('secrets', secretsOptions),
+    ]);
+    return {
+      ...(inputVolume === undefined ? {} : { inputVolume }),
+      ...(outputVolume === undefined ? {} : { outputVolume }),
+      ...(secretsVolume === undefined ? {} : { secretsVolume }),
+    };
   }
 
   /**
    * Fills the volumes. Inputs go through a container that never runs. Secrets live in a tmpfs, which is gone as soon as
-   * nobody mounts it: a running loader holds it until the job has started. Returns the loaders to remove after that.
+   * nobody mounts it: a running loader holds it until the job has started. Returns the loader to remove after that,
+   * undefined when there is nothing to fill.
    */
-  async #load(request: RunRequest, placement: ContainerPlacement): Promise<readonly Container[]> {
+  async #load(
+    request: RunRequest,
+    { inputVolume, secretsVolume }: ContainerPlacement,
+    facts: EngineFacts,
+  ): Promise<Container | undefined> {
+    if (inputVolume === undefined && secretsVolume === undefined) return undefined;
     const labels = await this.#labels(request.attemptId, 'loader');
-    const inputs = { name: 'in', directory: request.inputDirectory, directoryMode: 0o555, fileMode: 0o444 };
-    const mounts = [mount(placement.inputVolume, '/in', false)];
-    if (placement.secretsVolume !== undefined) mounts.push(mount(placement.secretsVolume, '/secrets', false));
-    const loader = await this.#engine.createContainer(loaderConfig(IDLE_IMAGE, labels, mounts));
-    const trees: PackedTree[] = [inputs];
-    if (placement.secretsVolume !== undefined) {
+    const trees: PackedTree[] = [];
+    if (inputVolume !== undefined)
+      trees.push({ name: 'in', directory: request.inputDirectory, directoryMode: 0o555, fileMode: 0o444 });
+    if (secretsVolume !== undefined) {
       const files = new Map(Object.entries(request.secrets ?? {}));
       trees.push({ name: 'secrets', files, directoryMode: 0o555, fileMode: 0o400 });
-      await loader.start();
     }
+    const mounts = [
+      ...(inputVolume === undefined ? [] : [mount(inputVolume, '/in', false)]),
+      ...(secretsVolume === undefined ? [] : [mount(secretsVolume, '/secrets', false)]),
+    ];
+    await ensureIdleImage(this.#engine, facts.architecture);
+    const loader = await this.#engine.createContainer(loaderConfig(IDLE_IMAGE, labels, mounts));
+    if (secretsVolume !== undefined) await loader.start();
     await loader.putArchive(packTrees(trees), { path: '/' });
-    return [loader];
+    return loader;
   }
 
   async #containers(attemptId?: string): Promise<ContainerInfo[]> {
@@ -355,13 +383,26 @@ export class ContainerRuntime implements Runtime {
     return new ContainerRun(this.#env, { container, streams, terms, startedAtMs, logsSinceMs, waiting });
   }
 
+  /** Removes a loader while the job goes on; `remove` waits for that, and does it again where it failed. */
+  #dismiss(attemptId: string, loader: Container): void {
+    const leaving = loader
+      .remove({ force: true })
+      .catch((error: unknown) => {
+        this.#env.logger.log('debug', 'a loader will be removed with its job', { fault: faultOf(error).message });
+      })
+      .finally(() => this.#leaving.delete(attemptId));
+    this.#leaving.set(attemptId, leaving);
+  }
+
   async remove(attemptId: string): Promise<void> {
-    for (const { Id } of await this.#containers(attemptId)) {
-      await engineRemoval('removing the container', () =>
-        this.#engine.getContainer(Id).remove({ force: true, v: true }),
-      );
-    }
-    for (const name of await this.#volumes(attemptId)) await this.#removeVolume(name);
+    await this.#leaving.get(attemptId);
+    const [containers, volumes] = await Promise.all([this.#containers(attemptId), this.#volumes(attemptId)]);
+    await allEnded(
+      containers.map(({ Id }) =>
+        engineRemoval('removing the container', () => this.#engine.getContainer(Id).remove({ force: true, v: true })),
+      ),
+    );
+    await allEnded(volumes.map((name) => this.#removeVolume(name)));
     await this.#disks.remove(attemptId);
   }
 

@@ -5,6 +5,7 @@
  * says so and the container runtime falls back to watching the size of the container's writable layer.
  */
 import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { mkdir, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -74,6 +75,7 @@ export class Disks {
   /** Detaches and deletes the attempt's disk. Idempotent. */
   async remove(attemptId: string): Promise<void> {
     const path = this.#file(attemptId);
+    if (!existsSync(path)) return;
     const devices = await tool('losetup', ['-n', '-O', 'NAME', '-j', path]).catch(() => '');
     for (const device of devices.split('\n').filter(Boolean)) await tool('losetup', ['-d', device]);
     await rm(path, { force: true });

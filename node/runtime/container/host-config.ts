@@ -11,6 +11,8 @@ import type { RunRequest } from '../runtime.ts';
 import { JOB_UID } from './archive.ts';
 
 const SCRATCH_BYTES = 64 << 20;
+/** Of a directory that is there and stays empty. */
+const EMPTY_OPTIONS = 'ro,nosuid,nodev,noexec,size=4096,nr_inodes=1,mode=0555';
 const NODE_CPUS_MIN = 0.01;
 
 export interface ContainerPlacement {
@@ -19,7 +21,8 @@ export interface ContainerPlacement {
   readonly seccomp: string;
   /** The engine has an init process to put before the job. */
   readonly init: boolean;
-  readonly inputVolume: string;
+  /** Absent for a job without inputs: its `/in` is an empty file system that nobody can write to. */
+  readonly inputVolume?: string;
   /** Absent where disk cannot be limited by a volume: then `/out` lies in the container's writable layer. */
   readonly outputVolume?: string;
   readonly secretsVolume?: string;
@@ -38,7 +41,8 @@ function mount(source: string, target: string, readOnly: boolean): Mount {
 function hostConfig(request: RunRequest, placement: ContainerPlacement): HostConfig {
   const { limits } = request;
   const memory = Math.floor(limits.memoryBytes);
-  const mounts = [mount(placement.inputVolume, '/in', true)];
+  const mounts: Mount[] = [];
+  if (placement.inputVolume !== undefined) mounts.push(mount(placement.inputVolume, '/in', true));
   if (placement.outputVolume !== undefined) mounts.push(mount(placement.outputVolume, '/out', false));
   if (placement.secretsVolume !== undefined) mounts.push(mount(placement.secretsVolume, '/secrets', true));
   return {
@@ -68,6 +72,7 @@ function hostConfig(request: RunRequest, placement: ContainerPlacement): HostCon
     ],
     Tmpfs: {
       '/tmp': `rw,nosuid,nodev,exec,size=${SCRATCH_BYTES},nr_inodes=10000,uid=${JOB_UID},gid=${JOB_UID},mode=0700`,
+      ...(placement.inputVolume === undefined ? { '/in': EMPTY_OPTIONS } : {}),
     },
     Mounts: mounts,
     LogConfig: { Type: 'json-file', Config: { 'max-size': '8m', 'max-file': '2' } },

@@ -108,6 +108,19 @@ echo x > /bin/x 2>/dev/null && echo writable; mount -t tmpfs none /tmp 2>/dev/nu
     expect(readFileSync(join(directories.outputDirectory, 'again'), 'utf8')).toBe('kept\n');
   });
 
+  it('gives a job without inputs an input directory that is empty and takes nothing', async () => {
+    const { exit, stdout } = await runShell('ls -a /in; echo x > /in/x 2>/dev/null && echo writable; id -u');
+    expect(stdout.split('\n').filter(Boolean)).toEqual(['.', '..', '65534']);
+    expect(exit).toMatchObject({ reason: 'exited', exitCode: 0 });
+  });
+
+  it('reads nothing back from a job that declared no outputs', async () => {
+    const command = ['/bin/sh', '-c', 'echo kept > /out/file'];
+    const request = requestOf(image, directories, { command, limits: LIMITS, collects: false });
+    expect(await (await runtime.start(request, never)).exit).toMatchObject({ reason: 'exited', exitCode: 0 });
+    expect(readdirSync(directories.outputDirectory)).toEqual([]);
+  });
+
   it('tells a signal from a missing program', async () => {
     expect((await runShell('kill -9 $$')).exit).toMatchObject({
       reason: 'signalled',

@@ -9,6 +9,17 @@ export { type Admission, type AdmissionLimits, type Admitted, ADMISSION_LIMITS, 
 export { type Buckets, type Rate, createBuckets } from './buckets.ts';
 export { type Book, type BookChange, createBook } from './book.ts';
 export { type BidRequest, distance, distanceCut, isAsked, makeBid, pricePerSecondWithin } from './bid.ts';
+export {
+  type Capacity,
+  type Reservation,
+  createCapacity,
+  freeResources,
+  keep,
+  promisedStake,
+  release,
+  reserve,
+  utilisation,
+} from './capacity.ts';
 export { type Shortfall, fits } from './fit.ts';
 export { type HistoryParameters, type SettledHistory, HISTORY_PARAMETERS, historyScore } from './history.ts';
 export {

@@ -7,12 +7,20 @@
  */
 import {
   type Admission,
+  type Capacity,
   type PricePolicy,
   type ProviderFacts,
   answerBid,
+  createCapacity,
+  freeResources,
   isAsked,
+  keep,
   nextSequence,
   OFFER_REPEAT_MS,
+  promisedStake,
+  release,
+  reserve,
+  utilisation,
 } from '../../market/index.ts';
 import type { Network, PubSub } from '../../market/ports.ts';
 import type { Address } from '../../protocol/address.ts';
@@ -40,16 +48,6 @@ import {
 import { BidAnswer } from '../../protocol/molt.js';
 import { baseUnits } from '../../protocol/units.ts';
 import { STREAMS, bidsTopic, offersTopic, toRefusal } from '../../protocol/wire.ts';
-import {
-  type Capacity,
-  createCapacity,
-  freeResources,
-  keep,
-  promisedStake,
-  release,
-  reserve,
-  utilisation,
-} from '../capacity.ts';
 import type { Tell } from '../events.ts';
 import type { Journal } from '../journal.ts';
 

@@ -1,6 +1,4 @@
 /** Goal: what is for sale is what is free, whatever happens in whatever order. Method: properties over random histories. */
-import { tmpdir } from 'node:os';
-
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 
@@ -13,8 +11,7 @@ import {
   release,
   reserve,
   utilisation,
-} from '../../node/capacity.ts';
-import { assertSellable, describeMachine } from '../../node/machine.ts';
+} from '../../market/index.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import type { Resources } from '../../protocol/messages.ts';
 
@@ -109,18 +106,5 @@ test('never sold twice, never leaked: any history keeps the sum within the total
       expect(freeResources(capacity, nowMs)).toEqual(total);
     }),
     { numRuns: 500 },
-  );
-});
-
-test('a node that would sell more than the machine has is refused with both numbers', async () => {
-  const machine = await describeMachine(tmpdir());
-  expect(machine.cores).toBeGreaterThan(0);
-  const capacity = { cpuMillis: machine.cores * 1_000, memoryBytes: machine.memoryBytes, diskBytes: 1 };
-  expect(() => assertSellable(capacity, machine)).not.toThrow();
-  expect(() => assertSellable({ ...capacity, cpuMillis: capacity.cpuMillis + 1 }, machine)).toThrow(
-    /this machine has \d+; lower it with --cpu-millis/,
-  );
-  expect(() => assertSellable({ ...capacity, memoryBytes: capacity.memoryBytes + 1 }, machine)).toThrow(
-    /--memory-bytes/,
   );
 });

@@ -5,9 +5,9 @@
  * dimension. A reservation made for a quote carries an expiry and needs no message to end; a lease's has none until the
  * lease ends. Stake is a dimension like the others: the same stake cannot stand behind two leases.
  */
-import { fits } from '../market/index.ts';
 import { MoltError } from '../protocol/errors.ts';
 import type { GpuGroup, Resources } from '../protocol/messages.ts';
+import { fits } from './fit.ts';
 
 export interface Reservation {
   readonly need: Resources;

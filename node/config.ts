@@ -41,6 +41,7 @@ export interface NodeConfig {
   readonly capacity: { readonly cpuMillis: number; readonly memoryBytes: number; readonly diskBytes: number };
   readonly runtimes: readonly RuntimeKind[];
   readonly containerSocket: string;
+  readonly containerSandbox: 'when-asked' | 'always';
   readonly durationSecondsMax: number;
   readonly wasmCompiler: 'optimizing' | 'baseline';
   readonly graceSeconds: number;
@@ -190,6 +191,12 @@ export const SETTINGS = {
     unit: 'path',
     text: 'Docker or Podman socket; null takes DOCKER_HOST, else /var/run/docker.sock.',
   },
+  containerSandbox: {
+    schema: z.enum(['when-asked', 'always']),
+    default: 'when-asked',
+    unit: 'when-asked, always',
+    text: 'Which container jobs get a kernel of their own (gVisor or Kata, registered with the engine as runsc or kata). Always is safer, slower for system calls, and has no network.',
+  },
   durationSecondsMax: {
     schema: z.int().min(1).max(LIMITS.leaseSeconds),
     default: 86_400,
@@ -337,6 +344,7 @@ export async function nodeConfig(home: string, key: KeyPair, settings: Settings)
       diskBytes: settings.diskBytes ?? (await halfOfFreeDisk(home)),
     },
     runtimes: settings.runtimes,
+    containerSandbox: settings.containerSandbox,
     containerSocket: settings.containerSocket ?? engineSocket(processEnvironment()),
     durationSecondsMax: settings.durationSecondsMax,
     wasmCompiler: settings.wasmCompiler,

@@ -165,7 +165,7 @@ async function usableRuntimes(
     wasmCompiler: config.wasmCompiler,
     ...(config.containerSocket === undefined || !config.runtimes.includes('container')
       ? {}
-      : { containerSocket: config.containerSocket }),
+      : { containerSocket: config.containerSocket, containerSandbox: config.containerSandbox }),
   });
   const usable = new Map<RuntimeKind, Runtime>();
   const features: Feature[] = [];

@@ -36,6 +36,8 @@ export interface RuntimesOptions {
   readonly wasmCompiler?: WasmCompiler;
   /** Path of a Docker or Podman socket; no container runtime when absent. */
   readonly containerSocket?: string;
+  /** See `ContainerOptions.sandbox`. */
+  readonly containerSandbox?: 'when-asked' | 'always';
 }
 
 /** The runtimes of one node; which of them work here is told by their `probe`. */
@@ -45,6 +47,7 @@ export function createRuntimes(env: Env, options: RuntimesOptions): readonly Run
   const container = new ContainerRuntime(env, {
     directory: join(options.directory, 'container'),
     socketPath: options.containerSocket,
+    ...(options.containerSandbox === undefined ? {} : { sandbox: options.containerSandbox }),
   });
   return [wasm, container];
 }

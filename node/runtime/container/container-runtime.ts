@@ -22,7 +22,7 @@ import { connectEngine, type Engine, engineCall, engineFailed, engineRemoval, fa
 import { containerConfig, type ContainerPlacement, loaderConfig, mount } from './host-config.ts';
 import { ensureIdleImage, IDLE_IMAGE } from './idle-image.ts';
 import { imageReference, pullImage } from './pull.ts';
-import { type EngineArchitecture, seccompProfile } from './seccomp.ts';
+import { askEngine, capabilityOf, type EngineFacts, type Findings, tryEngine, unavailable } from './probe.ts';
 
 export interface ContainerOptions {
   /** Belongs to this runtime: the node's id for labels, and the files behind jobs' disks. */
@@ -34,28 +34,9 @@ export interface ContainerOptions {
    * Otherwise the size of what a job wrote is watched, and the root file system is not read-only.
    */
   readonly loopDisks?: boolean;
+  /** Which jobs get a runtime that isolates more than a container does; `when-asked` by default. */
+  readonly sandbox?: 'when-asked' | 'always';
 }
-
-/** What the engine told about itself, and what was tried. */
-interface EngineFacts {
-  readonly architecture: EngineArchitecture;
-  readonly seccomp: string;
-  readonly init: boolean;
-  readonly limitsDisk: boolean;
-  readonly details: Capability['details'];
-}
-
-const engineInfo = z.object({
-  Architecture: z.string(),
-  OSType: z.string(),
-  KernelVersion: z.string().default(''),
-  ServerVersion: z.string().default(''),
-  CgroupVersion: z.string().default('1'),
-  InitBinary: z.string().default(''),
-  SecurityOptions: z.array(z.string()).nullish(),
-  NCPU: z.number().default(0),
-  MemTotal: z.number().default(0),
-});
 
 const runTerms = z.object({
   outputDirectory: z.string(),
@@ -66,8 +47,6 @@ const runTerms = z.object({
   collects: z.boolean().default(true),
 });
 
-const SELF_TEST_MS = 250;
-const SELF_TEST_TRIES = 8;
 const REMOVE_TRIES = 10;
 const REMOVE_PAUSE_MS = 100;
 const SECRETS_BYTES = 1 << 20;
@@ -81,10 +60,6 @@ async function allEnded<T extends readonly unknown[] | []>(
   return Promise.all(work);
 }
 
-function unavailable(reason: string): MoltError {
-  return new MoltError('runtime/unavailable', reason);
-}
-
 export class ContainerRuntime implements Runtime {
   readonly kind = 'container';
   readonly #env: Env;
@@ -95,7 +70,9 @@ export class ContainerRuntime implements Runtime {
   readonly #loopDisks: boolean;
   /** Loaders that are being removed, by attempt. */
   readonly #leaving = new Map<string, Promise<void>>();
+  readonly #sandbox: 'when-asked' | 'always';
   #facts: Promise<EngineFacts> | undefined;
+  #findings: Promise<Findings> | undefined;
   #nodeId: Promise<string> | undefined;
 
   constructor(env: Env, options: ContainerOptions) {
@@ -106,30 +83,22 @@ export class ContainerRuntime implements Runtime {
     this.#directory = options.directory;
     this.#disks = new Disks(join(options.directory, 'disks'));
     this.#loopDisks = options.loopDisks ?? true;
+    this.#sandbox = options.sandbox ?? 'when-asked';
   }
 
   async probe(signal: AbortSignal): Promise<Capability> {
     try {
       const facts = await this.#learn();
-      await this.#selfTest(facts, signal);
-      const disk = facts.limitsDisk
-        ? 'disk is limited by a file system of the leased size'
-        : 'the root file system is not read-only, and disk is watched: a job can exceed it for half a second';
-      const enforced = [
-        'no network, no capabilities, no new privileges, our own system call allow-list, nobody as user',
-        'memory (swap included), cpu, processes, open files, output and wall time are limited by the engine',
-      ];
-      return {
-        available: true,
-        features: FEATURES_OFFERED,
-        details: facts.details,
-        guarantees: facts.limitsDisk ? [...enforced, 'the root file system is read-only', disk] : enforced,
-        gaps: [
-          ...(facts.limitsDisk ? [] : [disk]),
-          'containers share the kernel of the host',
-          'cpu time and memory peak of a job are sampled twice a second',
-        ],
-      };
+      this.#findings = undefined;
+      const findings = await this.#try(facts, signal);
+      if (this.#sandbox === 'always' && findings.sandbox === undefined) {
+        throw unavailable(
+          'the setting sandbox is "always", and no runtime of this engine isolates more than a container does; install runsc and register it with the engine, or set it to "when-asked"',
+        );
+      }
+      const features: Feature[] = this.#sandbox === 'always' ? [] : [...FEATURES_OFFERED];
+      if (findings.sandbox !== undefined) features.push('sandbox');
+      return capabilityOf(facts, findings, features);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       return { available: false, reason, features: [], details: {}, guarantees: [], gaps: [] };
@@ -137,7 +106,10 @@ export class ContainerRuntime implements Runtime {
   }
 
   async #learn(): Promise<EngineFacts> {
-    this.#facts ??= this.#askEngine().catch((error: unknown) => {
+    this.#facts ??= (async () => {
+      const limitsDisk = this.#loopDisks && (await this.#disks.canLimitDisk());
+      return askEngine(this.#engine, { directory: this.#directory, limitsDisk });
+    })().catch((error: unknown) => {
       // Asked again next time: an engine may come up later.
       this.#facts = undefined;
       throw error;
@@ -145,60 +117,31 @@ export class ContainerRuntime implements Runtime {
     return this.#facts;
   }
 
-  async #askEngine(): Promise<EngineFacts> {
-    const info = engineInfo.parse(await engineCall('asking what it is', () => this.#engine.info()));
-    const architecture = info.Architecture;
-    if (architecture !== 'x86_64' && architecture !== 'aarch64') {
-      throw unavailable(`the engine runs on ${architecture}; x86_64 and aarch64 are supported`);
-    }
-    if (info.OSType !== 'linux')
-      throw unavailable(`the engine runs ${info.OSType} containers; switch it to Linux containers`);
-    const rootless = (info.SecurityOptions ?? []).some((option) => option.includes('name=rootless'));
-    if (rootless && info.CgroupVersion === '1') {
-      throw unavailable('a rootless engine on cgroup v1 ignores limits; run the engine as root or boot with cgroup v2');
-    }
-    const limitsDisk = this.#loopDisks && (await this.#disks.canLimitDisk());
-    return {
-      architecture,
-      seccomp: seccompProfile(architecture),
-      init: info.InitBinary !== '',
-      limitsDisk,
-      details: {
-        engine: 'docker-api',
-        version: info.ServerVersion,
-        kernel: info.KernelVersion,
-        cgroups: Number(info.CgroupVersion),
-        rootless,
-        architecture,
-        cpus: info.NCPU,
-        memoryBytes: info.MemTotal,
-        diskQuota: limitsDisk,
-      },
-    };
+  async #try(facts: EngineFacts, signal: AbortSignal): Promise<Findings> {
+    this.#findings ??= (async () => {
+      const clients = { calls: this.#engine, streams: this.#streams };
+      return tryEngine({ env: this.#env, clients, facts, nodeId: await this.#id(), signal });
+    })().catch((error: unknown) => {
+      this.#findings = undefined;
+      throw error;
+    });
+    return this.#findings;
   }
 
-  /** Runs a hardened container of our own and looks at its statistics: an engine where they stay zero cannot be billed. */
-  async #selfTest(facts: EngineFacts, signal: AbortSignal): Promise<void> {
-    await ensureIdleImage(this.#engine, facts.architecture);
-    const labels = await this.#labels(`self-test-${randomUUID()}`, 'self-test');
-    const config = loaderConfig(IDLE_IMAGE, labels, []);
-    const hardened = { ...config.HostConfig, SecurityOpt: ['no-new-privileges:true', `seccomp=${facts.seccomp}`] };
-    await engineCall('its self-test', async () => {
-      const container = await this.#engine.createContainer({ ...config, HostConfig: hardened });
-      try {
-        await container.start();
-        for (let tries = 0; tries < SELF_TEST_TRIES; tries++) {
-          await this.#env.clock.sleep(SELF_TEST_MS, signal);
-          const stats = await container.stats({ stream: false, 'one-shot': true });
-          if (stats.cpu_stats.cpu_usage.total_usage > 0 && (stats.memory_stats.usage ?? 0) > 0) return;
-        }
-        throw unavailable(
-          'the engine reports no cpu and memory use; mount every cgroup hierarchy of /proc/self/cgroup',
-        );
-      } finally {
-        await container.remove({ force: true, v: true });
-      }
-    });
+  /** The stronger runtime this job gets; undefined for the engine's own. Throws `job/impossible` when there is none. */
+  async #sandboxFor(request: RunRequest, facts: EngineFacts, signal: AbortSignal): Promise<string | undefined> {
+    if (request.sandbox !== true && this.#sandbox !== 'always') return undefined;
+    const { sandbox } = await this.#try(facts, signal);
+    if (sandbox === undefined) {
+      throw new MoltError('job/impossible', 'the run cannot be started: this runtime does not offer sandbox here');
+    }
+    if ((request.egress ?? []).length > 0 || (request.services ?? []).length > 0) {
+      throw new MoltError(
+        'job/impossible',
+        `the run cannot be started: under ${sandbox} a job has no network; leave out egress and services, or the sandbox`,
+      );
+    }
+    return sandbox;
   }
 
   /** A name of this runtime's directory for labels, so that two nodes on one engine do not touch each other's jobs. */
@@ -223,12 +166,13 @@ export class ContainerRuntime implements Runtime {
   }
 
   async start(request: RunRequest, signal: AbortSignal): Promise<Run> {
-    checkRequest(request, FEATURES_OFFERED);
+    checkRequest(request, [...FEATURES_OFFERED, 'sandbox']);
     const image = imageReference(request.image);
     const facts = await this.#learn();
+    const sandbox = await this.#sandboxFor(request, facts, signal);
     await pullImage(this.#streams, image, () => undefined, signal);
     try {
-      return await this.#create(request, image, facts, signal);
+      return await this.#create(request, { image, facts, sandbox }, signal);
     } catch (error) {
       await this.remove(request.attemptId).catch((fault: unknown) => {
         this.#env.logger.log('warn', 'an attempt that did not start could not be removed', {
@@ -240,7 +184,11 @@ export class ContainerRuntime implements Runtime {
     }
   }
 
-  async #create(request: RunRequest, image: string, facts: EngineFacts, signal: AbortSignal): Promise<Run> {
+  async #create(
+    request: RunRequest,
+    { image, facts, sandbox }: { image: string; facts: EngineFacts; sandbox: string | undefined },
+    signal: AbortSignal,
+  ): Promise<Run> {
     const { attemptId, limits, outputDirectory } = request;
     const terms: RunTerms = {
       outputDirectory,
@@ -256,6 +204,7 @@ export class ContainerRuntime implements Runtime {
       labels,
       seccomp: facts.seccomp,
       init: facts.init,
+      ...(sandbox === undefined ? {} : { sandbox }),
       ...(await this.#createVolumes(request, facts)),
     };
     // Checked before anything is copied.
@@ -312,13 +261,14 @@ export class ContainerRuntime implements Runtime {
       return `${prefix}-${name}`;
     };
     const createDisk = async (): Promise<string> => {
-      const device = await this.#disks.create(attemptId, limits.diskBytes);
+      const device = await this.#disks.create(attemptId, limits.diskBytes, facts.hostUid);
       return create('out', { type: 'ext4', device, o: 'nosuid,nodev' });
     };
     const secretsOptions = {
       type: 'tmpfs',
       device: 'tmpfs',
-      o: `size=${SECRETS_BYTES},nosuid,nodev,noexec,mode=0755`,
+      // Podman takes a size for a project quota. The job cannot write there either way.
+      o: `${facts.kind === 'podman' ? '' : `size=${SECRETS_BYTES},`}nosuid,nodev,noexec,mode=0755`,
     };
     const hasInputs = (await readdir(inputDirectory)).length > 0;
     // All of them end before a failure is told: what is still being made could not be removed.

@@ -35,7 +35,7 @@ export class Disks {
   async canLimitDisk(): Promise<boolean> {
     if (process.platform !== 'linux' || process.getuid?.() !== 0) return false;
     try {
-      await this.create('self-test', 1 << 20);
+      await this.create('self-test', 1 << 20, JOB_UID);
       return true;
     } catch {
       return false;
@@ -48,8 +48,8 @@ export class Disks {
     return join(this.#directory, `${attemptId}.ext4`);
   }
 
-  /** A disk that holds `bytes` of file contents; returns its loop device. Throws `job/disk-full`. */
-  async create(attemptId: string, bytes: number): Promise<string> {
+  /** A disk that holds `bytes` of file contents and belongs to `uid`; returns its loop device. Throws `job/disk-full`. */
+  async create(attemptId: string, bytes: number, uid: number): Promise<string> {
     await mkdir(this.#directory, { recursive: true });
     const path = this.#file(attemptId);
     // Inode tables and bitmaps take a thirty-second and a fixed part.
@@ -65,7 +65,7 @@ export class Disks {
         { cause: error },
       );
     }
-    const options = `nodiscard,root_owner=${JOB_UID}:${JOB_UID}`;
+    const options = `nodiscard,root_owner=${uid}:${uid}`;
     await tool('mkfs.ext4', ['-q', '-b', String(BLOCK_BYTES), '-E', options, '-O', '^has_journal', '-m', '0', path]);
     // The job finds its output directory empty.
     await tool('debugfs', ['-w', '-R', 'rmdir lost+found', path]);

@@ -14,11 +14,13 @@ export interface Frame {
   readonly bytes: Uint8Array;
 }
 
-export async function* readFrames(source: Readable): AsyncGenerator<Frame, void, undefined> {
+export async function* readFrames(
+  source: AsyncIterable<Buffer> | readonly Buffer[],
+): AsyncGenerator<Frame, void, undefined> {
   let header: Buffer = Buffer.alloc(0);
   let stream: LogStream = 'stdout';
   let left = 0;
-  for await (const chunk of source as AsyncIterable<Buffer>) {
+  for await (const chunk of source) {
     let rest = chunk;
     while (rest.length > 0) {
       if (left === 0) {

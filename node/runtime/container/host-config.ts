@@ -13,6 +13,8 @@ import { JOB_UID } from './archive.ts';
 const SCRATCH_BYTES = 64 << 20;
 /** Of a directory that is there and stays empty. */
 const EMPTY_OPTIONS = 'ro,nosuid,nodev,noexec,size=4096,nr_inodes=1,mode=0555';
+/** A sandbox has threads of its own inside the job's limits, and refuses to start with too few. */
+export const SANDBOX_PROCESSES_MIN = 512;
 const NODE_CPUS_MIN = 0.01;
 
 export interface ContainerPlacement {
@@ -21,6 +23,8 @@ export interface ContainerPlacement {
   readonly seccomp: string;
   /** The engine has an init process to put before the job. */
   readonly init: boolean;
+  /** Name of a runtime that isolates more than the engine's own; absent: the engine's own. */
+  readonly sandbox?: string;
   /** Absent for a job without inputs: its `/in` is an empty file system that nobody can write to. */
   readonly inputVolume?: string;
   /** Absent where disk cannot be limited by a volume: then `/out` lies in the container's writable layer. */
@@ -55,7 +59,8 @@ function hostConfig(request: RunRequest, placement: ContainerPlacement): HostCon
     Memory: memory,
     MemorySwap: memory,
     NanoCpus: Math.round(Math.max(limits.cpus, NODE_CPUS_MIN) * 1e9),
-    PidsLimit: limits.processes,
+    PidsLimit: placement.sandbox === undefined ? limits.processes : Math.max(limits.processes, SANDBOX_PROCESSES_MIN),
+    ...(placement.sandbox === undefined ? {} : { Runtime: placement.sandbox }),
     OomScoreAdj: 500,
     ShmSize: SCRATCH_BYTES,
     IpcMode: 'private',

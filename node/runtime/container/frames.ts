@@ -4,7 +4,6 @@
  * A generator, so that a slow reader slows the container down instead of filling memory; a frame is passed on in parts as
  * they arrive, so its length bounds nothing here.
  */
-import type { Readable } from 'node:stream';
 import type { LogStream } from '../runtime.ts';
 
 const HEADER_BYTES = 8;

@@ -283,7 +283,7 @@ async function runToEnd(trial: Trial, program: OwnProgram, runtime?: string): Pr
       if (Running) continue;
       // The engine may learn of the end before it learns of the cause.
       if (program === 'hog' && !OOMKilled && look < LOOKS_MAX / 5) continue;
-      const log = (await container.logs({ stdout: true })) as unknown as Buffer;
+      const log = await container.logs({ stdout: true });
       let stdout = '';
       for await (const { bytes } of readFrames([log])) stdout += Buffer.from(bytes).toString('latin1');
       return { exitCode: ExitCode, outOfMemory: OOMKilled, stdout };

@@ -1184,7 +1184,8 @@ export declare namespace OffersRequest {
 }
 export interface ArtifactRequest {
     cid: Uint8Array;
-    skipBlocks: bigint;
+    leaves: boolean;
+    have: Uint8Array;
 }
 export declare namespace ArtifactRequest {
     const codec: () => Codec<ArtifactRequest>;
@@ -1192,82 +1193,32 @@ export declare namespace ArtifactRequest {
         field: '$.cid';
         value: Uint8Array;
     }
-    interface ArtifactRequestSkipBlocksFieldEvent {
-        field: '$.skipBlocks';
-        value: bigint;
+    interface ArtifactRequestLeavesFieldEvent {
+        field: '$.leaves';
+        value: boolean;
+    }
+    interface ArtifactRequestHaveFieldEvent {
+        field: '$.have';
+        value: Uint8Array;
     }
     function encode(obj: Partial<ArtifactRequest>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactRequest>): ArtifactRequest;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactRequest>): Generator<ArtifactRequestCidFieldEvent | ArtifactRequestSkipBlocksFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactRequest>): Generator<ArtifactRequestCidFieldEvent | ArtifactRequestLeavesFieldEvent | ArtifactRequestHaveFieldEvent>;
 }
-export interface ArtifactFrame {
-    block?: ArtifactBlock;
+export interface ArtifactAnswer {
     refused?: Refusal;
-    end?: ArtifactEnd;
 }
-export declare namespace ArtifactFrame {
-    const codec: () => Codec<ArtifactFrame>;
-    interface ArtifactFrameBlockCidFieldEvent {
-        field: '$.block.cid';
-        value: Uint8Array;
-    }
-    interface ArtifactFrameBlockBytesFieldEvent {
-        field: '$.block.bytes';
-        value: Uint8Array;
-    }
-    interface ArtifactFrameRefusedCodeFieldEvent {
+export declare namespace ArtifactAnswer {
+    const codec: () => Codec<ArtifactAnswer>;
+    interface ArtifactAnswerRefusedCodeFieldEvent {
         field: '$.refused.code';
         value: string;
     }
-    interface ArtifactFrameRefusedReasonFieldEvent {
+    interface ArtifactAnswerRefusedReasonFieldEvent {
         field: '$.refused.reason';
         value: string;
     }
-    interface ArtifactFrameEndBlocksFieldEvent {
-        field: '$.end.blocks';
-        value: bigint;
-    }
-    interface ArtifactFrameEndSizeBytesFieldEvent {
-        field: '$.end.sizeBytes';
-        value: bigint;
-    }
-    function encode(obj: Partial<ArtifactFrame>): Uint8Array;
-    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactFrame>): ArtifactFrame;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactFrame>): Generator<ArtifactFrameBlockCidFieldEvent | ArtifactFrameBlockBytesFieldEvent | ArtifactFrameRefusedCodeFieldEvent | ArtifactFrameRefusedReasonFieldEvent | ArtifactFrameEndBlocksFieldEvent | ArtifactFrameEndSizeBytesFieldEvent>;
-}
-export interface ArtifactBlock {
-    cid: Uint8Array;
-    bytes: Uint8Array;
-}
-export declare namespace ArtifactBlock {
-    const codec: () => Codec<ArtifactBlock>;
-    interface ArtifactBlockCidFieldEvent {
-        field: '$.cid';
-        value: Uint8Array;
-    }
-    interface ArtifactBlockBytesFieldEvent {
-        field: '$.bytes';
-        value: Uint8Array;
-    }
-    function encode(obj: Partial<ArtifactBlock>): Uint8Array;
-    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactBlock>): ArtifactBlock;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactBlock>): Generator<ArtifactBlockCidFieldEvent | ArtifactBlockBytesFieldEvent>;
-}
-export interface ArtifactEnd {
-    blocks: bigint;
-    sizeBytes: bigint;
-}
-export declare namespace ArtifactEnd {
-    const codec: () => Codec<ArtifactEnd>;
-    interface ArtifactEndBlocksFieldEvent {
-        field: '$.blocks';
-        value: bigint;
-    }
-    interface ArtifactEndSizeBytesFieldEvent {
-        field: '$.sizeBytes';
-        value: bigint;
-    }
-    function encode(obj: Partial<ArtifactEnd>): Uint8Array;
-    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactEnd>): ArtifactEnd;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactEnd>): Generator<ArtifactEndBlocksFieldEvent | ArtifactEndSizeBytesFieldEvent>;
+    function encode(obj: Partial<ArtifactAnswer>): Uint8Array;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactAnswer>): ArtifactAnswer;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactAnswer>): Generator<ArtifactAnswerRefusedCodeFieldEvent | ArtifactAnswerRefusedReasonFieldEvent>;
 }

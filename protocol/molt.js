@@ -3919,9 +3919,13 @@ export var ArtifactRequest;
                     w.uint32(10);
                     w.bytes(obj.cid);
                 }
-                if ((obj.skipBlocks != null && obj.skipBlocks !== 0n)) {
-                    w.uint32(17);
-                    w.fixed64(obj.skipBlocks);
+                if ((obj.leaves != null && obj.leaves !== false)) {
+                    w.uint32(16);
+                    w.bool(obj.leaves);
+                }
+                if ((obj.have != null && obj.have.byteLength > 0)) {
+                    w.uint32(26);
+                    w.bytes(obj.have);
                 }
                 if (opts.lengthDelimited !== false) {
                     w.ldelim();
@@ -3929,7 +3933,8 @@ export var ArtifactRequest;
             }, (reader, length, opts = {}) => {
                 const obj = {
                     cid: uint8ArrayAlloc(0),
-                    skipBlocks: 0n
+                    leaves: false,
+                    have: uint8ArrayAlloc(0)
                 };
                 const end = length == null ? reader.len : reader.pos + length;
                 while (reader.pos < end) {
@@ -3940,7 +3945,11 @@ export var ArtifactRequest;
                             break;
                         }
                         case 2: {
-                            obj.skipBlocks = BigInt.asUintN(64, reader.fixed64());
+                            obj.leaves = reader.bool();
+                            break;
+                        }
+                        case 3: {
+                            obj.have = reader.bytes();
                             break;
                         }
                         default: {
@@ -3964,8 +3973,15 @@ export var ArtifactRequest;
                         }
                         case 2: {
                             yield {
-                                field: `${prefix}.skipBlocks`,
-                                value: BigInt.asUintN(64, reader.fixed64())
+                                field: `${prefix}.leaves`,
+                                value: reader.bool()
+                            };
+                            break;
+                        }
+                        case 3: {
+                            yield {
+                                field: `${prefix}.have`,
+                                value: reader.bytes()
                             };
                             break;
                         }
@@ -3992,39 +4008,18 @@ export var ArtifactRequest;
     }
     ArtifactRequest.stream = stream;
 })(ArtifactRequest || (ArtifactRequest = {}));
-export var ArtifactFrame;
-(function (ArtifactFrame) {
+export var ArtifactAnswer;
+(function (ArtifactAnswer) {
     let _codec;
-    ArtifactFrame.codec = () => {
+    ArtifactAnswer.codec = () => {
         if (_codec == null) {
             _codec = message((obj, w, opts = {}) => {
                 if (opts.lengthDelimited !== false) {
                     w.fork();
                 }
-                obj = { ...obj };
-                if (obj.end != null) {
-                    obj.refused = undefined;
-                    obj.block = undefined;
-                }
                 if (obj.refused != null) {
-                    obj.end = undefined;
-                    obj.block = undefined;
-                }
-                if (obj.block != null) {
-                    obj.end = undefined;
-                    obj.refused = undefined;
-                }
-                if (obj.block != null) {
                     w.uint32(10);
-                    ArtifactBlock.codec().encode(obj.block, w);
-                }
-                if (obj.refused != null) {
-                    w.uint32(18);
                     Refusal.codec().encode(obj.refused, w);
-                }
-                if (obj.end != null) {
-                    w.uint32(26);
-                    ArtifactEnd.codec().encode(obj.end, w);
                 }
                 if (opts.lengthDelimited !== false) {
                     w.ldelim();
@@ -4036,40 +4031,16 @@ export var ArtifactFrame;
                     const tag = reader.uint32();
                     switch (tag >>> 3) {
                         case 1: {
-                            obj.block = ArtifactBlock.codec().decode(reader, reader.uint32(), {
-                                limits: opts.limits?.block
-                            });
-                            break;
-                        }
-                        case 2: {
                             obj.refused = Refusal.codec().decode(reader, reader.uint32(), {
                                 limits: opts.limits?.refused
                             });
                             break;
                         }
-                        case 3: {
-                            obj.end = ArtifactEnd.codec().decode(reader, reader.uint32(), {
-                                limits: opts.limits?.end
-                            });
-                            break;
-                        }
                         default: {
                             reader.skipType(tag & 7);
                             break;
                         }
                     }
-                }
-                if (obj.end != null) {
-                    delete obj.refused;
-                    delete obj.block;
-                }
-                if (obj.refused != null) {
-                    delete obj.end;
-                    delete obj.block;
-                }
-                if (obj.block != null) {
-                    delete obj.end;
-                    delete obj.refused;
                 }
                 return obj;
             }, function* (reader, length, prefix, opts = {}) {
@@ -4078,23 +4049,11 @@ export var ArtifactFrame;
                     const tag = reader.uint32();
                     switch (tag >>> 3) {
                         case 1: {
-                            yield* ArtifactBlock.codec().stream(reader, reader.uint32(), `${prefix}.block`, {
-                                limits: opts.limits?.block
-                            });
-                            break;
-                        }
-                        case 2: {
                             yield* Refusal.codec().stream(reader, reader.uint32(), `${prefix}.refused`, {
                                 limits: opts.limits?.refused
                             });
                             break;
                         }
-                        case 3: {
-                            yield* ArtifactEnd.codec().stream(reader, reader.uint32(), `${prefix}.end`, {
-                                limits: opts.limits?.end
-                            });
-                            break;
-                        }
                         default: {
                             reader.skipType(tag & 7);
                             break;
@@ -4106,187 +4065,15 @@ export var ArtifactFrame;
         return _codec;
     };
     function encode(obj) {
-        return encodeMessage(obj, ArtifactFrame.codec());
+        return encodeMessage(obj, ArtifactAnswer.codec());
     }
-    ArtifactFrame.encode = encode;
+    ArtifactAnswer.encode = encode;
     function decode(buf, opts) {
-        return decodeMessage(buf, ArtifactFrame.codec(), opts);
+        return decodeMessage(buf, ArtifactAnswer.codec(), opts);
     }
-    ArtifactFrame.decode = decode;
+    ArtifactAnswer.decode = decode;
     function stream(buf, opts) {
-        return streamMessage(buf, ArtifactFrame.codec(), opts);
+        return streamMessage(buf, ArtifactAnswer.codec(), opts);
     }
-    ArtifactFrame.stream = stream;
-})(ArtifactFrame || (ArtifactFrame = {}));
-export var ArtifactBlock;
-(function (ArtifactBlock) {
-    let _codec;
-    ArtifactBlock.codec = () => {
-        if (_codec == null) {
-            _codec = message((obj, w, opts = {}) => {
-                if (opts.lengthDelimited !== false) {
-                    w.fork();
-                }
-                if ((obj.cid != null && obj.cid.byteLength > 0)) {
-                    w.uint32(10);
-                    w.bytes(obj.cid);
-                }
-                if ((obj.bytes != null && obj.bytes.byteLength > 0)) {
-                    w.uint32(18);
-                    w.bytes(obj.bytes);
-                }
-                if (opts.lengthDelimited !== false) {
-                    w.ldelim();
-                }
-            }, (reader, length, opts = {}) => {
-                const obj = {
-                    cid: uint8ArrayAlloc(0),
-                    bytes: uint8ArrayAlloc(0)
-                };
-                const end = length == null ? reader.len : reader.pos + length;
-                while (reader.pos < end) {
-                    const tag = reader.uint32();
-                    switch (tag >>> 3) {
-                        case 1: {
-                            obj.cid = reader.bytes();
-                            break;
-                        }
-                        case 2: {
-                            obj.bytes = reader.bytes();
-                            break;
-                        }
-                        default: {
-                            reader.skipType(tag & 7);
-                            break;
-                        }
-                    }
-                }
-                return obj;
-            }, function* (reader, length, prefix, opts = {}) {
-                const end = length == null ? reader.len : reader.pos + length;
-                while (reader.pos < end) {
-                    const tag = reader.uint32();
-                    switch (tag >>> 3) {
-                        case 1: {
-                            yield {
-                                field: `${prefix}.cid`,
-                                value: reader.bytes()
-                            };
-                            break;
-                        }
-                        case 2: {
-                            yield {
-                                field: `${prefix}.bytes`,
-                                value: reader.bytes()
-                            };
-                            break;
-                        }
-                        default: {
-                            reader.skipType(tag & 7);
-                            break;
-                        }
-                    }
-                }
-            });
-        }
-        return _codec;
-    };
-    function encode(obj) {
-        return encodeMessage(obj, ArtifactBlock.codec());
-    }
-    ArtifactBlock.encode = encode;
-    function decode(buf, opts) {
-        return decodeMessage(buf, ArtifactBlock.codec(), opts);
-    }
-    ArtifactBlock.decode = decode;
-    function stream(buf, opts) {
-        return streamMessage(buf, ArtifactBlock.codec(), opts);
-    }
-    ArtifactBlock.stream = stream;
-})(ArtifactBlock || (ArtifactBlock = {}));
-export var ArtifactEnd;
-(function (ArtifactEnd) {
-    let _codec;
-    ArtifactEnd.codec = () => {
-        if (_codec == null) {
-            _codec = message((obj, w, opts = {}) => {
-                if (opts.lengthDelimited !== false) {
-                    w.fork();
-                }
-                if ((obj.blocks != null && obj.blocks !== 0n)) {
-                    w.uint32(9);
-                    w.fixed64(obj.blocks);
-                }
-                if ((obj.sizeBytes != null && obj.sizeBytes !== 0n)) {
-                    w.uint32(17);
-                    w.fixed64(obj.sizeBytes);
-                }
-                if (opts.lengthDelimited !== false) {
-                    w.ldelim();
-                }
-            }, (reader, length, opts = {}) => {
-                const obj = {
-                    blocks: 0n,
-                    sizeBytes: 0n
-                };
-                const end = length == null ? reader.len : reader.pos + length;
-                while (reader.pos < end) {
-                    const tag = reader.uint32();
-                    switch (tag >>> 3) {
-                        case 1: {
-                            obj.blocks = BigInt.asUintN(64, reader.fixed64());
-                            break;
-                        }
-                        case 2: {
-                            obj.sizeBytes = BigInt.asUintN(64, reader.fixed64());
-                            break;
-                        }
-                        default: {
-                            reader.skipType(tag & 7);
-                            break;
-                        }
-                    }
-                }
-                return obj;
-            }, function* (reader, length, prefix, opts = {}) {
-                const end = length == null ? reader.len : reader.pos + length;
-                while (reader.pos < end) {
-                    const tag = reader.uint32();
-                    switch (tag >>> 3) {
-                        case 1: {
-                            yield {
-                                field: `${prefix}.blocks`,
-                                value: BigInt.asUintN(64, reader.fixed64())
-                            };
-                            break;
-                        }
-                        case 2: {
-                            yield {
-                                field: `${prefix}.sizeBytes`,
-                                value: BigInt.asUintN(64, reader.fixed64())
-                            };
-                            break;
-                        }
-                        default: {
-                            reader.skipType(tag & 7);
-                            break;
-                        }
-                    }
-                }
-            });
-        }
-        return _codec;
-    };
-    function encode(obj) {
-        return encodeMessage(obj, ArtifactEnd.codec());
-    }
-    ArtifactEnd.encode = encode;
-    function decode(buf, opts) {
-        return decodeMessage(buf, ArtifactEnd.codec(), opts);
-    }
-    ArtifactEnd.decode = decode;
-    function stream(buf, opts) {
-        return streamMessage(buf, ArtifactEnd.codec(), opts);
-    }
-    ArtifactEnd.stream = stream;
-})(ArtifactEnd || (ArtifactEnd = {}));
+    ArtifactAnswer.stream = stream;
+})(ArtifactAnswer || (ArtifactAnswer = {}));

@@ -4,6 +4,7 @@
  * `npm run bench -- NAME…` runs the groups whose name starts so; `--json` prints one JSON object a line; `--list` names
  * the groups. Targets are for a machine of two cores; a missed one is said, and does not fail the command.
  */
+import { artifact } from './bench/artifact.ts';
 import { chainCost } from './bench/chain-cost.ts';
 import { devnet } from './bench/devnet.ts';
 import { flow } from './bench/flow.ts';
@@ -11,7 +12,7 @@ import { nodeStart } from './bench/node-start.ts';
 import { endings } from './bench/endings.ts';
 import { type Group, type Row, holds, ratio, readable } from './bench/row.ts';
 
-const GROUPS: readonly Group[] = [nodeStart, flow(3), flow(10), chainCost, endings, devnet];
+const GROUPS: readonly Group[] = [nodeStart, flow(3), flow(10), chainCost, endings, devnet, artifact];
 
 const words = process.argv.slice(2);
 const json = words.includes('--json');

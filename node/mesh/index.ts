@@ -13,4 +13,5 @@ export { type MeshOpenOptions, type MeshProtocolLimits } from './streams.ts';
 export { type Artifacts, type ArtifactsOptions, openArtifacts } from './artifact/artifacts.ts';
 export { type ExportOptions } from './artifact/export.ts';
 export { type AddOptions, type Added } from './artifact/import.ts';
-export { type Allow, type FetchOptions } from './artifact/transfer.ts';
+export { type Allow } from './artifact/serve.ts';
+export { type FetchOptions } from './artifact/transfer.ts';

@@ -18,7 +18,8 @@ import { Blocks, diskErrors } from './blocks.ts';
 import { DagWalk, blockKey, parseArtifactCid } from './dag.ts';
 import { type ExportOptions, exportTree } from './export.ts';
 import { type AddOptions, type Added, type PutBlock, importBytes, importPath } from './import.ts';
-import { type Allow, type FetchOptions, fetchBlocks, serveBlocks } from './transfer.ts';
+import { type Allow, serveBlocks } from './serve.ts';
+import { type FetchOptions, fetchBlocks } from './transfer.ts';
 
 export interface ArtifactsOptions {
   readonly directory: string;

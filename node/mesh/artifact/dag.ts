@@ -34,7 +34,8 @@ export function decodeArtifactCid(bytes: Uint8Array): CID {
   }
 }
 
-function checkCid(cid: CID): CID {
+/** Version 1, SHA-256, raw or dag-pb, or `artifact/corrupt`. */
+export function checkCid(cid: CID): CID {
   const isKnown = cid.code === raw.code || cid.code === dagPb.code;
   if (isKnown && cid.multihash.code === sha256.code && cid.multihash.size === 32) return cid;
   throw refusedCid(cid.toString());
@@ -88,7 +89,7 @@ export class DagWalk {
       if (this.#seen.has(key)) continue;
       this.#seen.add(key);
       this.#depth = top.depth;
-      if (this.#seen.size > BLOCKS_MAX) throw tooLarge(`more than ${BLOCKS_MAX} blocks`);
+      if (this.#seen.size > BLOCKS_MAX) throw tooLarge('blocks', `more than ${BLOCKS_MAX} blocks`);
       return top.cid;
     }
   }
@@ -97,16 +98,20 @@ export class DagWalk {
   enter(cid: CID, bytes: Uint8Array): void {
     const links = linksOf(cid, bytes);
     if (links.length === 0) return;
-    if (this.#depth >= DEPTH_MAX) throw tooLarge(`a tree deeper than ${DEPTH_MAX}`);
-    if (this.#stack.length + links.length > BLOCKS_MAX) throw tooLarge(`more than ${BLOCKS_MAX} links`);
+    if (this.#depth >= DEPTH_MAX) throw tooLarge('depth', `a tree deeper than ${DEPTH_MAX}`);
+    if (this.#stack.length + links.length > BLOCKS_MAX) throw tooLarge('links', `more than ${BLOCKS_MAX} links`);
     for (const link of links.toReversed()) this.#stack.push({ cid: link, depth: this.#depth + 1 });
   }
 }
 
-export function tooLarge(what: string): MoltError {
+/** Which bound a tree breaks: content, blocks, links between them, files and directories, levels, or work for nothing. */
+export type Bound = 'bytes' | 'blocks' | 'links' | 'entries' | 'depth' | 'visits';
+
+export function tooLarge(reason: Bound, what: string): MoltError {
   return new MoltError(
     'artifact/too-large',
     `the artifact has ${what}; split it, or raise the limit on the receiving side`,
+    { reason },
   );
 }
 

@@ -13,7 +13,7 @@ import type { CID } from 'multiformats/cid';
 
 import { MoltError, assert } from '../../../protocol/errors.ts';
 import { DEPTH_MAX, tooLarge } from './dag.ts';
-import { checkName, unsafePath } from './name.ts';
+import { Names, unsafePath } from './name.ts';
 
 export interface AddOptions {
   readonly maxBytes?: number;
@@ -43,7 +43,8 @@ export async function importPath(put: PutBlock, path: string, options: AddOption
   const status = await lstat(path);
   if (status.isFile())
     return importAll(put, [{ path: 'file', content: readFile(path, count) }], { count, wrap: false });
-  if (!status.isDirectory()) throw unsafePath(path, 'neither a file nor a directory');
+  if (status.isSymbolicLink()) throw unsafePath(path, 'symlink', 'a symbolic link');
+  if (!status.isDirectory()) throw unsafePath(path, 'special', 'neither a file nor a directory');
   return importAll(put, walk(path, count), { count, wrap: true });
 }
 
@@ -88,10 +89,11 @@ async function importAll(
 
 /** The entries below a directory in the order of their names, parents first. */
 async function* walk(root: string, count: Counter, below = '', depth = 1): AsyncGenerator<Candidate> {
-  if (depth > DEPTH_MAX / 2) throw tooLarge(`directories deeper than ${DEPTH_MAX / 2}`);
+  if (depth > DEPTH_MAX / 2) throw tooLarge('depth', `directories deeper than ${DEPTH_MAX / 2}`);
   const entries = await readdir(join(root, below), { withFileTypes: true });
+  const names = new Names(below);
   for (const entry of entries.sort((a, b) => (a.name < b.name ? -1 : 1))) {
-    checkName(entry.name);
+    names.add(entry.name);
     count.addEntry();
     const path = below === '' ? entry.name : `${below}/${entry.name}`;
     if (entry.isDirectory()) {
@@ -99,8 +101,10 @@ async function* walk(root: string, count: Counter, below = '', depth = 1): Async
       yield* walk(root, count, path, depth + 1);
     } else if (entry.isFile()) {
       yield { path, content: readFile(join(root, path), count) };
+    } else if (entry.isSymbolicLink()) {
+      throw unsafePath(path, 'symlink', 'a symbolic link');
     } else {
-      throw unsafePath(path, 'neither a file nor a directory');
+      throw unsafePath(path, 'special', 'neither a file nor a directory');
     }
   }
 }
@@ -108,7 +112,7 @@ async function* walk(root: string, count: Counter, below = '', depth = 1): Async
 async function* readFile(path: string, count: Counter): AsyncGenerator<Uint8Array> {
   await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   const status = await file.stat();
-  if (!status.isFile()) throw unsafePath(path, 'no longer a plain file');
+  if (!status.isFile()) throw unsafePath(path, 'special', 'no longer a plain file');
   // A buffer no larger than the file: thousands of small files would otherwise cost a megabyte each.
   const chunkBytes = Math.min(READ_BYTES, status.size + 1);
   for (;;) {

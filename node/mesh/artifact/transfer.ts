@@ -1,9 +1,11 @@
 /**
- * Artifacts between two peers, over one stream: a request that names the root and how many blocks of the walk the asker
- * already has, then the rest of the blocks in walk order, then an end with totals; or a refusal instead of any of them.
+ * Fetching an artifact: first its inner nodes, which are small and say everything about the tree but its bytes; then, when
+ * the tree is one that would be taken, the leaves that are not here yet. Each part is one request on the stream and one
+ * CAR in answer (car.ts; the sending side is serve.ts).
  *
  * The receiver knows each block's CID before it comes and hashes it before it is stored, so a sender cannot make it keep
- * anything but the artifact asked for, and a broken transfer goes on where it stopped.
+ * anything but the artifact asked for. What is asked for is what is missing here, whoever brought the rest: so a broken
+ * transfer goes on at the block where it stopped, and blocks of other artifacts are not sent again.
  */
 import type { CID } from 'multiformats/cid';
 import * as raw from 'multiformats/codecs/raw';
@@ -12,25 +14,26 @@ import type { Channel, Network } from '../../../market/ports.ts';
 import type { Address } from '../../../protocol/address.ts';
 import type { Env } from '../../../protocol/env.ts';
 import { type ErrorCode, MoltError, hasCode } from '../../../protocol/errors.ts';
-import { LIMITS } from '../../../protocol/limits.ts';
-import { ArtifactFrame, ArtifactRequest } from '../../../protocol/molt.js';
-import { STREAMS, fromRefusal, toRefusal } from '../../../protocol/wire.ts';
-import type { MeshOpenOptions, MeshProtocolLimits } from '../streams.ts';
+import { ArtifactAnswer, ArtifactRequest } from '../../../protocol/molt.js';
+import { STREAMS, fromRefusal } from '../../../protocol/wire.ts';
+import type { MeshOpenOptions } from '../streams.ts';
+import { Bits } from './bits.ts';
 import { type Blocks, isBlock } from './blocks.ts';
-import { DagWalk, decodeArtifactCid, decodeNode, tooLarge } from './dag.ts';
+import { decodeCarHeader, decodeSection } from './car.ts';
+import { DagWalk, decodeNode, tooLarge } from './dag.ts';
+import { checkTree } from './tree.ts';
 
 export interface FetchOptions {
-  /** Of all blocks together, the few bytes of the tree's own nodes included. */
+  /** Of all blocks together, the few bytes of the tree's own nodes included; and of all files together. */
   readonly maxBytes: number;
+  /** Files and directories together; 100,000 unless said. */
+  readonly maxEntries?: number;
   readonly signal?: AbortSignal;
   /** Blocks that are here, in bytes; the total is what the root claims, and unknown before the root is here. */
   readonly onProgress?: (bytesDone: number, bytesTotal?: number) => void;
   /** Multiaddrs to try when there is no connection to the peer yet. */
   readonly addresses?: readonly string[];
 }
-
-/** Whether this peer may have this artifact. */
-export type Allow = (peer: Address, cid: string) => boolean | Promise<boolean>;
 
 /** Where the blocks come from and go to, with the set that keeps them from being swept meanwhile. */
 export interface Store {
@@ -39,8 +42,11 @@ export interface Store {
 }
 
 /** A silent peer is given up after this long; a transfer that made progress is taken up again this often. */
-const IDLE_MS = 20_000;
+export const IDLE_MS = 20_000;
 const RESUMES_MAX = 5;
+const ENTRIES_MAX = 100_000;
+/** Blocks that are being written while the next ones arrive. */
+const WRITES_AT_ONCE = 8;
 
 /** Brings every missing block here. Throws what `Artifacts.fetch` documents. */
 export async function fetchBlocks(
@@ -49,184 +55,211 @@ export async function fetchBlocks(
   job: { network: Network; from: Address; root: CID },
   options: FetchOptions,
 ): Promise<void> {
-  let had = -1;
   for (let attempt = 0; ; attempt++) {
-    const receiver = new Receiver(store, job.root, options);
-    if (await receiver.skipPresent()) return;
+    await using source = new Source(job, options.signal, options.addresses);
+    const receiver = new Receiver(store, source, options);
     try {
-      await receive(job, receiver, options);
+      await receiver.receive();
       return;
     } catch (error) {
+      options.signal?.throwIfAborted();
       const isCut = hasCode(error, 'mesh/closed', 'mesh/timeout');
-      if (!isCut || receiver.blocks <= had || attempt >= RESUMES_MAX) throw error;
-      had = receiver.blocks;
-      env.logger.log('debug', 'artifact transfer resumed', { from: job.from, cid: job.root.toString(), blocks: had });
+      if (!isCut || source.blocks === 0 || attempt >= RESUMES_MAX) throw error;
+      env.logger.log('debug', 'artifact transfer resumed', { from: job.from, cid: job.root.toString() });
     }
   }
 }
 
-async function receive(
-  job: { network: Network; from: Address; root: CID },
-  receiver: Receiver,
-  options: FetchOptions,
-): Promise<void> {
-  const { maxFrameBytes, protocol } = STREAMS.artifact;
-  const { signal, addresses } = options;
-  const opening: MeshOpenOptions = {
-    maxFrameBytes,
-    idleMs: IDLE_MS,
-    ...(signal && { signal }),
-    ...(addresses && { addresses }),
-  };
-  const channel = await job.network.open(job.from, protocol, opening);
-  const onAbort = (): void => channel.abort(signal?.reason instanceof Error ? signal.reason : cancelled());
-  signal?.addEventListener('abort', onAbort, { once: true });
-  try {
-    await channel.send(ArtifactRequest.encode({ cid: job.root.bytes, skipBlocks: BigInt(receiver.blocks) }));
-    for await (const bytes of channel) {
-      const frame = decodeFrame(bytes);
-      if (frame.refused !== undefined) throw refusal(frame.refused);
-      if (frame.block !== undefined) await receiver.take(frame.block);
-      else if (frame.end !== undefined) return receiver.finish();
+/** The peer that has the blocks, over one stream that is opened with the first request. */
+class Source implements AsyncDisposable {
+  readonly root: CID;
+  readonly #network: Network;
+  readonly #from: Address;
+  readonly #opening: MeshOpenOptions;
+  #channel: Channel | undefined;
+  #frames: AsyncIterator<Uint8Array> | undefined;
+  readonly #onAbort = (): void => this.#channel?.abort(cancelled());
+  /** Blocks that came. */
+  blocks = 0;
+
+  constructor(
+    job: { network: Network; from: Address; root: CID },
+    signal: AbortSignal | undefined,
+    addresses: readonly string[] | undefined,
+  ) {
+    this.root = job.root;
+    this.#network = job.network;
+    this.#from = job.from;
+    this.#opening = {
+      maxFrameBytes: STREAMS.artifact.maxFrameBytes,
+      idleMs: IDLE_MS,
+      ...(signal && { signal }),
+      ...(addresses && { addresses }),
+    };
+    signal?.addEventListener('abort', this.#onAbort, { once: true });
+  }
+
+  /** Asks for the blocks of a part that `have` does not mark. Throws the peer's refusal. */
+  async ask(part: 'nodes' | 'leaves', have: Bits): Promise<void> {
+    this.#channel ??= await this.#network.open(this.#from, STREAMS.artifact.protocol, this.#opening);
+    await this.#channel.send(
+      ArtifactRequest.encode({ cid: this.root.bytes, leaves: part === 'leaves', have: have.bytes() }),
+    );
+    const { refused } = decodeAnswer(await this.#frame());
+    if (refused !== undefined) throw refusal(refused);
+    if (!decodeCarHeader(await this.#frame()).equals(this.root)) throw corrupt('the header names another root');
+  }
+
+  /** The next block, which must be this one. */
+  async block(expected: CID): Promise<Uint8Array> {
+    const { cid, bytes } = decodeSection(await this.#frame());
+    if (!expected.equals(cid)) throw corrupt(`block ${expected.toString()} was due, another came`);
+    if (!isBlock(expected, bytes)) throw corrupt(`block ${expected.toString()} does not hash to its CID`);
+    this.blocks++;
+    return bytes;
+  }
+
+  async #frame(): Promise<Uint8Array> {
+    const { signal } = this.#opening;
+    signal?.throwIfAborted();
+    try {
+      this.#frames ??= this.#channel?.[Symbol.asyncIterator]();
+      const next = await this.#frames?.next();
+      if (next !== undefined && next.done !== true) return next.value;
+    } catch (error) {
+      signal?.throwIfAborted();
+      throw error;
     }
     throw new MoltError('mesh/closed', 'the peer ended the transfer before the last block; ask again');
-  } catch (error) {
-    signal?.throwIfAborted();
-    throw error;
-  } finally {
-    signal?.removeEventListener('abort', onAbort);
-    channel.abort(cancelled());
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#opening.signal?.removeEventListener('abort', this.#onAbort);
+    this.#channel?.abort(cancelled());
+    await this.#frames?.return?.();
   }
 }
 
 /** One walk over an artifact that is partly here. */
 class Receiver {
   readonly #store: Store;
-  readonly #walk: DagWalk;
+  readonly #source: Source;
   readonly #options: FetchOptions;
-  #expected: CID | undefined;
-  #done = 0;
+  readonly #writing = new Set<Promise<void>>();
   #bytesDone = 0;
   #bytesTotal: number | undefined;
+  #failure: unknown;
 
-  constructor(store: Store, root: CID, options: FetchOptions) {
+  constructor(store: Store, source: Source, options: FetchOptions) {
     this.#store = store;
-    this.#walk = new DagWalk(root);
+    this.#source = source;
     this.#options = options;
   }
 
-  /** Blocks of the walk that are here. */
-  get blocks(): number {
-    return this.#done;
+  async receive(): Promise<void> {
+    try {
+      await this.#nodes();
+      const { maxBytes, maxEntries = ENTRIES_MAX, signal } = this.#options;
+      const bounds = { maxBytes, maxEntries, ...(signal && { signal }) };
+      await checkTree((cid) => this.#store.blocks.get(cid), this.#source.root, bounds);
+      await this.#leaves();
+    } finally {
+      await Promise.allSettled(this.#writing);
+    }
+    // The last writes may have failed after the last look.
+    if (this.#failure !== undefined) throw this.#failure;
   }
 
-  /** Walks over what is here already, up to the first gap; true when nothing is missing. */
-  async skipPresent(): Promise<boolean> {
-    for (;;) {
+  /** Inner nodes from their first gap on: below a node that is not here, nobody knows what is. */
+  async #nodes(): Promise<void> {
+    const walk = new DagWalk(this.#source.root);
+    const have = new Bits();
+    let isHere = true;
+    for (let cid = walk.next(); cid !== undefined; cid = walk.next()) {
       this.#options.signal?.throwIfAborted();
-      const cid = this.#walk.next();
-      this.#expected = cid;
-      if (cid === undefined) return true;
-      const size = await this.#store.blocks.size(cid);
-      if (size === undefined) return false;
-      // Raw leaves have no children: their size is all the walk needs.
-      this.#count(cid, cid.code === raw.code ? size : await this.#store.blocks.get(cid));
+      if (cid.code === raw.code) continue;
+      if (isHere && (await this.#store.blocks.size(cid)) === undefined) {
+        isHere = false;
+        await this.#source.ask('nodes', have);
+      }
+      const bytes = isHere ? await this.#store.blocks.get(cid) : await this.#source.block(cid);
+      if (isHere) have.push(true);
+      this.#count(bytes.length);
+      if (!isHere) await this.#store.put(cid, bytes);
+      walk.enter(cid, bytes);
+      this.#tell(claimedBytes(cid, bytes));
+    }
+    await Promise.all(this.#writing);
+  }
+
+  async #leaves(): Promise<void> {
+    const { have, missing } = await this.#present();
+    if (missing.length === 0) return;
+    await this.#source.ask('leaves', have);
+    for (const cid of missing) {
+      const bytes = await this.#source.block(cid);
+      this.#count(bytes.length);
+      await this.#write(cid, bytes);
+      this.#tell(bytes.length);
     }
   }
 
-  async take(block: { readonly cid: Uint8Array; readonly bytes: Uint8Array }): Promise<void> {
-    const expected = this.#expected;
-    if (expected === undefined) throw corrupt('a block came after the last one');
-    if (block.bytes.length > LIMITS.artifactBlockBytes) throw tooLarge(`a block of ${block.bytes.length} bytes`);
-    if (!expected.equals(decodeArtifactCid(block.cid)))
-      throw corrupt(`block ${expected.toString()} was due, another came`);
-    if (!isBlock(expected, block.bytes)) throw corrupt(`block ${expected.toString()} does not hash to its CID`);
-    if (this.#bytesDone + block.bytes.length > this.#options.maxBytes)
-      throw tooLarge(`more than ${this.#options.maxBytes} bytes`);
-    await this.#store.put(expected, block.bytes);
-    this.#count(expected, block.bytes);
-    this.#expected = this.#walk.next();
+  /** Which leaves are here, in the order of the walk. */
+  async #present(): Promise<{ readonly have: Bits; readonly missing: readonly CID[] }> {
+    const walk = new DagWalk(this.#source.root);
+    const have = new Bits();
+    const missing: CID[] = [];
+    for (let cid = walk.next(); cid !== undefined; cid = walk.next()) {
+      this.#options.signal?.throwIfAborted();
+      if (cid.code !== raw.code) {
+        walk.enter(cid, await this.#store.blocks.get(cid));
+        continue;
+      }
+      const size = await this.#store.blocks.size(cid);
+      have.push(size !== undefined);
+      if (size === undefined) missing.push(cid);
+      else {
+        this.#count(size);
+        this.#tell(size);
+      }
+    }
+    return { have, missing };
   }
 
-  finish(): void {
-    if (this.#expected !== undefined)
-      throw corrupt(`the peer says it is done, block ${this.#expected.toString()} is missing`);
+  /** Hands a block to the disk and goes on while it is written. */
+  async #write(cid: CID, bytes: Uint8Array): Promise<void> {
+    const writing = this.#store.put(cid, bytes).catch((error: unknown) => {
+      this.#failure ??= error;
+    });
+    this.#writing.add(writing);
+    void writing.then(() => this.#writing.delete(writing));
+    if (this.#writing.size >= WRITES_AT_ONCE) await Promise.race(this.#writing);
+    if (this.#failure !== undefined) throw this.#failure;
   }
 
-  #count(cid: CID, block: Uint8Array | number): void {
-    const size = typeof block === 'number' ? block : block.length;
-    this.#done++;
-    this.#bytesDone += size;
-    if (this.#bytesDone > this.#options.maxBytes) throw tooLarge(`more than ${this.#options.maxBytes} bytes`);
-    if (typeof block !== 'number') this.#walk.enter(cid, block);
-    this.#bytesTotal ??= claimedBytes(cid, block);
+  #count(sizeBytes: number): void {
+    this.#bytesDone += sizeBytes;
+    if (this.#bytesDone > this.#options.maxBytes) throw tooLarge('bytes', `more than ${this.#options.maxBytes} bytes`);
+  }
+
+  #tell(claimed: number): void {
+    this.#bytesTotal ??= claimed;
     this.#options.onProgress?.(this.#bytesDone, Math.max(this.#bytesTotal, this.#bytesDone));
   }
 }
 
 /** What the root says the whole tree takes. A claim: good for a progress bar, never for a limit. */
-function claimedBytes(root: CID, block: Uint8Array | number): number {
-  if (typeof block === 'number') return block;
-  if (root.code === raw.code) return block.length;
-  return decodeNode(root, block).Links.reduce((sum, link) => sum + (link.Tsize ?? 0), block.length);
+function claimedBytes(root: CID, bytes: Uint8Array): number {
+  return decodeNode(root, bytes).Links.reduce((sum, link) => sum + (link.Tsize ?? 0), bytes.length);
 }
 
-/** Answers requests for artifacts that `find` knows and `allow` grants; everything else is `artifact/not-found`. */
-export async function serveBlocks(
-  env: Env,
-  network: Network,
-  find: (root: CID, peer: Address) => Promise<Blocks | undefined>,
-): Promise<AsyncDisposable> {
-  const { protocol, ...limits } = STREAMS.artifact;
-  const withIdleLimit: MeshProtocolLimits = { ...limits, idleMs: IDLE_MS };
-  return network.handle(protocol, withIdleLimit, async (channel) => {
-    for await (const bytes of channel) {
-      try {
-        const { root, skip } = decodeRequest(bytes);
-        const blocks = await find(root, channel.remote);
-        if (blocks === undefined)
-          throw new MoltError('artifact/not-found', `artifact ${root.toString()} is not served here`);
-        await sendBlocks(channel, blocks, root, skip);
-      } catch (error) {
-        if (!(error instanceof MoltError) || error.code.startsWith('mesh/')) throw error;
-        env.logger.log('debug', 'artifact refused', { remote: channel.remote, code: error.code });
-        await channel.send(ArtifactFrame.encode({ refused: toRefusal(error) }));
-      }
-    }
-  });
-}
-
-async function sendBlocks(channel: Channel, blocks: Blocks, root: CID, skip: number): Promise<void> {
-  const walk = new DagWalk(root);
-  let sizeBytes = 0;
-  for (let cid = walk.next(); cid !== undefined; cid = walk.next()) {
-    const isSkipped = walk.blocks <= skip;
-    if (isSkipped && cid.code === raw.code) continue;
-    const bytes = await blocks.get(cid);
-    walk.enter(cid, bytes);
-    if (isSkipped) continue;
-    sizeBytes += bytes.length;
-    await channel.send(ArtifactFrame.encode({ block: { cid: cid.bytes, bytes } }));
-  }
-  await channel.send(ArtifactFrame.encode({ end: { blocks: BigInt(walk.blocks), sizeBytes: BigInt(sizeBytes) } }));
-}
-
-function decodeRequest(bytes: Uint8Array): { readonly root: CID; readonly skip: number } {
-  const { cid, skipBlocks } = decodeAs('request for an artifact', () => ArtifactRequest.decode(bytes));
-  return { root: decodeArtifactCid(cid), skip: Number(skipBlocks) };
-}
-
-function decodeFrame(bytes: Uint8Array): ArtifactFrame {
-  return decodeAs('frame of an artifact', () => ArtifactFrame.decode(bytes));
-}
-
-function decodeAs<Message>(what: string, decode: () => Message): Message {
+function decodeAnswer(bytes: Uint8Array): ArtifactAnswer {
   try {
-    return decode();
+    return ArtifactAnswer.decode(bytes);
   } catch (cause) {
     throw new MoltError(
       'protocol/malformed',
-      `expected a ${what}, got bytes that do not decode; drop the peer`,
+      'expected an answer to a request for an artifact, got bytes that do not decode; drop the peer',
       {},
       { cause },
     );

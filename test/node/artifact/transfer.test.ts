@@ -3,10 +3,12 @@
  * gains nothing. Method: two real peers on loopback, and senders that speak the protocol with wrong content.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, readdir, rm, stat, truncate } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+import { CarReader } from '@ipld/car';
+import * as dagCbor from '@ipld/dag-cbor';
 import * as dagPb from '@ipld/dag-pb';
 import { UnixFS } from 'ipfs-unixfs';
 import { CID } from 'multiformats/cid';
@@ -14,9 +16,10 @@ import * as raw from 'multiformats/codecs/raw';
 import { sha256 } from 'multiformats/hashes/sha2';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
-import type { Channel } from '../../../market/ports.ts';
+import type { Channel, Network } from '../../../market/ports.ts';
+import { encodeCarHeader, encodeSection } from '../../../node/mesh/artifact/car.ts';
 import { type Artifacts, type Mesh, openArtifacts } from '../../../node/mesh/index.ts';
-import { ArtifactFrame, ArtifactRequest } from '../../../protocol/molt.js';
+import { ArtifactAnswer, ArtifactRequest } from '../../../protocol/molt.js';
 import { STREAMS } from '../../../protocol/wire.ts';
 import { Peers, env, until } from '../mesh/peers.ts';
 
@@ -54,22 +57,72 @@ async function parent(leaves: readonly { cid: CID; bytes: Uint8Array }[]): Promi
   return block(dagPb.encode({ Data: content.marshal(), Links }), dagPb.code);
 }
 
+/** What is asked: of which part, and how many of its first blocks the asker has. */
+interface Asked {
+  readonly root: CID;
+  readonly leaves: boolean;
+  readonly skip: number;
+}
+
+type Frames = (asked: Asked, channel: Channel) => AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+
+/** A sender that answers every request with an agreement, the header of a CAR and these frames. */
+function answer(frames: Frames): Promise<AsyncDisposable> {
+  return answerRaw(async function* (asked, channel) {
+    yield ArtifactAnswer.encode({});
+    yield encodeCarHeader(asked.root);
+    yield* frames(asked, channel);
+  });
+}
+
 /** A sender that answers every request with the same frames. */
-function answer(
-  frames: (skip: number, channel: Channel) => AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
-): Promise<AsyncDisposable> {
+function answerRaw(frames: Frames): Promise<AsyncDisposable> {
   const { protocol, ...limits } = STREAMS.artifact;
   return seller.handle(protocol, limits, async (channel) => {
     for await (const bytes of channel) {
-      const { skipBlocks } = ArtifactRequest.decode(bytes);
-      for await (const frame of frames(Number(skipBlocks), channel)) await channel.send(frame);
+      const { cid, leaves, have } = ArtifactRequest.decode(bytes);
+      const skip = have.reduce((sum, byte) => sum + byte.toString(2).replaceAll('0', '').length, 0);
+      for await (const frame of frames({ root: CID.decode(cid), leaves, skip }, channel)) await channel.send(frame);
     }
   });
 }
 
-const frameOf = (one: { cid: CID; bytes: Uint8Array }): Uint8Array =>
-  ArtifactFrame.encode({ block: { cid: one.cid.bytes, bytes: one.bytes } });
-const END = ArtifactFrame.encode({ end: { blocks: 0n, sizeBytes: 0n } });
+/** A directory node over entries of these names, all of one content. */
+async function folder(names: readonly string[], hash: CID): Promise<{ cid: CID; bytes: Uint8Array }> {
+  const Links = names.map((Name) => ({ Name, Hash: hash, Tsize: 10 }));
+  Links.sort((a, b) => Buffer.compare(Buffer.from(a.Name), Buffer.from(b.Name)));
+  return block(dagPb.encode({ Data: new UnixFS({ type: 'directory' }).marshal(), Links }), dagPb.code);
+}
+
+/** A network that tells the size of every frame that arrives on its streams. */
+function watchFrames(mesh: Mesh, tell: (bytes: number) => void): Network {
+  return {
+    self: mesh.self,
+    addresses: mesh.addresses,
+    handle: (protocol, limits, handler) => mesh.handle(protocol, limits, handler),
+    open: async (to, protocol, options) => {
+      const channel = await mesh.open(to, protocol, options);
+      return {
+        remote: channel.remote,
+        send: (frame, signal) => channel.send(frame, signal),
+        close: () => channel.close(),
+        abort: (error) => channel.abort(error),
+        async *[Symbol.asyncIterator]() {
+          for await (const frame of channel) {
+            tell(frame.length);
+            yield frame;
+          }
+        },
+      };
+    },
+  };
+}
+
+function varint(length: number): Uint8Array {
+  const bytes = [];
+  for (; length >= 0x80; length = Math.floor(length / 0x80)) bytes.push((length % 0x80) | 0x80);
+  return Uint8Array.from([...bytes, length]);
+}
 
 describe('a transfer', () => {
   it.each([0, 5, 9 * MIB + 7])('brings a file of %d bytes to the other peer', async (size) => {
@@ -112,26 +165,82 @@ describe('a transfer', () => {
   it('goes on at the block where it was cut', async () => {
     const leaves = await Promise.all(Array.from({ length: 6 }, () => block(randomBytes(MIB))));
     const root = await parent(leaves);
-    const all = [root, ...leaves];
-    const skips: number[] = [];
-    await answer(async function* (skip, channel) {
-      skips.push(skip);
-      for (const [index, one] of all.entries()) {
-        if (index < skip) continue;
-        if (index === skip + 3) {
+    const skips: (number | string)[] = [];
+    await answer(async function* (asked, channel) {
+      skips.push(asked.leaves ? asked.skip : 'nodes');
+      if (!asked.leaves) {
+        yield encodeSection(root);
+        return;
+      }
+      for (const [index, one] of leaves.entries()) {
+        if (index < asked.skip) continue;
+        if (index === asked.skip + 3) {
           // What was sent arrives before the cut.
           await new Promise((resolve) => setTimeout(resolve, 300));
           channel.abort(new Error('cable cut'));
           return;
         }
-        yield frameOf(one);
+        yield encodeSection(one);
       }
-      yield END;
     });
     await here.fetch(buyer, seller.self, root.cid.toString(), LIMIT);
-    expect(skips).toEqual([0, 3, 6]);
+    expect(skips).toEqual(['nodes', 0, 3]);
     await here.export(root.cid.toString(), join(directory, 'out'), { ...LIMIT, maxEntries: 1 });
     expect((await readFile(join(directory, 'out'))).equals(Buffer.concat(leaves.map((leaf) => leaf.bytes)))).toBe(true);
+  });
+
+  it('does not send again what is here already, in whichever artifact it came', async () => {
+    const shared = randomBytes(3 * MIB);
+    await here.addBytes(shared);
+    const parts = [shared.subarray(MIB), randomBytes(MIB), shared.subarray(0, MIB)];
+    const { cid } = await there.addBytes(Buffer.concat(parts));
+    await there.serve(seller, () => true);
+    const came: number[] = [];
+    const watched = watchFrames(buyer, (bytes) => came.push(bytes));
+    await here.fetch(watched, seller.self, cid, LIMIT);
+    // Two answers, two headers, the root, and the one block of four that was missing.
+    expect(came.length).toBe(6);
+    expect(came.filter((bytes) => bytes >= MIB)).toEqual([MIB + 36]);
+    await here.export(cid, join(directory, 'out'), { ...LIMIT, maxEntries: 1 });
+    expect((await readFile(join(directory, 'out'))).equals(Buffer.concat(parts))).toBe(true);
+  });
+
+  it('is a CAR on the wire that other tools read', async () => {
+    const { cid } = await there.addBytes(randomBytes(2 * MIB + 5));
+    await there.serve(seller, () => true);
+    for (const { leaves, count } of [
+      { leaves: false, count: 1 },
+      { leaves: true, count: 3 },
+    ]) {
+      const channel = await buyer.open(seller.self, STREAMS.artifact.protocol, { maxFrameBytes: 2 * MIB });
+      await channel.send(ArtifactRequest.encode({ cid: CID.parse(cid).bytes, leaves }));
+      await channel.close();
+      const parts: Uint8Array[] = [];
+      for await (const frame of channel) parts.push(varint(frame.length), frame);
+      // The first frame is the answer, empty for yes; the rest of the stream is the CAR.
+      const car = await CarReader.fromBytes(Buffer.concat(parts.slice(2)));
+      expect((await car.getRoots()).map(String)).toEqual([cid]);
+      let blocks = 0;
+      for await (const one of car.blocks()) {
+        blocks++;
+        expect((await sha256.digest(one.bytes)).digest).toEqual(one.cid.multihash.digest);
+      }
+      expect(blocks).toBe(count);
+    }
+  });
+
+  it('says that a block was lost on the sending side when it comes to it', async () => {
+    const { cid } = await there.addBytes(randomBytes(3 * MIB));
+    await there.serve(seller, () => true);
+    const blocks = join(directory, 'there', 'blocks');
+    const paths = (await readdir(blocks, { recursive: true })).map((name) => join(blocks, name));
+    const statuses = await Promise.all(paths.map(async (path) => ({ path, size: (await stat(path)).size })));
+    const leaf = statuses.find(({ size }) => size === MIB);
+    await truncate(leaf?.path ?? '', 10);
+    await expect(here.fetch(buyer, seller.self, cid, LIMIT)).rejects.toMatchObject({
+      code: expect.stringMatching(/^artifact\/(corrupt|not-found)$/) as string,
+    });
+    expect(await here.has(cid)).toBe(false);
   });
 
   it('goes on where an earlier call stopped, also after a restart', async () => {
@@ -172,12 +281,11 @@ describe('a transfer', () => {
     const root = await parent(leaves);
     const go = Promise.withResolvers<void>();
     let sent = 0;
-    await answer(async function* () {
-      for (const one of [root, ...leaves]) {
-        yield frameOf(one);
+    await answer(async function* (asked) {
+      for (const one of asked.leaves ? leaves : [root]) {
+        yield encodeSection(one);
         if (++sent === 3) await go.promise;
       }
-      yield END;
     });
     const fetching = here.fetch(buyer, seller.self, root.cid.toString(), LIMIT);
     await until('three blocks are here', () => here.usedBytes > MIB + 2_000);
@@ -191,7 +299,7 @@ describe('a transfer', () => {
 describe('a hostile sender', () => {
   it('cannot pass a block whose bytes are not its CID', async () => {
     const honest = await block(randomBytes(1_000));
-    await answer(() => [frameOf({ cid: honest.cid, bytes: randomBytes(1_000) }), END]);
+    await answer(() => [encodeSection({ cid: honest.cid, bytes: randomBytes(1_000) })]);
     await expect(here.fetch(buyer, seller.self, honest.cid.toString(), LIMIT)).rejects.toMatchObject({
       code: 'artifact/corrupt',
     });
@@ -201,7 +309,7 @@ describe('a hostile sender', () => {
   it('cannot pass a block that was not asked for, though it hashes well', async () => {
     const wanted = await block(randomBytes(10));
     await answer(async function* () {
-      yield frameOf(await block(randomBytes(10)));
+      yield encodeSection(await block(randomBytes(10)));
     });
     await expect(here.fetch(buyer, seller.self, wanted.cid.toString(), LIMIT)).rejects.toMatchObject({
       code: 'artifact/corrupt',
@@ -209,22 +317,36 @@ describe('a hostile sender', () => {
     expect(here.usedBytes).toBe(0);
   });
 
-  it('cannot end early, nor go on after the end', async () => {
+  it('cannot end early', async () => {
     const leaves = [await block(randomBytes(10)), await block(randomBytes(10))];
     const root = await parent(leaves);
-    const [leaf] = leaves;
-    if (leaf === undefined) throw new Error('two leaves');
-    const early = await answer(() => [frameOf(root), frameOf(leaf), END]);
+    await answer(async function* ({ leaves: isLeaves }, channel) {
+      if (isLeaves) await channel.close();
+      else yield encodeSection(root);
+    });
     await expect(here.fetch(buyer, seller.self, root.cid.toString(), LIMIT)).rejects.toMatchObject({
-      code: 'artifact/corrupt',
+      code: 'mesh/closed',
     });
     expect(await here.has(root.cid.toString())).toBe(false);
-    await early[Symbol.asyncDispose]();
-    const single = await block(randomBytes(10));
-    await answer(() => [frameOf(single), frameOf(single), END]);
-    await expect(here.fetch(buyer, seller.self, single.cid.toString(), LIMIT)).rejects.toMatchObject({
+  });
+
+  it.each([
+    ['another root', async () => encodeCarHeader((await block(randomBytes(10))).cid)],
+    ['another version', () => dagCbor.encode({ roots: [], version: 2 })],
+    ['no root', () => dagCbor.encode({ roots: [], version: 1 })],
+    ['no CBOR', () => Buffer.alloc(60, 0xff)],
+    ['a kilobyte and more', () => dagCbor.encode({ roots: [], version: 1, more: 'x'.repeat(2_000) })],
+  ])('cannot begin a CAR with a header of %s', async (_what, header) => {
+    const wanted = await block(randomBytes(10));
+    await answerRaw(async function* () {
+      yield ArtifactAnswer.encode({});
+      yield await header();
+      yield encodeSection(wanted);
+    });
+    await expect(here.fetch(buyer, seller.self, wanted.cid.toString(), LIMIT)).rejects.toMatchObject({
       code: 'artifact/corrupt',
     });
+    expect(here.usedBytes).toBe(0);
   });
 
   it('cannot send more than was agreed, nor a block above the limit', async () => {
@@ -232,11 +354,24 @@ describe('a hostile sender', () => {
     const served = await there.serve(seller, () => true);
     await expect(here.fetch(buyer, seller.self, cid, { maxBytes: 2 * MIB })).rejects.toMatchObject({
       code: 'artifact/too-large',
+      context: { reason: 'bytes' },
     });
     await served[Symbol.asyncDispose]();
     const fat = await block(randomBytes(MIB + 1));
-    await answer(() => [frameOf(fat), END]);
+    await answer(() => [encodeSection(fat)]);
     await expect(here.fetch(buyer, seller.self, fat.cid.toString(), LIMIT)).rejects.toMatchObject({
+      code: 'artifact/too-large',
+      context: { reason: 'blocks' },
+    });
+  });
+
+  it('cannot send more than the tree claims: what comes is counted', async () => {
+    const leaves = await Promise.all([block(randomBytes(900_000)), block(randomBytes(900_000))]);
+    const content = new UnixFS({ type: 'file', blockSizes: [1n, 1n] });
+    const Links = leaves.map((leaf) => ({ Name: '', Hash: leaf.cid, Tsize: 1 }));
+    const root = await block(dagPb.encode({ Data: content.marshal(), Links }), dagPb.code);
+    await answer(({ leaves: isLeaves }) => (isLeaves ? leaves : [root]).map(encodeSection));
+    await expect(here.fetch(buyer, seller.self, root.cid.toString(), { maxBytes: MIB })).rejects.toMatchObject({
       code: 'artifact/too-large',
     });
   });
@@ -248,20 +383,78 @@ describe('a hostile sender', () => {
       node = await parent([node]);
       chain.unshift(node);
     }
-    await answer(() => [...chain.map(frameOf), END]);
+    await answer(({ leaves }) => (leaves ? chain.slice(-1) : chain.slice(0, -1)).map(encodeSection));
     await expect(here.fetch(buyer, seller.self, node.cid.toString(), LIMIT)).rejects.toMatchObject({
       code: 'artifact/too-large',
+      context: { reason: 'depth' },
     });
+  });
+
+  it.each([
+    ['..', 'name'],
+    ['/etc/passwd', 'characters'],
+    ['a\0b', 'characters'],
+    ['x'.repeat(256), 'length'],
+  ])('gets no leaf taken for a tree with an entry called %j', async (name, reason) => {
+    const leaf = await block(randomBytes(10));
+    const root = await folder([name], leaf.cid);
+    let asked = 0;
+    await answer(({ leaves }) => {
+      if (leaves) asked++;
+      return [encodeSection(root)];
+    });
+    await expect(here.fetch(buyer, seller.self, root.cid.toString(), LIMIT)).rejects.toMatchObject({
+      code: 'artifact/unsafe-path',
+      context: { reason },
+    });
+    expect(asked).toBe(0);
+  });
+
+  it('gets no leaf taken for links, names that collide, too many entries, or nodes that unfold to terabytes', async () => {
+    const leaf = await block(new Uint8Array(MIB));
+    const symlink = new UnixFS({ type: 'symlink', data: Buffer.from('/etc') });
+    const link = await block(dagPb.encode({ Data: symlink.marshal(), Links: [] }), dagPb.code);
+    const many = Array.from({ length: 1_000 }, (_, index) => `n${index}`);
+    let bomb = leaf;
+    const bombNodes = [];
+    for (let level = 0, size = BigInt(MIB); level < 6; level++, size *= 100n) {
+      const content = new UnixFS({ type: 'file', blockSizes: Array.from({ length: 100 }, () => size) });
+      const Links = Array.from({ length: 100 }, () => ({ Name: '', Hash: bomb.cid, Tsize: 1 }));
+      bomb = await block(dagPb.encode({ Data: content.marshal(), Links }), dagPb.code);
+      bombNodes.unshift(bomb);
+    }
+    const trees = [
+      { nodes: [await folder(['link'], link.cid), link], code: 'artifact/unsafe-path', reason: 'symlink' },
+      { nodes: [await folder(['a.txt', 'A.TXT'], leaf.cid)], code: 'artifact/unsafe-path', reason: 'collision' },
+      { nodes: [await folder(['\u00e9', 'e\u0301'], leaf.cid)], code: 'artifact/unsafe-path', reason: 'collision' },
+      { nodes: [await folder(many, leaf.cid)], code: 'artifact/too-large', reason: 'entries' },
+      { nodes: bombNodes, code: 'artifact/too-large', reason: 'bytes' },
+    ];
+    for (const { nodes, code, reason } of trees) {
+      let asked = 0;
+      const served = await answer(({ leaves }) => {
+        if (leaves) asked++;
+        return nodes.map(encodeSection);
+      });
+      const root = nodes[0]?.cid.toString() ?? '';
+      await expect(here.fetch(buyer, seller.self, root, { ...LIMIT, maxEntries: 100 })).rejects.toMatchObject({
+        code,
+        context: { reason },
+      });
+      expect(asked).toBe(0);
+      await served[Symbol.asyncDispose]();
+    }
   });
 
   it('cannot use codes that are not of this exchange, nor garbage', async () => {
     const { cid } = await block(randomBytes(10));
-    const lying = await answer(() => [ArtifactFrame.encode({ refused: { code: 'job/disk-full', reason: 'yours' } })]);
+    const refusal = ArtifactAnswer.encode({ refused: { code: 'job/disk-full', reason: 'yours' } });
+    const lying = await answerRaw(() => [refusal]);
     await expect(here.fetch(buyer, seller.self, cid.toString(), LIMIT)).rejects.toMatchObject({
       code: 'artifact/not-found',
     });
     await lying[Symbol.asyncDispose]();
-    await answer(() => [randomBytes(64)]);
+    await answerRaw(() => [Buffer.alloc(64, 0xff)]);
     await expect(here.fetch(buyer, seller.self, cid.toString(), LIMIT)).rejects.toMatchObject({
       code: 'protocol/malformed',
     });
@@ -271,7 +464,7 @@ describe('a hostile sender', () => {
     const { cid } = await block(randomBytes(10));
     await answer(async function* () {
       await new Promise(() => undefined);
-      yield END;
+      yield new Uint8Array(0);
     });
     const signal = AbortSignal.timeout(300);
     await expect(here.fetch(buyer, seller.self, cid.toString(), { ...LIMIT, signal })).rejects.toMatchObject({
@@ -287,22 +480,22 @@ describe('a hostile asker', () => {
     const channel = await buyer.open(seller.self, STREAMS.artifact.protocol, {
       maxFrameBytes: STREAMS.artifact.maxFrameBytes,
     });
+    const root = CID.parse(cid).bytes;
     const requests = [
-      randomBytes(50),
-      ArtifactRequest.encode({ cid: randomBytes(40), skipBlocks: 0n }),
-      ArtifactRequest.encode({ cid: CID.parse(cid).bytes, skipBlocks: 0n }),
+      Buffer.alloc(50, 0xff),
+      ArtifactRequest.encode({ cid: randomBytes(40), leaves: true }),
+      ArtifactRequest.encode({ cid: root, leaves: true, have: new Uint8Array(200_000) }),
+      ArtifactRequest.encode({ cid: root, leaves: true, have: Uint8Array.of(1) }),
+      ArtifactRequest.encode({ cid: root, leaves: true }),
     ];
     for (const request of requests) await channel.send(request);
-    const frames: ArtifactFrame[] = [];
+    const frames: Uint8Array[] = [];
     for await (const frame of channel) {
-      frames.push(ArtifactFrame.decode(frame));
-      if (frames.length === 4) break;
+      frames.push(frame);
+      if (frames.length === 8) break;
     }
-    expect(frames.map((frame) => frame.refused?.code ?? (frame.block ? 'block' : 'end'))).toEqual([
-      'protocol/malformed',
-      'artifact/corrupt',
-      'block',
-      'end',
-    ]);
+    const refusals = frames.slice(0, 3).map((frame) => ArtifactAnswer.decode(frame).refused?.code);
+    expect(refusals).toEqual(['protocol/malformed', 'artifact/corrupt', 'protocol/oversize']);
+    expect(frames.slice(3).map((frame) => frame.length)).toEqual([0, 58, 0, 58, 39]);
   });
 });

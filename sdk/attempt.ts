@@ -301,13 +301,36 @@ async function assertContent(output: JobOutput): Promise<void> {
   }
 }
 
-/** Together with the provider for exactly what is claimed; alone when the provider is gone and has claimed on chain. */
+interface Settlement {
+  readonly transaction: string;
+  readonly paid: ReturnType<typeof baseUnits>;
+}
+
+/**
+ * Together with the provider for exactly what is claimed; alone when it has claimed on chain meanwhile. A provider that
+ * went away after it proved is waited for, as while it ran: the work is done, and another one would have to do it again.
+ */
 async function settle(
   buyer: Buyer,
   client: LeaseClient,
   opened: Opened,
   proof: VerifiedProof<Proof>,
-): Promise<{ transaction: string; paid: ReturnType<typeof baseUnits> }> {
+): Promise<Settlement> {
+  try {
+    return await settleOnce(buyer, client, opened, proof);
+  } catch (error) {
+    if (!(error instanceof MoltError && error.code.startsWith('mesh/'))) throw error;
+    await client.comeBack(buyer.closing);
+    return settleOnce(buyer, client, opened, proof);
+  }
+}
+
+async function settleOnce(
+  buyer: Buyer,
+  client: LeaseClient,
+  opened: Opened,
+  proof: VerifiedProof<Proof>,
+): Promise<Settlement> {
   const { chain, key } = buyer;
   const amount = proof.claimed;
   const lease = await chain.lease(opened.lease);
@@ -336,12 +359,7 @@ async function settle(
 }
 
 /** The provider did not co-sign: if it has claimed on chain meanwhile, the claim can be paid without it. */
-async function settleAlone(
-  buyer: Buyer,
-  opened: Opened,
-  amount: bigint,
-  cause: MoltError,
-): Promise<{ transaction: string; paid: ReturnType<typeof baseUnits> }> {
+async function settleAlone(buyer: Buyer, opened: Opened, amount: bigint, cause: MoltError): Promise<Settlement> {
   const { chain, key } = buyer;
   const lease = await chain.lease(opened.lease);
   if (lease === undefined) return closedAlready(buyer, opened);
@@ -350,10 +368,7 @@ async function settleAlone(
   return { transaction: signature, paid: lease.proof.claimed };
 }
 
-async function closedAlready(
-  buyer: Buyer,
-  opened: Opened,
-): Promise<{ transaction: string; paid: ReturnType<typeof baseUnits> }> {
+async function closedAlready(buyer: Buyer, opened: Opened): Promise<Settlement> {
   const ending = await buyer.chain.leaseEnding(opened.lease);
   if (ending === undefined)
     throw new MoltError(

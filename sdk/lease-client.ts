@@ -42,6 +42,8 @@ export class LeaseClient implements AsyncDisposable {
   #reader: Promise<void> | undefined;
   #waiter: Waiter | undefined;
   #lease: Address | undefined;
+  /** The job itself, until the provider is seen to have it. */
+  #unheard: NonNullable<Request['submit']> | undefined;
   #next = 0;
   readonly #events: WireJobEvent[] = [];
   #wake: () => void = () => undefined;
@@ -59,15 +61,28 @@ export class LeaseClient implements AsyncDisposable {
     return this.#ask({ accept: request }, 'accepted');
   }
 
-  /** Hands over the job. Events follow. */
+  /** Hands over the job. Events follow. A provider that goes away before it has the job is given it when it is back. */
   async submit(lease: Address, request: Omit<NonNullable<Request['submit']>, 'lease'>): Promise<void> {
     this.#lease = lease;
-    await this.#send({ submit: { ...request, lease: decodeAddress(lease) } });
+    this.#unheard = { ...request, lease: decodeAddress(lease) };
+    try {
+      await this.#send({ submit: this.#unheard });
+    } catch (error) {
+      if (!(error instanceof MoltError && error.code.startsWith('mesh/'))) throw error;
+      this.#broken ??= error;
+    }
   }
 
   /** Asks for the signature under a settlement; throws the provider's refusal. */
   async settle(request: Omit<NonNullable<Request['settle']>, 'lease'>): Promise<Uint8Array> {
     return this.#ask({ settle: { ...request, lease: this.#leaseBytes() } }, 'settleSigned');
+  }
+
+  /** Finds the provider again after a call failed. Throws `job/provider-lost` when it does not come back in time. */
+  async comeBack(signal: AbortSignal): Promise<void> {
+    if (this.#channel !== undefined && this.#broken === undefined)
+      this.#channel.abort(new MoltError('mesh/closed', 'another stream is opened'));
+    await this.#comeBack(signal);
   }
 
   async cancel(): Promise<void> {
@@ -166,6 +181,7 @@ export class LeaseClient implements AsyncDisposable {
       throw new MoltError('protocol/malformed', `expected event ${this.#next} of the job, got ${sequence}`);
     }
     this.#next = sequence + 1;
+    if (event.phase?.phase !== 'queued') this.#unheard = undefined;
     this.#events.push(event);
   }
 
@@ -214,9 +230,8 @@ export class LeaseClient implements AsyncDisposable {
       using trying = new Deadline(env.clock, Math.max(1, untilMs - env.clock.monotonic()), signal);
       try {
         const channel = await this.#open(trying.signal);
-        await channel.send(
-          LeaseRequest.encode({ attach: { lease: this.#leaseBytes(), fromSequence: BigInt(this.#next) } }),
-        );
+        const attach = { lease: this.#leaseBytes(), fromSequence: BigInt(this.#next) };
+        await channel.send(LeaseRequest.encode(this.#unheard === undefined ? { attach } : { submit: this.#unheard }));
         tell({ type: 'provider-back', node, fromSequence: this.#next });
         return;
       } catch (error) {

@@ -3,7 +3,7 @@
  * Real processes are killed with SIGKILL while their job runs.
  */
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,20 +13,7 @@ import { ContainerRuntime } from '../../node/runtime/index.ts';
 import { systemEnv } from '../../protocol/env.ts';
 import { readLogs } from '../contract/runtime.ts';
 import { findEngine, openBusyboxRegistry } from '../fixtures/engine.ts';
-
-/** Processes of this machine whose command line mentions `text`. */
-function processesMentioning(text: string): number[] {
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .filter((pid) => {
-      try {
-        return readFileSync(join('/proc', pid, 'cmdline'), 'utf8').includes(text);
-      } catch {
-        return false;
-      }
-    })
-    .map(Number);
-}
+import { processesMentioning } from '../fixtures/traces.ts';
 
 const source = (path: string): string => JSON.stringify(new URL(path, import.meta.url).href);
 

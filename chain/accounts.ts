@@ -16,6 +16,7 @@ import type {
   ProviderAccount,
   StakePool,
   StakeSlash,
+  VoucherPayment,
   Side,
 } from './chain.ts';
 import { decodeAccount, decodeEvent, type AccountFields, type EventFields, type Fields } from './codec.ts';
@@ -304,6 +305,17 @@ export function readSlashes(programId: Address, logs: readonly string[], signatu
         signature,
       },
     ];
+  });
+}
+
+/** The voucher payments that `programId` itself reported in the logs of one transaction. */
+export function readVouchers(programId: Address, logs: readonly string[]): VoucherPayment[] {
+  return ownData(programId, logs).flatMap((data) => {
+    const event = decodeEvent('voucherRedeemed', data);
+    if (!event) return [];
+    const { lease, budget, provider, redeemed, burned, staked } = event;
+    const money = { redeemed: baseUnits(redeemed), burned: baseUnits(burned), staked: baseUnits(staked) };
+    return [{ lease, budget, provider, ...money }];
   });
 }
 

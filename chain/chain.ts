@@ -293,6 +293,28 @@ export interface StakeSlash {
   readonly signature: string;
 }
 
+/** Money redeemed by a voucher, from the event that the program emits. */
+export interface VoucherPayment {
+  readonly lease: Address;
+  readonly budget: Address;
+  readonly provider: Address;
+  /** Since the opening, this payment included. */
+  readonly redeemed: BaseUnits;
+  /** Of this payment. */
+  readonly burned: BaseUnits;
+  readonly staked: BaseUnits;
+}
+
+/** What one transaction told about leases and stake. */
+export interface ChainRecord {
+  readonly signature: string;
+  /** Time of its block; whole seconds. */
+  readonly atMs: number;
+  readonly vouchers: readonly VoucherPayment[];
+  readonly endings: readonly LeaseEnding[];
+  readonly slashes: readonly StakeSlash[];
+}
+
 /** What a confirmed transaction cost. */
 export interface TransactionCost {
   readonly feeLamports: bigint;
@@ -351,6 +373,11 @@ export interface Chain extends AsyncDisposable {
   watchLease(address: Address, signal: AbortSignal): AsyncIterable<LeaseAccount | undefined>;
   /** How a closed lease ended; undefined while it is open or was never opened. */
   leaseEnding(address: Address): Promise<LeaseEnding | undefined>;
+  /**
+   * What the transactions that named an account told, newest first, back to `sinceMs`. An endpoint that keeps less
+   * history ends earlier.
+   */
+  history(account: Address, sinceMs: number): AsyncIterable<ChainRecord>;
   /** Time of the Clock sysvar, which decides about deadlines; whole seconds. */
   chainTimeMs(): Promise<number>;
   /** Lamports of a wallet and the tokens of its default token account. */

@@ -26,6 +26,7 @@ import {
   readOffence,
   readProvider,
   readSlashes,
+  readVouchers,
   tokenAmount,
 } from './accounts.ts';
 import {
@@ -44,6 +45,7 @@ import type {
   BudgetLimits,
   Chain,
   ChainOptions,
+  ChainRecord,
   ConfigAccount,
   Confirmed,
   DelegationAccount,
@@ -80,6 +82,9 @@ const BLOCKHASH_FRESH_MS = 2_000;
 const BLOCKHASH_STALE_MS = 15_000;
 /** Transactions of an account that are searched for an event, newest first. */
 const ENDING_SEARCH_MAX = 50;
+/** Signatures asked for at once, the most that a cluster gives; and transactions read at the same time. */
+const HISTORY_PAGE = 1_000;
+const HISTORY_READS = 8;
 
 /** Reads genesis hash and Config. Throws `chain/unreachable`, `chain/wrong-network`, `chain/not-deployed`. */
 export async function openChain(env: Env, options: ChainOptions): Promise<Chain> {
@@ -313,6 +318,40 @@ class SolanaChain implements Chain {
       const found = await reach(this.#connection.getTransaction(signature, { maxSupportedTransactionVersion: 0 }));
       yield { signature, logs: found?.meta?.logMessages ?? [] };
     }
+  }
+
+  async *history(account: Address, sinceMs: number): AsyncIterable<ChainRecord> {
+    const key = new PublicKey(account);
+    let before: string | undefined;
+    for (;;) {
+      const options = { limit: HISTORY_PAGE, ...(before === undefined ? {} : { before }) };
+      const page = await reach(this.#connection.getSignaturesForAddress(key, options));
+      const young = page.filter(({ blockTime }) => (blockTime ?? 0) * 1000 >= sinceMs);
+      const good = young.filter(({ err }) => err === null);
+      for (let at = 0; at < good.length; at += HISTORY_READS) {
+        yield* await Promise.all(good.slice(at, at + HISTORY_READS).map((one) => this.#record(one)));
+      }
+      before = page.at(-1)?.signature;
+      if (page.length < HISTORY_PAGE || young.length < page.length) return;
+    }
+  }
+
+  async #record({
+    signature,
+    blockTime,
+  }: {
+    readonly signature: string;
+    readonly blockTime?: number | null;
+  }): Promise<ChainRecord> {
+    const found = await reach(this.#connection.getTransaction(signature, { maxSupportedTransactionVersion: 0 }));
+    const logs = found?.meta?.logMessages ?? [];
+    return {
+      signature,
+      atMs: (blockTime ?? 0) * 1000,
+      vouchers: readVouchers(this.programId, logs),
+      endings: readEndings(this.programId, logs, signature),
+      slashes: readSlashes(this.programId, logs, signature),
+    };
   }
 
   async chainTimeMs(): Promise<number> {

@@ -14,6 +14,7 @@ export type {
   BudgetLimits,
   Chain,
   ChainOptions,
+  ChainRecord,
   ConfigAccount,
   Confirmed,
   DelegationAccount,
@@ -34,6 +35,7 @@ export type {
   StakeSlash,
   TransactionCost,
   Vote,
+  VoucherPayment,
 } from './chain.ts';
 export type { Deployment, DeployOptions } from './deploy.ts';
 export type { Devnet, DevnetOptions } from './devnet/index.ts';

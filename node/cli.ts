@@ -214,7 +214,11 @@ function addNetworkCommands(program: Command, run: Run): void {
 }
 
 function addProviderCommands(program: Command, run: Run): void {
-  const up = command(program, 'up', 'Sell: join the mesh, answer bids, run jobs. Ctrl-C ends it cleanly.')
+  const up = command(
+    program,
+    'up',
+    'Sell: join the mesh, answer bids, run jobs. Ctrl-C ends it cleanly; its jobs go on at the next start.',
+  )
     .option('--log-level <level>', 'least important log line shown: debug, info, warn or error', 'info')
     .option('--until-stdin-ends', 'stop when standard input ends: for programs that start this one')
     .action(run(async ({ context, flags }) => (await import('./cli/up.ts')).upCommand(context, flags)));
@@ -224,6 +228,44 @@ function addProviderCommands(program: Command, run: Run): void {
     (Object.keys(SETTINGS) as SettingName[]).filter((name) => !notFlags.has(name)),
   );
   examples(up, ['molt up', 'molt up --price-per-cpu 0.0005 --region eu-west', 'molt up --json | jq .type']);
+  addOperatorCommands(program, run);
+}
+
+function addOperatorCommands(program: Command, run: Run): void {
+  const jobs = command(program, 'jobs', 'List jobs of this home: what it runs for others, what others run for it.')
+    .option('--all', 'ended ones too: those sold are kept for hours, those bought are listed for 7 days')
+    .option('--rpc <url>', 'Solana JSON-RPC endpoint')
+    .action(run(async ({ context, flags }) => (await import('./cli/jobs.ts')).jobsCommand(context, flags)));
+  examples(jobs, ['molt jobs', 'molt jobs --all --json | jq .sold']);
+
+  const logs = command(program, 'logs', 'Print what the program of a job printed, while it runs and for hours after.')
+    .argument('<job>', 'lease of the job; a unique beginning is enough')
+    .option('-f, --follow', 'wait for more, until the program has ended')
+    .option('--from <sequence>', 'begin at this sequence number, as --timestamps shows it')
+    .option('--stdout', 'standard output only')
+    .option('--stderr', 'standard error only')
+    .option('--timestamps', 'begin each line with time, sequence number and stream')
+    .option('--rpc <url>', 'Solana JSON-RPC endpoint')
+    .action(
+      run(async ({ context, flags, words }) => (await import('./cli/logs.ts')).logsCommand(context, flags, words)),
+    );
+  examples(logs, ['molt logs 7xKX -f', 'molt logs 7xKX --from 120 --timestamps', 'molt logs 7xKX --stderr --json']);
+
+  const drain = command(
+    program,
+    'drain',
+    'Finish the jobs that run and take nothing new, across restarts, until it is undone.',
+  )
+    .option('--undo', 'sell again')
+    .option('--wait', 'return when the last job is over; Ctrl-C stops waiting, not draining')
+    .action(run(async ({ context, flags }) => (await import('./cli/drain.ts')).drainCommand(context, flags)));
+  examples(drain, ['molt drain --wait && systemctl stop molt', 'molt drain --undo']);
+
+  const earnings = command(program, 'earnings', 'What this provider was paid, by day, summed from the chain.')
+    .option('--since <time>', 'how far back: 12h, 7d, 2w (default: 30d)')
+    .option('--rpc <url>', 'Solana JSON-RPC endpoint')
+    .action(run(async ({ context, flags }) => (await import('./cli/earnings.ts')).earningsCommand(context, flags)));
+  examples(earnings, ['molt earnings', 'molt earnings --since 7d --json']);
 }
 
 function addBuyerCommands(program: Command, run: Run): void {

@@ -47,6 +47,8 @@ export interface NodeConfig {
   readonly graceSeconds: number;
   readonly windowSeconds: number;
   readonly blockedBuyers: readonly Address[];
+  /** TCP port on the loopback interface for `/metrics`; none when absent. */
+  readonly metricsPort?: number;
 }
 
 interface Setting {
@@ -227,6 +229,12 @@ export const SETTINGS = {
     unit: 'addresses',
     text: 'Node keys whose bids are not answered.',
   },
+  metricsPort: {
+    schema: z.int().min(1).max(65_535).nullable(),
+    default: null,
+    unit: 'TCP port',
+    text: 'Serves Prometheus metrics at http://127.0.0.1:PORT/metrics to every user of this machine; null serves them at the control socket only.',
+  },
 } as const satisfies Record<string, Setting>;
 
 export type SettingName = keyof typeof SETTINGS;
@@ -351,6 +359,7 @@ export async function nodeConfig(home: string, key: KeyPair, settings: Settings)
     graceSeconds: settings.graceSeconds,
     windowSeconds: settings.windowSeconds,
     blockedBuyers: settings.blockedBuyers.map((text) => parseAddress(text)),
+    ...(settings.metricsPort === null ? {} : { metricsPort: settings.metricsPort }),
   };
 }
 
@@ -369,7 +378,7 @@ export function fromText(name: SettingName, text: string): unknown {
   return text;
 }
 
-const NUMERIC_OR_NULL: ReadonlySet<SettingName> = new Set(['cpuMillis', 'memoryBytes', 'diskBytes']);
+const NUMERIC_OR_NULL: ReadonlySet<SettingName> = new Set(['cpuMillis', 'memoryBytes', 'diskBytes', 'metricsPort']);
 
 function fileLayer(file: unknown): Record<string, unknown> {
   if (file === undefined) return {};

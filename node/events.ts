@@ -14,6 +14,8 @@ export type NodeEvent =
       readonly memoryBytes: number;
       readonly speed: number;
     }
+  /** The node takes nothing new, or takes work again. Told at start when it drains. */
+  | { readonly type: 'draining'; readonly draining: boolean; readonly unfinished: number }
   | { readonly type: 'offer-published'; readonly sequence: number; readonly revoked: boolean }
   | { readonly type: 'offer-refused'; readonly code: ErrorCode; readonly reason: string }
   | { readonly type: 'bid-refused'; readonly code: ErrorCode; readonly reason: string }

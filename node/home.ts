@@ -18,6 +18,8 @@ export interface Home {
   readonly nodeKey: string;
   readonly config: string;
   readonly lock: string;
+  /** Unix socket at which a running node answers its operator. */
+  readonly door: string;
 }
 
 /** Names the files of a home. `directory` undefined means `~/.molt`. Touches nothing. */
@@ -29,6 +31,7 @@ export function homeAt(directory?: string): Home {
     nodeKey: join(path, 'node-key.json'),
     config: join(path, 'config.json'),
     lock: join(path, 'node.lock'),
+    door: join(path, 'node.sock'),
   };
 }
 

@@ -6,6 +6,7 @@
  * from opening to settlement; lease-client.ts the stream under it; reclaim.ts gets money back from the dead.
  */
 export { type Job, JobFailedError, type Molt, type OfferRow, connect } from './molt.ts';
+export type { LogQuery } from './follow.ts';
 export type { ConnectOptions, RunOptions } from './options.ts';
 export type { JobEvent, JobOutput, JobResult, ScoreReason } from './progress.ts';
 export { readWallet } from '../chain/index.ts';
@@ -14,5 +15,6 @@ export { parseAddress } from '../protocol/address.ts';
 export { type KeyPair, keyPairFromSeed } from '../protocol/ed25519.ts';
 export { type Env, type Logger, systemEnv } from '../protocol/env.ts';
 export { type ErrorCode, MoltError, hasCode } from '../protocol/errors.ts';
+export type { LogRecord } from '../protocol/job-log.ts';
 export type { JobSpec, JobSpecInput } from '../protocol/job-spec.ts';
 export { type BaseUnits, formatMolt, parseMolt } from '../protocol/units.ts';

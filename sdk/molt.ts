@@ -6,6 +6,7 @@
  */
 import type { RankedQuote } from '../market/index.ts';
 import type { Address } from '../protocol/address.ts';
+import type { LogRecord } from '../protocol/job-log.ts';
 import { type ErrorCode, MoltError } from '../protocol/errors.ts';
 import {
   type JobSpec,
@@ -21,6 +22,7 @@ import { attemptJob } from './attempt.ts';
 import { bidFor } from './bidding.ts';
 import { type Buyer, openBuyer } from './buyer.ts';
 import { EventStream } from './event-stream.ts';
+import { type LogQuery, readLogs } from './follow.ts';
 import type { ConnectOptions, RunOptions } from './options.ts';
 import type { JobEvent, JobResult } from './progress.ts';
 import { reclaimLeases } from './reclaim.ts';
@@ -55,6 +57,11 @@ export interface Molt extends AsyncDisposable {
   /** Imports a file or folder and returns the CID that a spec's inputs name. */
   add(path: string): Promise<{ readonly cid: string; readonly sizeBytes: number }>;
   start(spec: JobSpecInput, options: RunOptions): Job;
+  /**
+   * What the program of a lease of this buyer printed, from its provider, while the job runs and for hours after. Throws
+   * `job/unknown`, `job/provider-lost` and `chain/account-missing`.
+   */
+  logs(lease: Address, query?: LogQuery): AsyncIterable<LogRecord>;
   run(spec: JobSpecInput, options: RunOptions): Promise<JobResult>;
   close(): Promise<void>;
 }
@@ -106,6 +113,7 @@ export async function connect(options: ConnectOptions): Promise<Molt> {
     },
     add: (path) => buyer.artifacts.add(path),
     start,
+    logs: (lease, query = {}) => readLogs(buyer, lease, query),
     run: (spec, runOptions) => start(spec, runOptions).result,
     close,
     [Symbol.asyncDispose]: close,

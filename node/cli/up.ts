@@ -80,6 +80,10 @@ export function inWords(event: NodeEvent): string {
       return `runtime ${event.runtime} is ${event.available ? 'offered' : `not offered: ${event.reason}`}`;
     case 'selling':
       return `selling as provider ${event.provider}: ${event.cpuMillis / 1_000} cores, ${formatBytes(event.memoryBytes)} memory, speed ${event.speed}`;
+    case 'draining':
+      return event.draining
+        ? `draining: ${event.unfinished === 1 ? '1 job' : `${event.unfinished} jobs`} left to finish, nothing new is taken; molt drain --undo ends it`
+        : 'selling again: no longer draining';
     case 'offer-published':
       return event.revoked ? 'offer withdrawn' : `offer ${event.sequence} published`;
     case 'offer-refused':

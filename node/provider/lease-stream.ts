@@ -147,6 +147,11 @@ async function accept(
   const quote = trade.quote(Buffer.from(request.quote).toString('hex'));
   if (quote === undefined)
     throw new MoltError('market/quote-unknown', 'this quote is unknown here, expired or already accepted; bid again');
+  // The quote may have been sent while we sold.
+  if (trade.draining) {
+    const message = 'the provider finishes its running jobs and takes nothing new; take another quote';
+    throw new MoltError('market/draining', message);
+  }
   if (quote.buyer !== buyer) throw new MoltError('protocol/wrong-signer', 'this quote was made for another buyer');
   const digest = termsDigest(quote.id, request.specDigest);
   const budget = encodeAddress(request.budget);

@@ -18,12 +18,15 @@ import type { Tell } from '../events.ts';
 import type { Journal } from '../journal.ts';
 import { assertSellable, describeMachine } from '../machine.ts';
 import { type Artifacts, type Mesh, openArtifacts } from '../mesh/index.ts';
+import { Metrics } from '../metrics.ts';
+import type { NodeStatus } from '../operator/index.ts';
 import { type Runtime, createRuntimes } from '../runtime/index.ts';
 import { type Speed, measureSpeed } from '../speed.ts';
 import { Execution } from './execution.ts';
 import type { Agreement } from './job.ts';
 import { Jobs } from './jobs.ts';
 import { serveLeases } from './lease-stream.ts';
+import { openOperations, wasDraining } from './operated.ts';
 import { Trade } from './trade.ts';
 
 const FACTS_REFRESH_MS = 5_000;
@@ -48,6 +51,8 @@ interface OpenParts extends ProviderParts {
   readonly account: { now(): ProviderAccount; refresh(): Promise<void> };
   readonly artifacts: Artifacts;
   readonly runtimes: ReadonlyMap<RuntimeKind, Runtime>;
+  /** What each runtime's self-test found. */
+  readonly probed: NodeStatus['runtimes'];
   /** Of all usable runtimes together. */
   readonly features: readonly Feature[];
 }
@@ -57,17 +62,22 @@ interface OpenParts extends ProviderParts {
  * `runtime/unavailable`.
  */
 export async function openProvider(base: ProviderParts, opened: AsyncDisposableStack): Promise<void> {
-  const parts = await openParts(base, opened);
+  const metrics = new Metrics();
+  const hear: Tell = (event) => {
+    metrics.heard(event);
+    base.tell(event);
+  };
+  const parts = await openParts({ ...base, tell: hear }, opened);
   const { env, config, tell, networkId, journal, mesh, chain, artifacts, runtimes } = parts;
   const { key, provider, home } = config;
-  const admission = createAdmission({ network: networkId });
+  const admission = metrics.counting(createAdmission({ network: networkId }));
   const onRefused = ({ code, reason }: Refusal): void => tell({ type: 'offer-refused', code, reason });
   const feed = opened.use(await openOfferFeed(env, { pubsub: mesh, network: mesh, networkId, admission, onRefused }));
   const shared = { key, provider, chain, network: mesh, journal, tell };
   const execution = new Execution(env, { ...shared, artifacts, runtimes, directory: home });
   const wasm = runtimes.get('wasm');
   const speed = wasm === undefined ? { score: 0, measuredMs: env.clock.now() } : await measureSpeed(env, wasm, home);
-  const trade = createTrade(parts, { admission, feed, execution, speed });
+  const trade = createTrade(parts, { admission, feed, execution, speed, draining: await wasDraining(journal) });
   const onRelease = (agreement: Agreement): void => trade.endLease(agreement.lease);
   const jobs = opened.use(new Jobs(env, { ...shared, execution, onRelease }));
   const recovered = await jobs.recover();
@@ -81,6 +91,7 @@ export async function openProvider(base: ProviderParts, opened: AsyncDisposableS
   opened.use(await serveLeases(env, { ...shared, jobs, trade, execution, onFunded }));
   opened.use(await artifacts.serve(mesh, (peer, cid) => mayFetch(jobs, peer, cid)));
   opened.use(trade);
+  await openOperations(env, { ...parts, jobs, trade, metrics }, opened);
   await jobs.resume(recovered);
   await trade.open();
   announceMarket(parts, opened);
@@ -113,8 +124,8 @@ async function openParts(base: ProviderParts, opened: AsyncDisposableStack): Pro
   assertWindows(chain, config);
   const directory = join(config.home, 'artifacts');
   const artifacts = await openArtifacts(env, { directory, quotaBytes: ARTIFACT_QUOTA_BYTES });
-  const { runtimes, features } = await usableRuntimes(env, config, tell);
-  return { ...base, clock, account, artifacts, runtimes, features };
+  const usable = await usableRuntimes(env, config, tell);
+  return { ...base, clock, account, artifacts, ...usable };
 }
 
 function createTrade(
@@ -124,10 +135,11 @@ function createTrade(
     readonly feed: OfferFeed;
     readonly execution: Execution;
     readonly speed: Speed;
+    readonly draining: boolean;
   },
 ): Trade {
   const { env, config, tell, networkId, journal, mesh, runtimes } = parts;
-  const { admission, feed, execution, speed } = own;
+  const { admission, feed, execution, speed, draining } = own;
   const { prices, durationSecondsMax, blockedBuyers, floor } = config;
   return new Trade(env, {
     key: config.key,
@@ -146,6 +158,7 @@ function createTrade(
     facts: () => factsOf(parts),
     chainNowMs: () => parts.clock.now(),
     onOffer: (bytes) => feed.add(bytes),
+    draining,
     tell,
   });
 }
@@ -159,7 +172,7 @@ async function usableRuntimes(
   env: Env,
   config: NodeConfig,
   tell: Tell,
-): Promise<Pick<OpenParts, 'runtimes' | 'features'>> {
+): Promise<Pick<OpenParts, 'runtimes' | 'features' | 'probed'>> {
   const all = createRuntimes(env, {
     directory: join(config.home, 'runtimes'),
     wasmCompiler: config.wasmCompiler,
@@ -169,12 +182,15 @@ async function usableRuntimes(
   });
   const usable = new Map<RuntimeKind, Runtime>();
   const features: Feature[] = [];
+  const probed: NodeStatus['runtimes'][number][] = [];
   for (const runtime of all) {
     if (!config.runtimes.includes(runtime.kind)) continue;
     using deadline = new Deadline(env.clock, PROBE_MS);
     const capability = await runtime.probe(deadline.signal);
-    tell({ type: 'runtime', runtime: runtime.kind, available: capability.available, reason: capability.reason ?? '' });
-    if (!capability.available) continue;
+    const { available, reason = '' } = capability;
+    tell({ type: 'runtime', runtime: runtime.kind, available, reason });
+    probed.push({ kind: runtime.kind, available, reason });
+    if (!available) continue;
     usable.set(runtime.kind, runtime);
     features.push(...capability.features);
   }
@@ -184,7 +200,7 @@ async function usableRuntimes(
       `none of the runtimes ${config.runtimes.join(', ')} works here; the reasons are above`,
     );
   }
-  return { runtimes: usable, features };
+  return { runtimes: usable, features, probed };
 }
 
 /** The provider's account, read now and again; never older than a few seconds. */

@@ -79,6 +79,8 @@ export interface TradeOptions {
   readonly chainNowMs: () => number;
   /** Every offer of our own: gossip does not hand it back to us, but peers pull it from our book. */
   readonly onOffer: (bytes: Uint8Array) => void;
+  /** True: starts without offering anything, until `setDraining(false)`. */
+  readonly draining: boolean;
   readonly tell: Tell;
 }
 
@@ -101,11 +103,13 @@ export class Trade implements AsyncDisposable {
   #keeping: Promise<void> = Promise.resolve();
   #lastOfferMs = -Infinity;
   #offerDue: AbortController | undefined;
+  #draining: boolean;
   #closed = false;
 
   constructor(env: Env, options: TradeOptions) {
     this.#env = env;
     this.#options = options;
+    this.#draining = options.draining;
     this.#capacity = createCapacity(options.total);
   }
 
@@ -120,6 +124,28 @@ export class Trade implements AsyncDisposable {
     }
     this.#opened.use(this.#env.clock.every(OFFER_REPEAT_MS, () => this.publishOffer()));
     await this.publishOffer();
+  }
+
+  get total(): Resources {
+    return this.#options.total;
+  }
+
+  get draining(): boolean {
+    return this.#draining;
+  }
+
+  /** On: the offer is withdrawn, open quotes are void, and bids are declined. Off: offers again. Leases go on either way. */
+  async setDraining(on: boolean): Promise<void> {
+    if (this.#draining === on) return;
+    this.#draining = on;
+    for (const quote of on ? this.#quotes.values() : []) this.#letGo(quote, 'let-go');
+    this.#lastOfferMs = this.#env.clock.monotonic();
+    await this.#publish(on);
+  }
+
+  /** 0 … 1: the fullest dimension. */
+  utilisation(): number {
+    return utilisation(this.#capacity, this.#env.clock.now());
   }
 
   free(): Resources {
@@ -158,7 +184,7 @@ export class Trade implements AsyncDisposable {
   }
 
   async publishOffer(): Promise<void> {
-    if (this.#closed) return;
+    if (this.#closed || this.#draining) return;
     this.#lastOfferMs = this.#env.clock.monotonic();
     await this.#publish(false);
   }
@@ -244,7 +270,7 @@ export class Trade implements AsyncDisposable {
         runtimes: this.#options.runtimes(),
         features: this.#options.features,
         region: this.#options.region,
-        draining: this.#closed || this.#quotes.size >= QUOTES_OPEN_MAX,
+        draining: this.#draining || this.#closed || this.#quotes.size >= QUOTES_OPEN_MAX,
       },
       free: this.free(),
       utilisation: utilisation(this.#capacity, nowMs),

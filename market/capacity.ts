@@ -1,15 +1,20 @@
 /**
  * What is for sale is what is free: reservations against a fixed total, pure and expiring by themselves.
  *
- * Invariant, held by construction and by a property test: the sum of live reservations never exceeds the total in any
- * dimension. A reservation made for a quote carries an expiry and needs no message to end; a lease's has none until the
- * lease ends. Stake is a dimension like the others: the same stake cannot stand behind two leases.
+ * Invariants, held by construction and by a property test: the sum of live reservations never exceeds the total in any
+ * dimension, and no GPU is in two of them. A reservation made for a quote carries an expiry and needs no message to end; a
+ * lease's has none until the lease ends. GPUs are reserved by id, so that the ones promised are the ones given. Stake is a
+ * dimension like the others: the same stake cannot stand behind two leases.
  */
 import { MoltError } from '../protocol/errors.ts';
-import type { GpuGroup, Resources } from '../protocol/messages.ts';
+import type { Resources } from '../protocol/messages.ts';
 import { fits } from './fit.ts';
+import { type Gpu, groupGpus, placeGpus } from './placement.ts';
 
-export interface Reservation {
+/** What a machine sells apart from its GPUs. */
+export type PlainResources = Omit<Resources, 'gpus'>;
+
+export interface Need {
   readonly need: Resources;
   /** Base units of stake that back it and are not yet reserved on chain. */
   readonly stake: bigint;
@@ -17,22 +22,41 @@ export interface Reservation {
   readonly expiresMs: number | undefined;
 }
 
+export interface Reservation extends Need {
+  /** Ids of the devices that are set aside. */
+  readonly gpus: readonly string[];
+}
+
 export interface Capacity {
-  readonly total: Resources;
+  readonly total: PlainResources;
+  /** Devices that are sold by this machine, reserved or not. */
+  readonly devices: readonly Gpu[];
+  /** Ids of devices that nobody gets now, for example because they still hold the memory of the last job. */
+  readonly withheld: ReadonlySet<string>;
   readonly reservations: ReadonlyMap<string, Reservation>;
 }
 
-export function createCapacity(total: Resources): Capacity {
-  return { total, reservations: new Map() };
+export function createCapacity(total: PlainResources, devices: readonly Gpu[] = []): Capacity {
+  return { total, devices, withheld: new Set(), reservations: new Map() };
 }
 
-/** Adds a reservation, or throws `market/no-capacity` naming the first dimension that does not fit. */
-export function reserve(capacity: Capacity, id: string, reservation: Reservation, nowMs: number): Capacity {
-  const live = dropExpired(capacity, nowMs);
-  const without = release(live, id);
-  const lacking = fits(reservation.need, freeResources(without, nowMs));
-  if (lacking !== undefined) throw new MoltError('market/no-capacity', lacking.reason);
-  return { total: without.total, reservations: new Map(without.reservations).set(id, reservation) };
+/**
+ * Adds a reservation, its GPUs chosen by topology, or throws `market/no-capacity` naming the first dimension that does not
+ * fit. A reservation of the same name is replaced.
+ */
+export function reserve(capacity: Capacity, id: string, wanted: Need, nowMs: number): Capacity {
+  const without = release(dropExpired(capacity, nowMs), id);
+  const lacking = fits(wanted.need, freeResources(without, nowMs));
+  const gpus = placeGpus(without.devices, unavailable(without, nowMs), wanted.need.gpus);
+  if (lacking !== undefined || gpus === undefined) {
+    throw new MoltError('market/no-capacity', lacking?.reason ?? 'no free GPUs suit');
+  }
+  return restore(without, id, { ...wanted, gpus });
+}
+
+/** Puts back a reservation that was made before, whatever is free now: what it stands for is going on already. */
+export function restore(capacity: Capacity, id: string, reservation: Reservation): Capacity {
+  return { ...capacity, reservations: new Map(capacity.reservations).set(id, reservation) };
 }
 
 /** Ends a reservation. Idempotent. */
@@ -40,7 +64,7 @@ export function release(capacity: Capacity, id: string): Capacity {
   if (!capacity.reservations.has(id)) return capacity;
   const reservations = new Map(capacity.reservations);
   reservations.delete(id);
-  return { total: capacity.total, reservations };
+  return { ...capacity, reservations };
 }
 
 /** Moves a live reservation to another name and expiry; undefined when it has expired or never was. */
@@ -50,22 +74,26 @@ export function keep(
   to: { id: string; expiresMs: number | undefined },
   nowMs: number,
 ): Capacity | undefined {
-  const found = dropExpired(capacity, nowMs).reservations.get(from);
+  const live = dropExpired(capacity, nowMs);
+  const found = live.reservations.get(from);
   if (found === undefined) return undefined;
-  const reservations = new Map(dropExpired(capacity, nowMs).reservations);
+  const reservations = new Map(live.reservations);
   reservations.delete(from);
   reservations.set(to.id, { ...found, expiresMs: to.expiresMs });
-  return { total: capacity.total, reservations };
+  return { ...live, reservations };
+}
+
+/** From now on nobody new gets these devices. What is reserved stays reserved. */
+export function withhold(capacity: Capacity, ids: Iterable<string>): Capacity {
+  return { ...capacity, withheld: new Set(ids) };
 }
 
 export function freeResources(capacity: Capacity, nowMs: number): Resources {
   let { cpuMillis, memoryBytes, diskBytes } = capacity.total;
-  const gpus = capacity.total.gpus.map((group) => ({ ...group }));
   for (const { need } of live(capacity, nowMs)) {
     cpuMillis -= need.cpuMillis;
     memoryBytes -= need.memoryBytes;
     diskBytes -= need.diskBytes;
-    for (const wanted of need.gpus) takeGpus(gpus, wanted);
   }
   // A group stays in the list when all of it is in use, so that a busy GPU provider stays in its market. Below zero is
   // only a machine that was made smaller while leases ran.
@@ -73,8 +101,13 @@ export function freeResources(capacity: Capacity, nowMs: number): Resources {
     cpuMillis: Math.max(0, cpuMillis),
     memoryBytes: Math.max(0, memoryBytes),
     diskBytes: Math.max(0, diskBytes),
-    gpus,
+    gpus: groupGpus(capacity.devices, unavailable(capacity, nowMs)),
   };
+}
+
+/** Ids of the devices in live reservations. */
+export function reservedGpus(capacity: Capacity, nowMs: number): ReadonlySet<string> {
+  return new Set(live(capacity, nowMs).flatMap(({ gpus }) => gpus));
 }
 
 /** Stake promised to quotes and leases that the chain does not yet know of. */
@@ -84,21 +117,19 @@ export function promisedStake(capacity: Capacity, nowMs: number): bigint {
 
 /** 0 … 1: the fullest dimension. */
 export function utilisation(capacity: Capacity, nowMs: number): number {
+  const { total, devices } = capacity;
   const free = freeResources(capacity, nowMs);
   const used = (total: number, left: number): number => (total === 0 ? 0 : (total - left) / total);
-  return Math.max(used(capacity.total.cpuMillis, free.cpuMillis), used(capacity.total.memoryBytes, free.memoryBytes));
+  const freeGpus = free.gpus.reduce((sum, group) => sum + group.count, 0);
+  return Math.max(
+    used(total.cpuMillis, free.cpuMillis),
+    used(total.memoryBytes, free.memoryBytes),
+    used(devices.length, freeGpus),
+  );
 }
 
-function takeGpus(groups: { count: number; vramBytes: number; model: string }[], wanted: GpuGroup): boolean {
-  const group = groups.find(
-    (candidate) =>
-      candidate.count >= wanted.count &&
-      candidate.vramBytes >= wanted.vramBytes &&
-      (wanted.model === '' || candidate.model === wanted.model),
-  );
-  if (group === undefined) return false;
-  group.count -= wanted.count;
-  return true;
+function unavailable(capacity: Capacity, nowMs: number): ReadonlySet<string> {
+  return reservedGpus(capacity, nowMs).union(capacity.withheld);
 }
 
 function live(capacity: Capacity, nowMs: number): Reservation[] {
@@ -111,5 +142,5 @@ function dropExpired(capacity: Capacity, nowMs: number): Capacity {
   const reservations = new Map(
     [...capacity.reservations].filter(([, entry]) => entry.expiresMs === undefined || entry.expiresMs > nowMs),
   );
-  return reservations.size === capacity.reservations.size ? capacity : { total: capacity.total, reservations };
+  return reservations.size === capacity.reservations.size ? capacity : { ...capacity, reservations };
 }

@@ -55,7 +55,11 @@ function gpuShortfall(need: readonly GpuGroup[], free: readonly GpuGroup[]): Sho
 }
 
 function suits(want: GpuGroup, group: GpuGroup): boolean {
-  return group.vramBytes >= want.vramBytes && (want.model === '' || want.model === group.model);
+  return (
+    group.vramBytes >= want.vramBytes &&
+    group.computeCapability >= want.computeCapability &&
+    (want.model === '' || want.model === group.model)
+  );
 }
 
 function count(groups: readonly GpuGroup[]): number {
@@ -63,7 +67,9 @@ function count(groups: readonly GpuGroup[]): number {
 }
 
 function describeGpus(want: GpuGroup): string {
-  return `${want.count} × ${want.model === '' ? 'GPU' : want.model} with ${formatBytes(want.vramBytes)}`;
+  const memory = want.vramBytes === 0 ? '' : ` with ${formatBytes(want.vramBytes)}`;
+  const capability = want.computeCapability === 0 ? '' : ` of capability ${want.computeCapability / 10} or more`;
+  return `${want.count} × ${want.model === '' ? 'GPU' : want.model}${memory}${capability}`;
 }
 
 function cores(millis: number): string {

@@ -11,6 +11,7 @@ export { type Book, type BookChange, createBook } from './book.ts';
 export { type BidRequest, distance, distanceCut, isAsked, makeBid, pricePerSecondWithin } from './bid.ts';
 export {
   type Capacity,
+  type PlainResources,
   type Reservation,
   createCapacity,
   freeResources,
@@ -18,9 +19,12 @@ export {
   promisedStake,
   release,
   reserve,
+  restore,
   utilisation,
+  withhold,
 } from './capacity.ts';
 export { type Shortfall, fits } from './fit.ts';
+export { CLOSENESS, type Gpu, groupGpus, placeGpus } from './placement.ts';
 export { type HistoryParameters, type SettledHistory, HISTORY_PARAMETERS, historyScore } from './history.ts';
 export {
   type OfferFeed,

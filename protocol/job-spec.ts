@@ -76,8 +76,12 @@ export const jobSpecSchema = z
           .array(
             z.strictObject({
               count: z.int().min(1).max(64),
-              vramBytes: z.int().min(0),
+              /** Memory of each, at least. */
+              vramBytes: z.int().min(0).default(0),
+              /** As the driver names it; empty: any. */
               model: z.string().max(LIMITS.modelCharacters).default(''),
+              /** CUDA compute capability in tenths, at least: 89 is 8.9; 0: any. */
+              computeCapability: z.int().min(0).max(999).default(0),
             }),
           )
           .max(LIMITS.gpuKindsPerMessage)

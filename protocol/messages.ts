@@ -30,6 +30,8 @@ export interface GpuGroup {
   readonly vramBytes: number;
   /** As the driver names it; empty in a bid means any. */
   readonly model: string;
+  /** CUDA compute capability in tenths: 89 is 8.9. In a bid: at least. 0 where there is none, or any will do. */
+  readonly computeCapability: number;
 }
 
 /** What a job needs or a provider has. */
@@ -246,7 +248,7 @@ function encodeResources(resources: Resources): wire.Resources {
     cpuMillis: resources.cpuMillis,
     memoryBytes: BigInt(resources.memoryBytes),
     diskBytes: BigInt(resources.diskBytes),
-    gpus: resources.gpus.map((gpu) => ({ count: gpu.count, vramBytes: BigInt(gpu.vramBytes), model: gpu.model })),
+    gpus: resources.gpus.map((gpu) => ({ ...gpu, vramBytes: BigInt(gpu.vramBytes) })),
   };
 }
 
@@ -259,7 +261,7 @@ function decodeResources(raw: wire.Resources | undefined): Resources {
     diskBytes: toSafeNumber(diskBytes, 'disk'),
     gpus: gpus.map((gpu) => {
       bound(gpu.model.length <= LIMITS.modelCharacters, 'resources', 'the GPU model is too long');
-      return { count: gpu.count, vramBytes: toSafeNumber(gpu.vramBytes, 'GPU memory'), model: gpu.model };
+      return { ...gpu, vramBytes: toSafeNumber(gpu.vramBytes, 'GPU memory') };
     }),
   };
 }

@@ -102,14 +102,20 @@ export declare namespace Resources {
         value: string;
         index: number;
     }
+    interface ResourcesGpusComputeCapabilityFieldEvent {
+        field: '$.gpus[].computeCapability';
+        value: number;
+        index: number;
+    }
     function encode(obj: Partial<Resources>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Resources>): Resources;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Resources>): Generator<ResourcesCpuMillisFieldEvent | ResourcesMemoryBytesFieldEvent | ResourcesDiskBytesFieldEvent | ResourcesGpusCountFieldEvent | ResourcesGpusVramBytesFieldEvent | ResourcesGpusModelFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Resources>): Generator<ResourcesCpuMillisFieldEvent | ResourcesMemoryBytesFieldEvent | ResourcesDiskBytesFieldEvent | ResourcesGpusCountFieldEvent | ResourcesGpusVramBytesFieldEvent | ResourcesGpusModelFieldEvent | ResourcesGpusComputeCapabilityFieldEvent>;
 }
 export interface Gpus {
     count: number;
     vramBytes: bigint;
     model: string;
+    computeCapability: number;
 }
 export declare namespace Gpus {
     const codec: () => Codec<Gpus>;
@@ -125,9 +131,13 @@ export declare namespace Gpus {
         field: '$.model';
         value: string;
     }
+    interface GpusComputeCapabilityFieldEvent {
+        field: '$.computeCapability';
+        value: number;
+    }
     function encode(obj: Partial<Gpus>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Gpus>): Gpus;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Gpus>): Generator<GpusCountFieldEvent | GpusVramBytesFieldEvent | GpusModelFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Gpus>): Generator<GpusCountFieldEvent | GpusVramBytesFieldEvent | GpusModelFieldEvent | GpusComputeCapabilityFieldEvent>;
 }
 export interface Offer {
     provider: Uint8Array;
@@ -174,6 +184,11 @@ export declare namespace Offer {
     interface OfferFreeGpusModelFieldEvent {
         field: '$.free.gpus[].model';
         value: string;
+        index: number;
+    }
+    interface OfferFreeGpusComputeCapabilityFieldEvent {
+        field: '$.free.gpus[].computeCapability';
+        value: number;
         index: number;
     }
     interface OfferRuntimesFieldEvent {
@@ -234,7 +249,7 @@ export declare namespace Offer {
     }
     function encode(obj: Partial<Offer>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Offer>): Offer;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Offer>): Generator<OfferProviderFieldEvent | OfferFreeCpuMillisFieldEvent | OfferFreeMemoryBytesFieldEvent | OfferFreeDiskBytesFieldEvent | OfferFreeGpusCountFieldEvent | OfferFreeGpusVramBytesFieldEvent | OfferFreeGpusModelFieldEvent | OfferRuntimesFieldEvent | OfferPricesBaseFieldEvent | OfferPricesCpuFieldEvent | OfferPricesMemoryFieldEvent | OfferPricesGpuFieldEvent | OfferSpeedFieldEvent | OfferSpeedMeasuredMsFieldEvent | OfferRegionFieldEvent | OfferDurationSecondsMaxFieldEvent | OfferWarmFieldEvent | OfferAddressesFieldEvent | OfferRevokedFieldEvent | OfferFeaturesFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Offer>): Generator<OfferProviderFieldEvent | OfferFreeCpuMillisFieldEvent | OfferFreeMemoryBytesFieldEvent | OfferFreeDiskBytesFieldEvent | OfferFreeGpusCountFieldEvent | OfferFreeGpusVramBytesFieldEvent | OfferFreeGpusModelFieldEvent | OfferFreeGpusComputeCapabilityFieldEvent | OfferRuntimesFieldEvent | OfferPricesBaseFieldEvent | OfferPricesCpuFieldEvent | OfferPricesMemoryFieldEvent | OfferPricesGpuFieldEvent | OfferSpeedFieldEvent | OfferSpeedMeasuredMsFieldEvent | OfferRegionFieldEvent | OfferDurationSecondsMaxFieldEvent | OfferWarmFieldEvent | OfferAddressesFieldEvent | OfferRevokedFieldEvent | OfferFeaturesFieldEvent>;
 }
 export interface Prices {
     base: bigint;
@@ -307,6 +322,11 @@ export declare namespace Bid {
         value: string;
         index: number;
     }
+    interface BidNeedGpusComputeCapabilityFieldEvent {
+        field: '$.need.gpus[].computeCapability';
+        value: number;
+        index: number;
+    }
     interface BidRuntimeFieldEvent {
         field: '$.runtime';
         value: number;
@@ -355,7 +375,7 @@ export declare namespace Bid {
     }
     function encode(obj: Partial<Bid>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Bid>): Bid;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Bid>): Generator<BidNeedCpuMillisFieldEvent | BidNeedMemoryBytesFieldEvent | BidNeedDiskBytesFieldEvent | BidNeedGpusCountFieldEvent | BidNeedGpusVramBytesFieldEvent | BidNeedGpusModelFieldEvent | BidRuntimeFieldEvent | BidDurationSecondsMaxFieldEvent | BidPricePerSecondMaxFieldEvent | BidStakeMinFieldEvent | BidReserveMinFieldEvent | BidRegionFieldEvent | BidDistanceMaxFieldEvent | BidQuotesWantedFieldEvent | BidWarmFieldEvent | BidAddressesFieldEvent | BidFeaturesFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Bid>): Generator<BidNeedCpuMillisFieldEvent | BidNeedMemoryBytesFieldEvent | BidNeedDiskBytesFieldEvent | BidNeedGpusCountFieldEvent | BidNeedGpusVramBytesFieldEvent | BidNeedGpusModelFieldEvent | BidNeedGpusComputeCapabilityFieldEvent | BidRuntimeFieldEvent | BidDurationSecondsMaxFieldEvent | BidPricePerSecondMaxFieldEvent | BidStakeMinFieldEvent | BidReserveMinFieldEvent | BidRegionFieldEvent | BidDistanceMaxFieldEvent | BidQuotesWantedFieldEvent | BidWarmFieldEvent | BidAddressesFieldEvent | BidFeaturesFieldEvent>;
 }
 export interface Quote {
     bid: Uint8Array;

@@ -426,6 +426,10 @@ export var Gpus;
                     w.uint32(26);
                     w.string(obj.model);
                 }
+                if ((obj.computeCapability != null && obj.computeCapability !== 0)) {
+                    w.uint32(32);
+                    w.uint32(obj.computeCapability);
+                }
                 if (opts.lengthDelimited !== false) {
                     w.ldelim();
                 }
@@ -433,7 +437,8 @@ export var Gpus;
                 const obj = {
                     count: 0,
                     vramBytes: 0n,
-                    model: ''
+                    model: '',
+                    computeCapability: 0
                 };
                 const end = length == null ? reader.len : reader.pos + length;
                 while (reader.pos < end) {
@@ -449,6 +454,10 @@ export var Gpus;
                         }
                         case 3: {
                             obj.model = reader.string();
+                            break;
+                        }
+                        case 4: {
+                            obj.computeCapability = reader.uint32();
                             break;
                         }
                         default: {
@@ -481,6 +490,13 @@ export var Gpus;
                             yield {
                                 field: `${prefix}.model`,
                                 value: reader.string()
+                            };
+                            break;
+                        }
+                        case 4: {
+                            yield {
+                                field: `${prefix}.computeCapability`,
+                                value: reader.uint32()
                             };
                             break;
                         }

@@ -70,8 +70,10 @@ const STRAGGLER_MS = 250;
 export async function bidFor(buyer: Buyer, request: BidRequest): Promise<Bidding> {
   const { spec, options, tell, signal } = request;
   await buyer.waitForOffers(OFFERS_WAIT_MS, signal);
+  // Who sells GPUs sells processor time too.
+  const resourceClass = resourceClassOf(spec.resources);
   const able = buyer.feed.book
-    .list(resourceClassOf(spec.resources))
+    .list(resourceClass === 'gpu' ? resourceClass : undefined)
     .filter(({ content, signer }) => canRun(content, spec) && !request.failed.has(signer));
   // An offer may be some seconds old: when none has room, those who could are asked all the same and say it firmly.
   const roomy = able.filter(({ content }) => fits(spec.resources, content.free) === undefined);

@@ -45,6 +45,8 @@ export interface Agreement {
   readonly graceMs: number;
   readonly windowMs: number;
   readonly need: Resources;
+  /** Ids of the GPUs that the job gets; an agreement from before there were any has none. */
+  readonly gpus?: readonly string[];
   readonly runtime: RuntimeKind;
   readonly durationSecondsMax: number;
 }

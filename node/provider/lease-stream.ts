@@ -175,6 +175,7 @@ async function accept(
     graceMs: content.graceMs,
     windowMs: content.windowMs,
     need: quote.bid.need,
+    gpus: quote.gpus,
     runtime: quote.bid.runtime,
     durationSecondsMax: quote.bid.durationSecondsMax,
   };

@@ -82,7 +82,8 @@ export async function openProvider(base: ProviderParts, opened: AsyncDisposableS
   const jobs = opened.use(new Jobs(env, { ...shared, execution, onRelease }));
   const recovered = await jobs.recover();
   for (const { agreement, phase } of recovered) {
-    trade.restoreLease(agreement.lease, agreement.need, phase === 'accepted' ? BigInt(agreement.reserve) : 0n);
+    const { lease, need, gpus, reserve } = agreement;
+    trade.restoreLease(lease, { need, gpus: gpus ?? [], stake: phase === 'accepted' ? BigInt(reserve) : 0n });
   }
   const onFunded = async (lease: Address): Promise<void> => {
     await parts.account.refresh();
@@ -148,7 +149,8 @@ function createTrade(
     network: mesh,
     admission,
     journal,
-    total: { ...config.capacity, gpus: [] },
+    total: config.capacity,
+    gpus: [],
     policy: { prices, durationSecondsMax, blockedBuyers, ...(floor === undefined ? {} : { floorPerSecond: floor }) },
     region: config.region,
     runtimes: () => [...runtimes.keys()],

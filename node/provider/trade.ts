@@ -8,6 +8,8 @@
 import {
   type Admission,
   type Capacity,
+  type Gpu,
+  type PlainResources,
   type PricePolicy,
   type ProviderFacts,
   answerBid,
@@ -20,7 +22,9 @@ import {
   promisedStake,
   release,
   reserve,
+  restore,
   utilisation,
+  withhold,
 } from '../../market/index.ts';
 import type { Network, PubSub } from '../../market/ports.ts';
 import type { Address } from '../../protocol/address.ts';
@@ -38,7 +42,7 @@ import {
   type Message,
   type Offer,
   type Quote,
-  RESOURCE_CLASSES,
+  type ResourceClass,
   type Resources,
   type RuntimeKind,
   encodeOffer,
@@ -58,6 +62,8 @@ export interface OpenQuote {
   readonly content: Quote;
   readonly bid: Bid;
   readonly expiresMs: number;
+  /** Ids of the GPUs that are set aside for it. */
+  readonly gpus: readonly string[];
 }
 
 export interface TradeOptions {
@@ -67,7 +73,9 @@ export interface TradeOptions {
   readonly network: Network;
   readonly admission: Admission;
   readonly journal: Journal;
-  readonly total: Resources;
+  readonly total: PlainResources;
+  /** Devices that are sold: each was seen inside a container. */
+  readonly gpus: readonly Gpu[];
   readonly policy: PricePolicy;
   readonly region: string;
   readonly runtimes: () => readonly RuntimeKind[];
@@ -110,7 +118,7 @@ export class Trade implements AsyncDisposable {
     this.#env = env;
     this.#options = options;
     this.#draining = options.draining;
-    this.#capacity = createCapacity(options.total);
+    this.#capacity = createCapacity(options.total, options.gpus);
   }
 
   /** Starts to listen and to offer. Capacity of recovered jobs must have been taken before. */
@@ -118,7 +126,7 @@ export class Trade implements AsyncDisposable {
     const { pubsub, networkId, journal } = this.#options;
     this.#sequence = await journal.counter('sequence');
     this.#sequenceKept = this.#sequence;
-    for (const resourceClass of this.#classes()) {
+    for (const resourceClass of new Set<ResourceClass>(['cpu', this.#class()])) {
       const topic = bidsTopic(networkId, resourceClass);
       this.#opened.use(await pubsub.subscribe(topic, (bytes, from) => this.#hear(bytes, from)));
     }
@@ -167,15 +175,21 @@ export class Trade implements AsyncDisposable {
   }
 
   /** Takes capacity for a lease that the journal remembers. Never refuses: it is running already. */
-  restoreLease(lease: Address, need: Resources, stake: bigint): void {
-    const reservations = new Map(this.#capacity.reservations).set(lease, { need, stake, expiresMs: undefined });
-    this.#capacity = { total: this.#capacity.total, reservations };
+  restoreLease(lease: Address, taken: { need: Resources; gpus: readonly string[]; stake: bigint }): void {
+    this.#capacity = restore(this.#capacity, lease, { ...taken, expiresMs: undefined });
+  }
+
+  /** These devices go to nobody until the next call says otherwise; leases that have one keep it. */
+  withholdGpus(ids: ReadonlySet<string>): void {
+    const before = this.#capacity.withheld;
+    this.#capacity = withhold(this.#capacity, ids);
+    if (before.symmetricDifference(ids).size > 0) this.#offerSoon();
   }
 
   /** The chain has set the stake aside: it is no longer merely promised. */
   stakeReserved(lease: Address): void {
     const found = this.#capacity.reservations.get(lease);
-    if (found !== undefined) this.restoreLease(lease, found.need, 0n);
+    if (found !== undefined) this.restoreLease(lease, { ...found, stake: 0n });
   }
 
   endLease(lease: Address): void {
@@ -196,8 +210,9 @@ export class Trade implements AsyncDisposable {
     await this.#publish(true).catch(() => undefined);
   }
 
-  #classes(): readonly (typeof RESOURCE_CLASSES)[number][] {
-    return [resourceClassOf(this.#options.total)];
+  /** Where this machine is found. Jobs without a GPU may be bid to it as well. */
+  #class(): ResourceClass {
+    return resourceClassOf({ ...this.#options.total, gpus: this.#capacity.devices.length > 0 ? this.free().gpus : [] });
   }
 
   async #publish(revoked: boolean): Promise<void> {
@@ -207,7 +222,7 @@ export class Trade implements AsyncDisposable {
     const header = await this.#header(LIMITS.offerLifetimeMs);
     const content: Offer = {
       provider: facts.address,
-      free: this.free(),
+      free: offeredOf(this.free()),
       runtimes: this.#options.runtimes(),
       features: this.#options.features,
       prices: policy.prices,
@@ -220,8 +235,7 @@ export class Trade implements AsyncDisposable {
       revoked,
     };
     const envelope = sealWhatFits(content, (offer) => sealEnvelope(key, 'offer', header, encodeOffer(offer)));
-    for (const resourceClass of this.#classes())
-      await pubsub.publish(offersTopic(networkId, resourceClass), envelope.bytes);
+    await pubsub.publish(offersTopic(networkId, this.#class()), envelope.bytes);
     this.#options.onOffer(envelope.bytes);
     tell({ type: 'offer-published', sequence: envelope.sequence, revoked });
   }
@@ -314,6 +328,7 @@ export class Trade implements AsyncDisposable {
       content,
       bid: bid.content,
       expiresMs: envelope.expiresMs,
+      gpus: this.#capacity.reservations.get(bid.id)?.gpus ?? [],
     };
     this.#capacity =
       keep(this.#capacity, bid.id, { id: quote.id, expiresMs: quote.expiresMs }, this.#env.clock.now()) ??
@@ -364,15 +379,31 @@ export class Trade implements AsyncDisposable {
   }
 }
 
-/** An offer has few bytes: what does not fit is left out, digests of warm modules first, then the second address. */
+/** An offer names few kinds of GPU: those that are free before those that are not, large before small. */
+function offeredOf(free: Resources): Resources {
+  const kinds = free.gpus.toSorted((a, b) => Number(b.count > 0) - Number(a.count > 0));
+  return { ...free, gpus: kinds.slice(0, LIMITS.gpuKindsPerMessage) };
+}
+
+/**
+ * An offer has few bytes: what does not fit is left out, digests of warm modules first, then the second address, then
+ * kinds of GPU from the end of the list. A bid for a kind that is left out is answered all the same.
+ */
 function sealWhatFits(offer: Offer, seal: (offer: Offer) => Envelope): Envelope {
-  const { warm, addresses } = offer;
-  for (let count = warm.length; count >= 0; count--) {
+  const { warm, addresses, free } = offer;
+  const bare = { ...offer, warm: [], addresses: addresses.slice(0, 1) };
+  const smaller = [
+    ...warm.map((_, index) => ({ ...offer, warm: warm.slice(0, warm.length - index) })),
+    { ...offer, warm: [] },
+    bare,
+    ...free.gpus.slice(1).map((_, index) => ({ ...bare, free: { ...free, gpus: free.gpus.slice(0, -index - 1) } })),
+  ];
+  for (const candidate of smaller.slice(0, -1)) {
     try {
-      return seal({ ...offer, warm: warm.slice(0, count) });
+      return seal(candidate);
     } catch (error) {
       if (!hasCode(error, 'protocol/oversize')) throw error;
     }
   }
-  return seal({ ...offer, warm: [], addresses: addresses.slice(0, 1) });
+  return seal(smaller.at(-1) ?? bare);
 }

@@ -39,7 +39,11 @@ test('a full book takes updates and, once an offer has expired, newcomers', () =
 test('offers are listed by class, and pulled as the very bytes that were signed', () => {
   const book = createBook({ offersMax: 10 });
   const plain = verifiedOffer(first);
-  const withGpu = verifiedOffer(second, {}, { free: { ...SMALL, gpus: [{ count: 1, vramBytes: 1, model: '' }] } });
+  const withGpu = verifiedOffer(
+    second,
+    {},
+    { free: { ...SMALL, gpus: [{ count: 1, vramBytes: 1, model: '', computeCapability: 0 }] } },
+  );
   book.put(plain);
   book.put(withGpu);
   expect(book.list().map((offer) => offer.signer)).toEqual([first.address, second.address]);

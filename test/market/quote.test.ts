@@ -184,7 +184,12 @@ test.each<[string, Partial<AnswerRequest>, Partial<Bid>, string, string]>([
 });
 
 test('prices add up by part, each rounded up, with surcharge, floor and ceiling', () => {
-  const need = { cpuMillis: 1, memoryBytes: 1, diskBytes: 0, gpus: [{ count: 2, vramBytes: 0, model: '' }] };
+  const need = {
+    cpuMillis: 1,
+    memoryBytes: 1,
+    diskBytes: 0,
+    gpus: [{ count: 2, vramBytes: 0, model: '', computeCapability: 0 }],
+  };
   expect(askPerSecond(policy, need, 0)).toBe(100n + 1n + 1n + 100_000n);
   const busy = { ...policy, busySurchargeBps: 10_000 };
   expect(askPerSecond(busy, SMALL, 0.5)).toBe(1_665n);

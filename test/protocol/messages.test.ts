@@ -43,9 +43,12 @@ const resources = fc.record({
   cpuMillis: u32,
   memoryBytes: safe,
   diskBytes: safe,
-  gpus: fc.array(fc.record({ count: u32, vramBytes: safe, model: text(LIMITS.modelCharacters) }), {
-    maxLength: LIMITS.gpuKindsPerMessage,
-  }),
+  gpus: fc.array(
+    fc.record({ count: u32, vramBytes: safe, model: text(LIMITS.modelCharacters), computeCapability: u32 }),
+    {
+      maxLength: LIMITS.gpuKindsPerMessage,
+    },
+  ),
 });
 const offers: fc.Arbitrary<Offer> = fc.record({
   provider: address,
@@ -139,7 +142,7 @@ test('whatever decodes re-encodes to identical bytes, and nothing but a MoltErro
 const oneOffer = wire.Offer.decode(encodeOffer(fc.sample(offers, { numRuns: 1, seed: 5 })[0]!));
 const oneBid = wire.Bid.decode(encodeBid(fc.sample(bids, { numRuns: 1, seed: 5 })[0]!));
 const oneQuote = wire.Quote.decode(encodeQuote(fc.sample(quotes, { numRuns: 1, seed: 5 })[0]!));
-const gpu = { count: 1, vramBytes: 1n, model: '' };
+const gpu = { count: 1, vramBytes: 1n, model: '', computeCapability: 0 };
 const plain = { cpuMillis: 1, memoryBytes: 1n, diskBytes: 1n, gpus: [] };
 
 test.each<[string, Partial<wire.Offer>]>([
@@ -194,7 +197,7 @@ test.each<[string, Partial<wire.Quote>]>([
 test('resources with a GPU are of the GPU market', () => {
   const need = { cpuMillis: 1, memoryBytes: 1, diskBytes: 1, gpus: [] };
   expect(resourceClassOf(need)).toBe('cpu');
-  expect(resourceClassOf({ ...need, gpus: [{ count: 1, vramBytes: 1, model: '' }] })).toBe('gpu');
+  expect(resourceClassOf({ ...need, gpus: [{ count: 1, vramBytes: 1, model: '', computeCapability: 0 }] })).toBe('gpu');
 });
 
 test('every 64-bit number survives the codec, also around each power of two', () => {

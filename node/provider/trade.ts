@@ -15,6 +15,7 @@ import {
   answerBid,
   createCapacity,
   freeResources,
+  groupGpus,
   isAsked,
   keep,
   nextSequence,
@@ -135,7 +136,7 @@ export class Trade implements AsyncDisposable {
   }
 
   get total(): Resources {
-    return this.#options.total;
+    return { ...this.#options.total, gpus: groupGpus(this.#options.gpus) };
   }
 
   get draining(): boolean {

@@ -14,6 +14,7 @@ import { z } from 'zod';
 
 import { type Address, parseAddress } from '../protocol/address.ts';
 import type { KeyPair } from '../protocol/ed25519.ts';
+import { parseEgressRule } from '../protocol/egress.ts';
 import { MoltError } from '../protocol/errors.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import { type Prices, RUNTIMES, type RuntimeKind } from '../protocol/messages.ts';
@@ -47,6 +48,8 @@ export interface NodeConfig {
   readonly graceSeconds: number;
   readonly windowSeconds: number;
   readonly blockedBuyers: readonly Address[];
+  /** Egress rules: what jobs may be sold a way to. */
+  readonly egress: readonly string[];
   /** TCP port on the loopback interface for `/metrics`; none when absent. */
   readonly metricsPort?: number;
 }
@@ -223,6 +226,14 @@ export const SETTINGS = {
     unit: 's',
     text: 'Challenge window asked for in quotes: how long an absent buyer may object before the provider is paid anyway.',
   },
+  egress: {
+    schema: z
+      .array(z.string().max(262).refine(isEgressRule, 'must be host:port, *.suffix:port or *:port, in lower case'))
+      .max(1_000),
+    default: [],
+    unit: 'host:port',
+    text: 'What container jobs may connect to, if they ask: `host:port`, `*.suffix:port`, or `*:443` for every public host at that port. Empty sells no network. What jobs do there is seen as coming from here.',
+  },
   blockedBuyers: {
     schema: z.array(addressText).max(1_000),
     default: [],
@@ -358,6 +369,7 @@ export async function nodeConfig(home: string, key: KeyPair, settings: Settings)
     wasmCompiler: settings.wasmCompiler,
     graceSeconds: settings.graceSeconds,
     windowSeconds: settings.windowSeconds,
+    egress: settings.egress,
     blockedBuyers: settings.blockedBuyers.map((text) => parseAddress(text)),
     ...(settings.metricsPort === null ? {} : { metricsPort: settings.metricsPort }),
   };
@@ -471,6 +483,15 @@ async function halfOfFreeDisk(home: string): Promise<number> {
 function isAmount(text: string): boolean {
   try {
     parseMolt(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function isEgressRule(text: string): boolean {
+  try {
+    parseEgressRule(text);
     return true;
   } catch {
     return false;

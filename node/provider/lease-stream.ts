@@ -8,6 +8,7 @@
 import type { Chain } from '../../chain/index.ts';
 import { type Channel, type Network, fits } from '../../market/index.ts';
 import { type Address, decodeAddress, encodeAddress } from '../../protocol/address.ts';
+import { beyondPolicy } from '../../protocol/egress.ts';
 import type { KeyPair } from '../../protocol/ed25519.ts';
 import { verifySignature } from '../../protocol/ed25519.ts';
 import type { Env } from '../../protocol/env.ts';
@@ -39,6 +40,8 @@ export interface LeaseStreamOptions {
   readonly trade: Trade;
   readonly execution: Execution;
   readonly tell: Tell;
+  /** Egress rules that jobs are held to. */
+  readonly egress: readonly string[];
   /** The lease is on chain: its stake is reserved there now. */
   readonly onFunded: (lease: Address) => Promise<void>;
 }
@@ -209,7 +212,7 @@ async function submit(env: Env, options: LeaseStreamOptions, buyer: Address, req
   await options.onFunded(agreement.lease);
   let spec: JobSpec;
   try {
-    spec = specWithin(agreement, request.spec);
+    spec = specWithin(agreement, options.egress, request.spec);
   } catch (error) {
     if (!(error instanceof MoltError)) throw error;
     // The lease is open, so the refusal is an event of the job: the money goes back at once.
@@ -227,8 +230,11 @@ async function submit(env: Env, options: LeaseStreamOptions, buyer: Address, req
   return { lease: agreement.lease, from: 0 };
 }
 
-/** The specification, if it asks for no more than was leased. Throws `job/impossible` and what `decodeJobSpec` throws. */
-function specWithin(agreement: Agreement, bytes: Uint8Array): JobSpec {
+/**
+ * The specification, if it asks for no more than was leased and than this provider lets jobs reach. Throws
+ * `job/impossible`, `market/declined` and what `decodeJobSpec` throws.
+ */
+function specWithin(agreement: Agreement, policy: readonly string[], bytes: Uint8Array): JobSpec {
   const spec = decodeJobSpec(bytes);
   const shortfall = fits(spec.resources, agreement.need);
   if (shortfall !== undefined)
@@ -237,6 +243,14 @@ function specWithin(agreement: Agreement, bytes: Uint8Array): JobSpec {
     throw new MoltError(
       'job/impossible',
       `the lease is for the ${agreement.runtime} runtime and ${agreement.durationSecondsMax} s, the specification asks for ${spec.runtime} and ${spec.maxDurationSeconds} s`,
+    );
+  }
+  const beyond = beyondPolicy(spec.network.egress, policy);
+  if (beyond !== undefined) {
+    throw new MoltError(
+      'market/declined',
+      `this provider does not let jobs reach ${beyond}; leave it out, or try another provider`,
+      { rule: beyond },
     );
   }
   return spec;

@@ -89,7 +89,7 @@ export async function openProvider(base: ProviderParts, opened: AsyncDisposableS
     await parts.account.refresh();
     trade.stakeReserved(lease);
   };
-  opened.use(await serveLeases(env, { ...shared, jobs, trade, execution, onFunded }));
+  opened.use(await serveLeases(env, { ...shared, egress: config.egress, jobs, trade, execution, onFunded }));
   opened.use(await artifacts.serve(mesh, (peer, cid) => mayFetch(jobs, peer, cid)));
   opened.use(trade);
   await openOperations(env, { ...parts, jobs, trade, metrics }, opened);
@@ -194,7 +194,8 @@ async function usableRuntimes(
     probed.push({ kind: runtime.kind, available, reason });
     if (!available) continue;
     usable.set(runtime.kind, runtime);
-    features.push(...capability.features);
+    // A way out is sold only where the owner of this machine has said where to.
+    features.push(...capability.features.filter((feature) => feature !== 'egress' || config.egress.length > 0));
   }
   if (usable.size === 0) {
     throw new MoltError(

@@ -85,6 +85,9 @@ describe('refusals', () => {
     ['durationSecondsMax', 0],
     ['blockedBuyers', ['nobody']],
     ['wasmCompiler', 'fast'],
+    ['egress', ['example.com']],
+    ['egress', ['127.0.0.1:443']],
+    ['egress', ['*']],
   ])('refuses %s = %j and says where it came from', (name, value) => {
     const error = refusal(() => mergeSettings({ file: { [name]: value } }));
     expect(error.code).toBe('config/invalid');

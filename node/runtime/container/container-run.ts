@@ -15,6 +15,7 @@ import { type ExitReason, type LogChunk, NO_DEVICES, type Run, type RunExit, typ
 import { unpackTree } from './archive.ts';
 import { engineCall, engineFailed, isMissing } from './engine.ts';
 import { readFrames } from './frames.ts';
+import type { JobNetwork, NetworkTerms } from './network.ts';
 
 /** Exit code of a process that SIGKILL ended. */
 const KILLED = 137;
@@ -24,6 +25,7 @@ const LATE_FLAG_MS = 100;
 const POLL_MS = 500;
 /** A run whose engine is away for longer is given up. */
 const ENGINE_AWAY_MS_MAX = 120_000;
+const NO_TRAFFIC = { receivedBytes: 0, sentBytes: 0 };
 const CUT_MARK = '\nmolt: the output limit is reached, the rest is dropped\n';
 
 /** What of the request must survive a restart of the node; kept as a label of the container. */
@@ -36,6 +38,8 @@ export interface RunTerms {
   readonly watchDisk: boolean;
   /** What the job left in `/out` is wanted. */
   readonly collects: boolean;
+  /** Absent: the job has no network. */
+  readonly network?: NetworkTerms | undefined;
 }
 
 export interface ContainerRunOptions {
@@ -50,6 +54,8 @@ export interface ContainerRunOptions {
   readonly logsSinceMs: number;
   /** Resolves when the engine says that the container stopped; may hang or reject. */
   readonly waiting: Promise<unknown>;
+  /** Closed when the run has ended. */
+  readonly network?: JobNetwork;
 }
 
 type Ending = Extract<ExitReason, 'timed-out' | 'cancelled' | 'output-too-large'>;
@@ -69,6 +75,7 @@ export class ContainerRun implements Run {
   readonly #streams: Container;
   readonly #terms: RunTerms;
   readonly #waiting: Promise<unknown>;
+  readonly #network: JobNetwork | undefined;
   readonly #deadline: number;
   readonly #over = new AbortController();
   #ending: Ending | undefined;
@@ -82,6 +89,7 @@ export class ContainerRun implements Run {
     this.#container = options.container;
     this.#streams = options.streams;
     this.#terms = options.terms;
+    this.#network = options.network;
     this.startedAtMs = options.startedAtMs;
     this.#waiting = options.waiting.then(
       () => undefined,
@@ -96,6 +104,7 @@ export class ContainerRun implements Run {
   async #finish(): Promise<RunExit> {
     const ended = await this.#untilStopped();
     this.#over.abort();
+    await this.#network?.[Symbol.asyncDispose]();
     if (ended === undefined) {
       const finishedAtMs = this.#env.clock.now();
       return this.#exitOf(
@@ -182,7 +191,8 @@ export class ContainerRun implements Run {
     const memoryBytes = Math.max(0, usage - cache);
     const memoryPeakBytes = Math.max(this.#usage.memoryPeakBytes, memoryBytes, max_usage);
     const cpuMs = Math.max(this.#usage.cpuMs, stats.cpu_stats.cpu_usage.total_usage / 1e6);
-    this.#usage = { ...NO_DEVICES, cpuMs, memoryBytes, memoryPeakBytes };
+    const { receivedBytes: networkRxBytes, sentBytes: networkTxBytes } = this.#network?.traffic() ?? NO_TRAFFIC;
+    this.#usage = { ...NO_DEVICES, cpuMs, memoryBytes, memoryPeakBytes, networkRxBytes, networkTxBytes };
   }
 
   #verdict({ State }: ContainerInspectInfo): Verdict {
@@ -280,8 +290,9 @@ export class ContainerRun implements Run {
     return this.#usage;
   }
 
-  connect(port: number): Promise<Duplex> {
-    return Promise.reject(new MoltError('job/impossible', `the job has no service on port ${port}`));
+  async connect(port: number, signal: AbortSignal): Promise<Duplex> {
+    if (this.#network !== undefined) return this.#network.connect(port, signal);
+    throw new MoltError('job/impossible', `the job has no service on port ${port}`);
   }
 
   async stop(graceMs: number): Promise<void> {

@@ -13,6 +13,7 @@ import { z } from 'zod';
 import type { Env } from '../../../protocol/env.ts';
 import { MoltError } from '../../../protocol/errors.ts';
 import type { Feature } from '../../../protocol/messages.ts';
+import { type Outside, publicInternet } from '../../outside.ts';
 import { checkRequest } from '../request.ts';
 import type { Capability, Image, PrepareProgress, Run, RunRequest, Runtime } from '../runtime.ts';
 import { type PackedTree, packTrees } from './archive.ts';
@@ -21,6 +22,8 @@ import { Disks } from './disk.ts';
 import { connectEngine, type Engine, engineCall, engineFailed, engineRemoval, faultOf, LABEL } from './engine.ts';
 import { containerConfig, type ContainerPlacement, loaderConfig, mount } from './host-config.ts';
 import { ensureIdleImage, IDLE_IMAGE } from './idle-image.ts';
+import type { JobNetwork } from './network.ts';
+import { Networks } from './networks.ts';
 import { imageReference, pullImage } from './pull.ts';
 import { askEngine, capabilityOf, type EngineFacts, type Findings, tryEngine, unavailable } from './probe.ts';
 
@@ -36,6 +39,8 @@ export interface ContainerOptions {
   readonly loopDisks?: boolean;
   /** Which jobs get a runtime that isolates more than a container does; `when-asked` by default. */
   readonly sandbox?: 'when-asked' | 'always';
+  /** What jobs with egress rules may reach at all; the public internet by default. */
+  readonly outside?: Outside;
 }
 
 const runTerms = z.object({
@@ -45,12 +50,20 @@ const runTerms = z.object({
   logBytes: z.number(),
   watchDisk: z.boolean(),
   collects: z.boolean().default(true),
+  network: z
+    .object({
+      egress: z.array(z.string()),
+      services: z.array(z.number()),
+      pins: z.record(z.string(), z.array(z.string())),
+    })
+    .optional(),
 });
 
 const REMOVE_TRIES = 10;
 const REMOVE_PAUSE_MS = 100;
 const SECRETS_BYTES = 1 << 20;
-const FEATURES_OFFERED: readonly Feature[] = [];
+/** What needs a network of the job's own; offered where one can be made. */
+const FEATURES_OFFERED: readonly Feature[] = ['egress', 'services'];
 
 /** The results of all, after all have ended; throws the first failure. */
 async function allEnded<T extends readonly unknown[] | []>(
@@ -67,6 +80,7 @@ export class ContainerRuntime implements Runtime {
   readonly #streams: Engine;
   readonly #directory: string;
   readonly #disks: Disks;
+  readonly #networks: Networks;
   readonly #loopDisks: boolean;
   /** Loaders that are being removed, by attempt. */
   readonly #leaving = new Map<string, Promise<void>>();
@@ -84,6 +98,7 @@ export class ContainerRuntime implements Runtime {
     this.#disks = new Disks(join(options.directory, 'disks'));
     this.#loopDisks = options.loopDisks ?? true;
     this.#sandbox = options.sandbox ?? 'when-asked';
+    this.#networks = new Networks(env, calls, options.outside ?? publicInternet);
   }
 
   async probe(signal: AbortSignal): Promise<Capability> {
@@ -96,13 +111,20 @@ export class ContainerRuntime implements Runtime {
           'the setting sandbox is "always", and no runtime of this engine isolates more than a container does; install runsc and register it with the engine, or set it to "when-asked"',
         );
       }
-      const features: Feature[] = this.#sandbox === 'always' ? [] : [...FEATURES_OFFERED];
+      const noNetwork = await this.#whyNoNetwork(facts);
+      const features: Feature[] = noNetwork === undefined ? [...FEATURES_OFFERED] : [];
       if (findings.sandbox !== undefined) features.push('sandbox');
-      return capabilityOf(facts, findings, features);
+      const capability = capabilityOf(facts, findings, features);
+      return { ...capability, gaps: [...capability.gaps, ...(noNetwork === undefined ? [] : [noNetwork])] };
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       return { available: false, reason, features: [], details: {}, guarantees: [], gaps: [] };
     }
+  }
+
+  async #whyNoNetwork(facts: EngineFacts): Promise<string | undefined> {
+    if (this.#sandbox === 'always') return 'egress and services are not offered: in the sandbox a job has no network';
+    return this.#networks.whyNot(facts.architecture, await this.#labels(`self-test-${randomUUID()}`, 'self-test'));
   }
 
   async #learn(): Promise<EngineFacts> {
@@ -157,7 +179,7 @@ export class ContainerRuntime implements Runtime {
     return this.#nodeId;
   }
 
-  async #labels(attemptId: string, role: 'job' | 'loader' | 'self-test'): Promise<Record<string, string>> {
+  async #labels(attemptId: string, role: 'job' | 'loader' | 'network' | 'self-test'): Promise<Record<string, string>> {
     return { [LABEL.node]: await this.#id(), [LABEL.attempt]: attemptId, [LABEL.role]: role };
   }
 
@@ -190,6 +212,9 @@ export class ContainerRuntime implements Runtime {
     signal: AbortSignal,
   ): Promise<Run> {
     const { attemptId, limits, outputDirectory } = request;
+    await using opened = new AsyncDisposableStack();
+    const place = await this.#networks.create(request, facts.architecture, await this.#labels(attemptId, 'network'));
+    if (place !== undefined) opened.use(place.network);
     const terms: RunTerms = {
       outputDirectory,
       durationMs: limits.durationMs,
@@ -197,6 +222,7 @@ export class ContainerRuntime implements Runtime {
       logBytes: limits.logBytes,
       watchDisk: !facts.limitsDisk,
       collects: request.collects ?? true,
+      ...(place === undefined ? {} : { network: place.terms }),
     };
     const labels = { ...(await this.#labels(attemptId, 'job')), [LABEL.terms]: JSON.stringify(terms) };
     const placement: ContainerPlacement = {
@@ -205,6 +231,7 @@ export class ContainerRuntime implements Runtime {
       seccomp: facts.seccomp,
       init: facts.init,
       ...(sandbox === undefined ? {} : { sandbox }),
+      ...(place === undefined ? {} : { network: place.mode, variables: place.variables }),
       ...(await this.#createVolumes(request, facts)),
     };
     // Checked before anything is copied.
@@ -220,13 +247,19 @@ export class ContainerRuntime implements Runtime {
       const out = { name: 'out', directoryMode: 0o755, fileMode: 0o644 };
       await container.putArchive(packTrees([out]), { path: '/' });
     }
-    const run = await this.#launch(container, terms, request.command);
+    const run = await this.#launch(container, terms, request.command, place?.network);
+    opened.move();
     if (loader !== undefined) this.#dismiss(attemptId, loader);
     return run;
   }
 
   /** Attaches before it starts, so that no output is missed. */
-  async #launch(container: Container, terms: RunTerms, command: readonly string[]): Promise<Run> {
+  async #launch(
+    container: Container,
+    terms: RunTerms,
+    command: readonly string[],
+    network: JobNetwork | undefined,
+  ): Promise<Run> {
     const streams = this.#streams.getContainer(container.id);
     const attached = (await streams.attach({ stream: true, stdout: true, stderr: true })) as unknown as Readable;
     try {
@@ -245,7 +278,8 @@ export class ContainerRuntime implements Runtime {
     waiting.catch(() => undefined);
     const { State } = await container.inspect();
     const startedAtMs = Date.parse(State.StartedAt);
-    return new ContainerRun(this.#env, { container, streams, terms, startedAtMs, attached, logsSinceMs: 0, waiting });
+    const at = { startedAtMs, attached, logsSinceMs: 0, waiting };
+    return new ContainerRun(this.#env, { container, streams, terms, ...at, ...(network && { network }) });
   }
 
   /** What the job does not need is not made: each volume costs a round trip, inputs a container that carries them. */
@@ -321,7 +355,8 @@ export class ContainerRuntime implements Runtime {
   }
 
   async adopt(attemptId: string, logsSinceMs: number = 0): Promise<Run | undefined> {
-    const found = (await this.#containers(attemptId)).find(({ Labels }) => Labels[LABEL.role] === 'job');
+    const containers = await this.#containers(attemptId);
+    const found = containers.find(({ Labels }) => Labels[LABEL.role] === 'job');
     if (found === undefined) return undefined;
     const container = this.#engine.getContainer(found.Id);
     const { State } = await engineCall('looking at the container', () => container.inspect());
@@ -330,7 +365,23 @@ export class ContainerRuntime implements Runtime {
     const streams = this.#streams.getContainer(found.Id);
     const waiting = streams.wait({ condition: 'not-running' });
     const startedAtMs = Date.parse(State.StartedAt);
-    return new ContainerRun(this.#env, { container, streams, terms, startedAtMs, logsSinceMs, waiting });
+    const at = { startedAtMs, logsSinceMs, waiting };
+    if (!State.Running || terms.network === undefined) {
+      return new ContainerRun(this.#env, { container, streams, terms, ...at });
+    }
+    const holder = containers.find(({ Labels }) => Labels[LABEL.role] === 'network');
+    try {
+      const network = await this.#networks.reopen(holder?.Id, terms.network);
+      return new ContainerRun(this.#env, { container, streams, terms, ...at, network });
+    } catch (error) {
+      // Without its network the job would wait for ever: it is better run again from the start.
+      this.#env.logger.log('warn', 'a job lost its network and is not taken up', {
+        attemptId,
+        fault: faultOf(error).message,
+      });
+      await this.remove(attemptId);
+      return undefined;
+    }
   }
 
   /** Removes a loader while the job goes on; `remove` waits for that, and does it again where it failed. */
@@ -393,7 +444,9 @@ export class ContainerRuntime implements Runtime {
   }
 
   /** Containers go on; the next node process adopts them. */
-  async close(): Promise<void> {}
+  async close(): Promise<void> {
+    await this.#networks[Symbol.asyncDispose]();
+  }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();

@@ -30,6 +30,10 @@ export interface ContainerPlacement {
   /** Absent where disk cannot be limited by a volume: then `/out` lies in the container's writable layer. */
   readonly outputVolume?: string;
   readonly secretsVolume?: string;
+  /** The container whose network the job joins, as the engine names it; absent: none. */
+  readonly network?: string;
+  /** Variables that the job finds beside its own, which win. */
+  readonly variables?: Readonly<Record<string, string>>;
 }
 
 type HostConfig = NonNullable<ContainerCreateOptions['HostConfig']> & {
@@ -50,7 +54,7 @@ function hostConfig(request: RunRequest, placement: ContainerPlacement): HostCon
   if (placement.outputVolume !== undefined) mounts.push(mount(placement.outputVolume, '/out', false));
   if (placement.secretsVolume !== undefined) mounts.push(mount(placement.secretsVolume, '/secrets', true));
   return {
-    NetworkMode: 'none',
+    NetworkMode: placement.network ?? 'none',
     ReadonlyRootfs: placement.outputVolume !== undefined,
     CapDrop: ['ALL'],
     Privileged: false,
@@ -65,8 +69,9 @@ function hostConfig(request: RunRequest, placement: ContainerPlacement): HostCon
     ShmSize: SCRATCH_BYTES,
     IpcMode: 'private',
     CgroupnsMode: 'private',
-    // With no network nothing resolves anyway; this keeps the host's own resolvers out of the job's sight.
-    Dns: ['127.0.0.1'],
+    // With no network nothing resolves anyway; this keeps the host's own resolvers out of the job's sight. A network that
+    // is joined has said so already.
+    ...(placement.network === undefined ? { Dns: ['127.0.0.1'] } : {}),
     RestartPolicy: { Name: 'no' },
     AutoRemove: false,
     Ulimits: [
@@ -98,7 +103,7 @@ export function containerConfig(request: RunRequest, placement: ContainerPlaceme
     Image: placement.image,
     ...(program === undefined ? {} : { Entrypoint: [program], Cmd: rest }),
     Env: [
-      ...Object.entries(request.environment).map(([name, value]) => `${name}=${value}`),
+      ...Object.entries({ ...placement.variables, ...request.environment }).map(([name, value]) => `${name}=${value}`),
       'NVIDIA_VISIBLE_DEVICES=void',
     ],
     ...(request.workdir === undefined ? {} : { WorkingDir: request.workdir }),

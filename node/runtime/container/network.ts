@@ -140,6 +140,11 @@ export class JobNetwork implements AsyncDisposable {
     this.#sweep = this.#env.clock.every(SWEEP_MS, () => this.#dropIdle());
   }
 
+  /** Aborts when this network is closed. */
+  get over(): AbortSignal {
+    return this.#over.signal;
+  }
+
   /** Totals so far, services included; also after the end. */
   traffic(): Traffic {
     let [receivedBytes, sentBytes] = [this.#receivedBytes, this.#sentBytes];

@@ -160,7 +160,7 @@ export function capabilityOf(facts: EngineFacts, findings: Findings, features: r
     features,
     details: { ...facts.details, ...(sandbox === undefined ? {} : { sandbox, sandboxKernel }) },
     guarantees: [
-      'no capabilities, no new privileges, our own system call allow-list, nobody as user',
+      'no network but what a job was granted, no capabilities, no new privileges, our own system call allow-list, nobody as user',
       'memory (swap included), cpu, processes, open files, output and wall time are limited by the engine',
       ...(facts.limitsDisk ? ['the root file system is read-only', disk] : []),
       ...(facts.userNamespace ? ['users of a container are nobody on the host: the engine maps them'] : []),

@@ -34,6 +34,7 @@ export {
   nextSequence,
   openOfferFeed,
 } from './offers.ts';
+export type { Moment } from './moment.ts';
 export type { Channel, Network, OpenOptions, ProtocolLimits, PubSub } from './ports.ts';
 export { type PricePolicy, askPerSecond } from './price.ts';
 export {
@@ -56,3 +57,15 @@ export {
   rank,
   weightedStrategy,
 } from './rank.ts';
+export {
+  type OpenQuote,
+  type SellerDecision,
+  type SellerEffect,
+  type SellerEvent,
+  type SellerHeader,
+  type SellerState,
+  type SellerTerms,
+  createSeller,
+  decideSeller,
+  quoteFor,
+} from './seller.ts';

@@ -147,15 +147,7 @@ async function accept(
       'an acceptance names quote, spec digest, budget and blockhash with 32 bytes each',
     );
   }
-  const quote = trade.quote(Buffer.from(request.quote).toString('hex'));
-  if (quote === undefined)
-    throw new MoltError('market/quote-unknown', 'this quote is unknown here, expired or already accepted; bid again');
-  // The quote may have been sent while we sold.
-  if (trade.draining) {
-    const message = 'the provider finishes its running jobs and takes nothing new; take another quote';
-    throw new MoltError('market/draining', message);
-  }
-  if (quote.buyer !== buyer) throw new MoltError('protocol/wrong-signer', 'this quote was made for another buyer');
+  const quote = trade.quote(Buffer.from(request.quote).toString('hex'), buyer);
   const digest = termsDigest(quote.id, request.specDigest);
   const budget = encodeAddress(request.budget);
   const lease = chain.leaseAddress(budget, digest);
@@ -184,8 +176,7 @@ async function accept(
   };
   // Built before anything is kept, so that a blockhash that is not one costs nothing.
   const draft = chain.draftOpenLease(termsOf(agreement), encodeAddress(request.blockhash));
-  if (!trade.takeOver(quote, lease))
-    throw new MoltError('market/quote-expired', 'the quote expired a moment ago; bid again');
+  trade.takeOver(quote, lease);
   try {
     await jobs.accept(agreement);
   } catch (error) {

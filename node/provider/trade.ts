@@ -1,31 +1,27 @@
 /**
- * The provider's side of the market: says what is free, answers bids with firm quotes, and holds capacity for each.
- *
- * Contract: a quote is sent only after its capacity and stake are set aside, and they stay so until the quote expires,
- * the buyer lets go (closes the stream the quote came on), or a lease takes them over. So nothing is sold twice, and a
- * silent buyer blocks nothing for longer than one quote lives.
+ * The provider's end of the market: the shell around `market/seller.ts`. Hears bids, signs and sends quotes, publishes
+ * offers; every decision, and what is held for whom, is the machine's.
  */
 import {
   type Admission,
-  type Capacity,
   type Gpu,
+  type Moment,
+  type OpenQuote,
   type PlainResources,
   type PricePolicy,
   type ProviderFacts,
-  answerBid,
-  createCapacity,
+  type SellerEffect,
+  type SellerEvent,
+  type SellerHeader,
+  type SellerState,
+  type SellerTerms,
+  OFFER_REPEAT_MS,
+  createSeller,
+  decideSeller,
   freeResources,
   groupGpus,
-  isAsked,
-  keep,
-  nextSequence,
-  OFFER_REPEAT_MS,
-  promisedStake,
-  release,
-  reserve,
-  restore,
+  quoteFor,
   utilisation,
-  withhold,
 } from '../../market/index.ts';
 import type { Network, PubSub } from '../../market/ports.ts';
 import type { Address } from '../../protocol/address.ts';
@@ -51,21 +47,9 @@ import {
   resourceClassOf,
 } from '../../protocol/messages.ts';
 import { BidAnswer } from '../../protocol/molt.js';
-import { baseUnits } from '../../protocol/units.ts';
 import { STREAMS, bidsTopic, offersTopic, toRefusal } from '../../protocol/wire.ts';
 import type { Tell } from '../events.ts';
 import type { Journal } from '../journal.ts';
-
-/** A quote that was sent and can still be accepted. */
-export interface OpenQuote {
-  readonly id: string;
-  readonly buyer: Address;
-  readonly content: Quote;
-  readonly bid: Bid;
-  readonly expiresMs: number;
-  /** Ids of the GPUs that are set aside for it. */
-  readonly gpus: readonly string[];
-}
 
 export interface TradeOptions {
   readonly key: KeyPair;
@@ -93,46 +77,33 @@ export interface TradeOptions {
   readonly tell: Tell;
 }
 
-const QUOTES_OPEN_MAX = 256;
 const ADDRESSES_OFFERED = 2;
-/** Sequence numbers are the clock's milliseconds, so this keeps the disk out of all but one message a minute. */
-const SEQUENCES_AHEAD = 60_000;
-/** Offers follow changes of capacity, but not faster than admission elsewhere allows an origin. */
-const OFFER_MIN_GAP_MS = 5_000;
 
 export class Trade implements AsyncDisposable {
   readonly #env: Env;
   readonly #options: TradeOptions;
-  readonly #quotes = new Map<string, OpenQuote>();
   readonly #opened = new AsyncDisposableStack();
-  #capacity: Capacity;
-  #sequence = 0;
-  /** Every number up to here counts as used after a crash. */
-  #sequenceKept = 0;
+  readonly #offerWait = new AbortController();
+  #seller: SellerState;
+  /** The journal's latest write of the sequence; nothing is signed before it. */
   #keeping: Promise<void> = Promise.resolve();
-  #lastOfferMs = -Infinity;
-  #offerDue: AbortController | undefined;
-  #draining: boolean;
-  #closed = false;
 
   constructor(env: Env, options: TradeOptions) {
     this.#env = env;
     this.#options = options;
-    this.#draining = options.draining;
-    this.#capacity = createCapacity(options.total, options.gpus);
+    this.#seller = createSeller(options.total, { gpus: options.gpus, isDraining: options.draining });
   }
 
   /** Starts to listen and to offer. Capacity of recovered jobs must have been taken before. */
   async open(): Promise<void> {
     const { pubsub, networkId, journal } = this.#options;
-    this.#sequence = await journal.counter('sequence');
-    this.#sequenceKept = this.#sequence;
+    const sequence = await journal.counter('sequence');
     for (const resourceClass of new Set<ResourceClass>(['cpu', this.#class()])) {
       const topic = bidsTopic(networkId, resourceClass);
       this.#opened.use(await pubsub.subscribe(topic, (bytes, from) => this.#hear(bytes, from)));
     }
-    this.#opened.use(this.#env.clock.every(OFFER_REPEAT_MS, () => this.publishOffer()));
-    await this.publishOffer();
+    this.#opened.use(this.#env.clock.every(OFFER_REPEAT_MS, () => this.#offer('offer-repeat')));
+    await this.#dispatch({ type: 'opened', sequence });
   }
 
   get total(): Resources {
@@ -140,90 +111,127 @@ export class Trade implements AsyncDisposable {
   }
 
   get draining(): boolean {
-    return this.#draining;
+    return this.#seller.isDraining;
   }
 
   /** On: the offer is withdrawn, open quotes are void, and bids are declined. Off: offers again. Leases go on either way. */
   async setDraining(on: boolean): Promise<void> {
-    if (this.#draining === on) return;
-    this.#draining = on;
-    for (const quote of on ? this.#quotes.values() : []) this.#letGo(quote, 'let-go');
-    this.#lastOfferMs = this.#env.clock.monotonic();
-    await this.#publish(on);
+    await this.#dispatch({ type: 'draining', on });
   }
 
   /** 0 … 1: the fullest dimension. */
   utilisation(): number {
-    return utilisation(this.#capacity, this.#env.clock.now());
+    return utilisation(this.#seller.capacity, this.#env.clock.now());
   }
 
   free(): Resources {
-    return freeResources(this.#capacity, this.#env.clock.now());
+    return freeResources(this.#seller.capacity, this.#env.clock.now());
   }
 
-  quote(id: string): OpenQuote | undefined {
-    const found = this.#quotes.get(id);
-    return found === undefined || found.expiresMs <= this.#env.clock.now() ? undefined : found;
+  /** Throws `market/quote-unknown`, `market/draining`, `protocol/wrong-signer`. */
+  quote(id: string, buyer: Address): OpenQuote {
+    return quoteFor(this.#seller, id, buyer, this.#moment());
   }
 
-  /** The quote becomes a lease: its capacity stays until `endLease`. False when the hold is gone. */
-  takeOver(quote: OpenQuote, lease: Address): boolean {
-    const kept = keep(this.#capacity, quote.id, { id: lease, expiresMs: undefined }, this.#env.clock.now());
-    if (kept === undefined) return false;
-    this.#capacity = kept;
-    this.#quotes.delete(quote.id);
-    return true;
+  /** The quote becomes a lease: its capacity stays until `endLease`. Throws as `quote`, and `market/quote-expired`. */
+  takeOver(quote: OpenQuote, lease: Address): void {
+    const effects = this.#decide({ type: 'quote-accepted', quote: quote.id, buyer: quote.buyer, lease });
+    for (const effect of effects) if (effect.type === 'refuse-lease') throw effect.reason;
   }
 
-  /** Takes capacity for a lease that the journal remembers. Never refuses: it is running already. */
+  /** Takes capacity for a lease that the journal remembers. */
   restoreLease(lease: Address, taken: { need: Resources; gpus: readonly string[]; stake: bigint }): void {
-    this.#capacity = restore(this.#capacity, lease, { ...taken, expiresMs: undefined });
+    this.#decide({ type: 'lease-restored', lease, ...taken });
   }
 
   /** These devices go to nobody until the next call says otherwise; leases that have one keep it. */
   withholdGpus(ids: ReadonlySet<string>): void {
-    const before = this.#capacity.withheld;
-    this.#capacity = withhold(this.#capacity, ids);
-    if (before.symmetricDifference(ids).size > 0) this.#offerSoon();
+    void this.#dispatch({ type: 'gpus-withheld', ids });
   }
 
-  /** The chain has set the stake aside: it is no longer merely promised. */
   stakeReserved(lease: Address): void {
-    const found = this.#capacity.reservations.get(lease);
-    if (found !== undefined) this.restoreLease(lease, { ...found, stake: 0n });
+    this.#decide({ type: 'lease-funded', lease });
   }
 
   endLease(lease: Address): void {
-    this.#capacity = release(this.#capacity, lease);
-    this.#offerSoon();
-  }
-
-  async publishOffer(): Promise<void> {
-    if (this.#closed || this.#draining) return;
-    this.#lastOfferMs = this.#env.clock.monotonic();
-    await this.#publish(false);
+    void this.#dispatch({ type: 'lease-ended', lease });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#closed = true;
-    this.#offerDue?.abort();
+    this.#offerWait.abort();
+    const revoking = this.#dispatch({ type: 'closed' }).catch(() => undefined);
     await this.#opened.disposeAsync();
-    await this.#publish(true).catch(() => undefined);
+    await revoking;
+  }
+
+  #moment(): Moment {
+    return { nowMs: this.#env.clock.now(), monotonicMs: this.#env.clock.monotonic() };
+  }
+
+  #decide(event: SellerEvent): readonly SellerEffect[] {
+    const { state, effects } = decideSeller(this.#seller, event, this.#moment());
+    this.#seller = state;
+    return effects;
+  }
+
+  /** Decides and performs. Resolves when every effect is done; rejects with what the first failed one throws. */
+  async #dispatch(event: SellerEvent): Promise<void> {
+    await Promise.all(this.#decide(event).map((effect) => this.#perform(effect)));
+  }
+
+  async #perform(effect: SellerEffect): Promise<void> {
+    const { tell, journal } = this.#options;
+    switch (effect.type) {
+      case 'keep-sequence':
+        this.#keeping = journal.setCounter('sequence', effect.upTo);
+        return this.#keeping;
+      case 'sign-quote':
+        return this.#sign(effect.bid, effect.content, effect.header);
+      case 'send-quote':
+        return this.#send(effect.quote);
+      case 'decline':
+        return this.#decline(effect.bid, effect.reason);
+      case 'release-quote':
+        return tell({ type: 'hold-released', quote: effect.quote.id, reason: effect.reason });
+      case 'publish-offer':
+        return this.#publish(effect);
+      case 'offer-later':
+        this.#env.clock
+          .sleep(effect.waitMs, this.#offerWait.signal)
+          .then(() => this.#offer('offer-due'))
+          .catch(() => undefined);
+        return undefined;
+      case 'take-lease':
+      case 'refuse-lease':
+        // `takeOver` has read these: its caller waits for the answer.
+        return undefined;
+      default:
+        return effect satisfies never;
+    }
+  }
+
+  /** An offer that does not get out is not the end: the next one follows. */
+  async #offer(type: 'offer-due' | 'offer-repeat'): Promise<void> {
+    try {
+      await this.#dispatch({ type });
+    } catch (error) {
+      if (!(error instanceof MoltError)) throw error;
+      this.#options.tell({ type: 'trouble', what: 'offer', code: error.code, reason: error.message });
+    }
   }
 
   /** Where this machine is found. Jobs without a GPU may be bid to it as well. */
   #class(): ResourceClass {
-    return resourceClassOf({ ...this.#options.total, gpus: this.#capacity.devices.length > 0 ? this.free().gpus : [] });
+    const { devices } = this.#seller.capacity;
+    return resourceClassOf({ ...this.#options.total, gpus: devices.length > 0 ? this.free().gpus : [] });
   }
 
-  async #publish(revoked: boolean): Promise<void> {
+  async #publish({ free, revoked, header }: SellerEffect & { type: 'publish-offer' }): Promise<void> {
     const { key, networkId, pubsub, policy, network, tell } = this.#options;
-    const facts = this.#options.facts();
     const speed = this.#options.speed();
-    const header = await this.#header(LIMITS.offerLifetimeMs);
     const content: Offer = {
-      provider: facts.address,
-      free: offeredOf(this.free()),
+      provider: this.#options.facts().address,
+      free: offeredOf(free),
       runtimes: this.#options.runtimes(),
       features: this.#options.features,
       prices: policy.prices,
@@ -235,25 +243,13 @@ export class Trade implements AsyncDisposable {
       addresses: network.addresses.slice(0, ADDRESSES_OFFERED),
       revoked,
     };
-    const envelope = sealWhatFits(content, (offer) => sealEnvelope(key, 'offer', header, encodeOffer(offer)));
+    await this.#keeping;
+    const envelope = sealWhatFits(content, (offer) =>
+      sealEnvelope(key, 'offer', { network: networkId, ...header }, encodeOffer(offer)),
+    );
     await pubsub.publish(offersTopic(networkId, this.#class()), envelope.bytes);
     this.#options.onOffer(envelope.bytes);
     tell({ type: 'offer-published', sequence: envelope.sequence, revoked });
-  }
-
-  /** Write ahead, then sign: a crash must not make us sign the same sequence twice. */
-  async #header(
-    lifetimeMs: number,
-  ): Promise<{ network: Address; sequence: number; issuedMs: number; expiresMs: number }> {
-    const nowMs = this.#env.clock.now();
-    this.#sequence = nextSequence(this.#sequence, nowMs);
-    const sequence = this.#sequence;
-    if (sequence > this.#sequenceKept) {
-      this.#sequenceKept = sequence + SEQUENCES_AHEAD;
-      this.#keeping = this.#options.journal.setCounter('sequence', this.#sequenceKept);
-    }
-    await this.#keeping;
-    return { network: this.#options.networkId, sequence, issuedMs: nowMs, expiresMs: nowMs + lifetimeMs };
   }
 
   #hear(bytes: Uint8Array, from: Address): Verdict {
@@ -262,88 +258,60 @@ export class Trade implements AsyncDisposable {
       this.#options.tell({ type: 'bid-refused', code: verdict.code, reason: verdict.reason });
       return verdict;
     }
-    if (isAsked(message, this.#options.facts().address)) {
-      void this.#answer(message).catch((error: unknown) => {
-        const code = error instanceof MoltError ? error.code : 'mesh/unreachable';
-        this.#options.tell({ type: 'bid-declined', bid: message.id, code, reason: (error as Error).message });
-      });
-    }
+    this.#dispatch({ type: 'bid', bid: message, terms: this.#terms() }).catch((error: unknown) => {
+      const code = error instanceof MoltError ? error.code : 'mesh/unreachable';
+      this.#options.tell({ type: 'bid-declined', bid: message.id, code, reason: (error as Error).message });
+    });
     return ACCEPT;
   }
 
-  async #answer(bid: Verified<Message<Bid>>): Promise<void> {
-    const { tell, network, speed } = this.#options;
-    const nowMs = this.#env.clock.now();
-    const facts = this.#options.facts();
-    const freeStake = facts.freeStake - promisedStake(this.#capacity, nowMs);
-    const answer = answerBid({
-      bid,
-      policy: this.#options.policy,
-      provider: {
-        ...facts,
-        freeStake: baseUnits(freeStake > 0n ? freeStake : 0n),
-        runtimes: this.#options.runtimes(),
-        features: this.#options.features,
-        region: this.#options.region,
-        draining: this.#draining || this.#closed || this.#quotes.size >= QUOTES_OPEN_MAX,
-      },
-      free: this.free(),
-      utilisation: utilisation(this.#capacity, nowMs),
-      speed: speed().score,
-      warm: this.#options.warm().map(warmPrefix).includes(bid.content.warm),
-      nowMs,
-      chainNowMs: this.#options.chainNowMs(),
-    });
-    if ('declined' in answer) {
-      const { code, message } = answer.declined;
-      tell({ type: 'bid-declined', bid: bid.id, code, reason: message });
-      const channel = await network.open(bid.signer, STREAMS.quote.protocol, { addresses: bid.content.addresses });
-      await channel.send(BidAnswer.encode({ bid: Buffer.from(bid.id, 'hex'), declined: toRefusal({ code, message }) }));
-      await channel.close();
-      return;
-    }
-    await this.#sendQuote(bid, answer.quote);
+  #terms(): SellerTerms {
+    const { policy, region, features, chainNowMs } = this.#options;
+    return {
+      policy,
+      provider: { ...this.#options.facts(), runtimes: this.#options.runtimes(), features, region },
+      speed: this.#options.speed().score,
+      warm: this.#options.warm(),
+      chainNowMs: chainNowMs(),
+    };
   }
 
-  /** Holds first, then sends, then waits for the buyer to accept, to let go, or for the time to run out. */
-  async #sendQuote(bid: Verified<Message<Bid>>, content: Quote): Promise<void> {
-    const { key, network, tell } = this.#options;
-    // Held under the bid's name until the quote has one: signing needs the journal, and nothing may slip in between.
-    const holdUntilMs = this.#env.clock.now() + LIMITS.quoteLifetimeMs;
-    this.#capacity = reserve(
-      this.#capacity,
-      bid.id,
-      { need: bid.content.need, stake: content.reserve, expiresMs: holdUntilMs },
-      this.#env.clock.now(),
-    );
+  async #decline(bid: Verified<Message<Bid>>, { code, message }: MoltError): Promise<void> {
+    const { tell, network } = this.#options;
+    tell({ type: 'bid-declined', bid: bid.id, code, reason: message });
+    const channel = await network.open(bid.signer, STREAMS.quote.protocol, { addresses: bid.content.addresses });
+    await channel.send(BidAnswer.encode({ bid: Buffer.from(bid.id, 'hex'), declined: toRefusal({ code, message }) }));
+    await channel.close();
+  }
+
+  /** Write ahead, then sign. */
+  async #sign(bid: Verified<Message<Bid>>, content: Quote, header: SellerHeader): Promise<void> {
+    const { key, networkId } = this.#options;
     let envelope: Envelope;
     try {
-      envelope = sealEnvelope(key, 'quote', await this.#header(LIMITS.quoteLifetimeMs), encodeQuote(content));
+      await this.#keeping;
+      envelope = sealEnvelope(key, 'quote', { network: networkId, ...header }, encodeQuote(content));
     } catch (error) {
-      this.#capacity = release(this.#capacity, bid.id);
+      this.#decide({ type: 'quote-unsigned', bid: bid.id });
       throw error;
     }
-    const quote: OpenQuote = {
-      id: envelope.id,
-      buyer: bid.signer,
-      content,
-      bid: bid.content,
-      expiresMs: envelope.expiresMs,
-      gpus: this.#capacity.reservations.get(bid.id)?.gpus ?? [],
-    };
-    this.#capacity =
-      keep(this.#capacity, bid.id, { id: quote.id, expiresMs: quote.expiresMs }, this.#env.clock.now()) ??
-      this.#capacity;
-    this.#quotes.set(quote.id, quote);
-    tell({ type: 'quoted', bid: bid.id, quote: quote.id, pricePerSecond: content.pricePerSecond });
-    this.#offerSoon();
+    const { id, expiresMs, bytes } = envelope;
+    const quote = { id, buyer: bid.signer, content, bid: bid.content, expiresMs, bytes };
+    await this.#dispatch({ type: 'quote-signed', quote });
+  }
+
+  /** Sends, then waits for the buyer to accept, to let go, or for the time to run out. */
+  async #send(quote: OpenQuote): Promise<void> {
+    const { network, tell } = this.#options;
+    const { id, buyer, content, bid, bytes } = quote;
+    tell({ type: 'quoted', bid: content.bid, quote: id, pricePerSecond: content.pricePerSecond });
     using expiry = new Deadline(this.#env.clock, LIMITS.quoteLifetimeMs);
     try {
-      const channel = await network.open(bid.signer, STREAMS.quote.protocol, {
-        addresses: bid.content.addresses,
+      const channel = await network.open(buyer, STREAMS.quote.protocol, {
+        addresses: bid.addresses,
         signal: expiry.signal,
       });
-      await channel.send(BidAnswer.encode({ bid: Buffer.from(bid.id, 'hex'), quote: envelope.bytes }));
+      await channel.send(BidAnswer.encode({ bid: Buffer.from(content.bid, 'hex'), quote: bytes }));
       expiry.signal.addEventListener(
         'abort',
         () => channel.abort(new MoltError('market/quote-expired', 'the quote expired')),
@@ -353,30 +321,8 @@ export class Trade implements AsyncDisposable {
       for await (const _frame of channel) break;
       await channel.close();
     } finally {
-      this.#letGo(quote, expiry.expired ? 'expired' : 'let-go');
+      await this.#dispatch({ type: expiry.expired ? 'quote-expired' : 'quote-ended', quote: id });
     }
-  }
-
-  #letGo(quote: OpenQuote, reason: 'expired' | 'let-go'): void {
-    if (!this.#quotes.delete(quote.id)) return;
-    this.#capacity = release(this.#capacity, quote.id);
-    this.#options.tell({ type: 'hold-released', quote: quote.id, reason });
-    this.#offerSoon();
-  }
-
-  /** Capacity changed: tell the market, at most once in a while. */
-  #offerSoon(): void {
-    if (this.#offerDue !== undefined || this.#closed) return;
-    const waiting = new AbortController();
-    this.#offerDue = waiting;
-    const waitMs = Math.max(250, this.#lastOfferMs + OFFER_MIN_GAP_MS - this.#env.clock.monotonic());
-    this.#env.clock
-      .sleep(waitMs, waiting.signal)
-      .then(() => {
-        this.#offerDue = undefined;
-        return this.publishOffer();
-      })
-      .catch(() => undefined);
   }
 }
 

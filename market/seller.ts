@@ -1,0 +1,367 @@
+/**
+ * The seller: what a provider has promised, as a pure state machine: (state, event) → (state, effects).
+ *
+ * Contract: a quote is signed only after its capacity and stake are set aside, and they stay so until the quote expires,
+ * the buyer lets go, or a lease takes them over. So nothing is sold twice, and a silent buyer blocks nothing for longer
+ * than one quote lives. Whatever is signed carries a sequence that was journaled before, so a crash never makes this key
+ * sign one number twice: the shell performs `keep-sequence` before any later effect that has a header.
+ *
+ * What survives a crash is the journal's: leases (`lease-restored`) and the sequence (`opened`). Quotes do not: a buyer
+ * who accepts one after the restart hears that it is unknown.
+ */
+import type { Address } from '../protocol/address.ts';
+import type { Verified } from '../protocol/brands.ts';
+import { MoltError } from '../protocol/errors.ts';
+import { warmPrefix } from '../protocol/job-spec.ts';
+import { LIMITS } from '../protocol/limits.ts';
+import type { Bid, Message, Quote, Resources } from '../protocol/messages.ts';
+import { baseUnits } from '../protocol/units.ts';
+import { isAsked } from './bid.ts';
+import {
+  type Capacity,
+  type PlainResources,
+  type Reservation,
+  createCapacity,
+  freeResources,
+  keep,
+  promisedStake,
+  release,
+  reserve,
+  restore,
+  utilisation,
+  withhold,
+} from './capacity.ts';
+import type { Moment } from './moment.ts';
+import { nextSequence } from './offers.ts';
+import type { Gpu } from './placement.ts';
+import type { PricePolicy } from './price.ts';
+import { type Answer, type ProviderFacts, answerBid } from './quote.ts';
+
+/** A quote that was sent and can still be accepted. */
+export interface OpenQuote {
+  readonly id: string;
+  readonly buyer: Address;
+  readonly content: Quote;
+  readonly bid: Bid;
+  readonly expiresMs: number;
+  /** The signed bytes. */
+  readonly bytes: Uint8Array;
+  /** Ids of the GPUs that are set aside for it. */
+  readonly gpus: readonly string[];
+}
+
+export interface SellerState {
+  readonly capacity: Capacity;
+  /** By quote id. */
+  readonly quotes: ReadonlyMap<string, OpenQuote>;
+  /** Newest sequence that was given out. */
+  readonly sequence: number;
+  /** Every number up to here counts as used after a crash. */
+  readonly sequenceKept: number;
+  /** Monotonic time of the last offer. */
+  readonly offeredMs: number;
+  /** True while an offer waits for its time. */
+  readonly isOfferDue: boolean;
+  /** What runs is finished, nothing new is taken. */
+  readonly isDraining: boolean;
+  readonly isClosed: boolean;
+}
+
+/** What the provider knows of itself when a bid comes in. */
+export interface SellerTerms {
+  readonly policy: PricePolicy;
+  /** `freeStake` as the chain has it; what is merely promised is taken off here. */
+  readonly provider: Omit<ProviderFacts, 'draining'>;
+  readonly speed: number;
+  /** Digests or references of what is at hand. */
+  readonly warm: readonly string[];
+  readonly chainNowMs: number;
+}
+
+/** What a signed message of the seller says beside its content. */
+export interface SellerHeader {
+  readonly sequence: number;
+  readonly issuedMs: number;
+  readonly expiresMs: number;
+}
+
+export type SellerEvent =
+  /** The node trades from now on; `sequence` is the journal's. Leases were restored before. */
+  | { readonly type: 'opened'; readonly sequence: number }
+  | { readonly type: 'bid'; readonly bid: Verified<Message<Bid>>; readonly terms: SellerTerms }
+  | { readonly type: 'quote-signed'; readonly quote: Omit<OpenQuote, 'gpus'> }
+  | { readonly type: 'quote-unsigned'; readonly bid: string }
+  /** The stream that the quote went out on has ended. */
+  | { readonly type: 'quote-ended'; readonly quote: string }
+  | { readonly type: 'quote-expired'; readonly quote: string }
+  | { readonly type: 'quote-accepted'; readonly quote: string; readonly buyer: Address; readonly lease: Address }
+  /** A lease of the journal. Never refused: it is running already. `stake` is what the chain has not yet reserved. */
+  | ({ readonly type: 'lease-restored'; readonly lease: Address } & Omit<Reservation, 'expiresMs'>)
+  /** These devices go to nobody until the next such event; leases that have one keep it. */
+  | { readonly type: 'gpus-withheld'; readonly ids: ReadonlySet<string> }
+  /** The chain has set the stake aside: it is no longer merely promised. */
+  | { readonly type: 'lease-funded'; readonly lease: Address }
+  | { readonly type: 'lease-ended'; readonly lease: Address }
+  /** The wait of an `offer-later` is over. */
+  | { readonly type: 'offer-due' }
+  /** An offer is repeated within its life, changed or not. */
+  | { readonly type: 'offer-repeat' }
+  /** On: the offer is withdrawn and open quotes are void. Off: offers again. */
+  | { readonly type: 'draining'; readonly on: boolean }
+  | { readonly type: 'closed' };
+
+export type SellerEffect =
+  | { readonly type: 'keep-sequence'; readonly upTo: number }
+  /** Ends as `quote-signed` or `quote-unsigned`. */
+  | {
+      readonly type: 'sign-quote';
+      readonly bid: Verified<Message<Bid>>;
+      readonly content: Quote;
+      readonly header: SellerHeader;
+    }
+  /** Ends as `quote-ended` or `quote-expired`, whichever is first. */
+  | { readonly type: 'send-quote'; readonly quote: OpenQuote }
+  | { readonly type: 'decline'; readonly bid: Verified<Message<Bid>>; readonly reason: MoltError }
+  | { readonly type: 'release-quote'; readonly quote: OpenQuote; readonly reason: 'expired' | 'let-go' }
+  /** The lease has the quote's capacity until `lease-ended`. */
+  | { readonly type: 'take-lease'; readonly quote: OpenQuote; readonly lease: Address }
+  | { readonly type: 'refuse-lease'; readonly reason: MoltError }
+  | {
+      readonly type: 'publish-offer';
+      readonly free: Resources;
+      readonly revoked: boolean;
+      readonly header: SellerHeader;
+    }
+  /** Ends as `offer-due`. */
+  | { readonly type: 'offer-later'; readonly waitMs: number };
+
+export interface SellerDecision {
+  readonly state: SellerState;
+  readonly effects: readonly SellerEffect[];
+}
+
+const QUOTES_OPEN_MAX = 256;
+/** Sequence numbers are the clock's milliseconds, so this keeps the disk out of all but one message a minute. */
+const SEQUENCES_AHEAD = 60_000;
+/** Offers follow changes of capacity, but not faster than admission elsewhere allows an origin. */
+const OFFER_MIN_GAP_MS = 5_000;
+/** Changes that come together are told together. */
+const OFFER_GATHER_MS = 250;
+
+/** A seller that has everything free and trades not yet. */
+export function createSeller(
+  total: PlainResources,
+  start: { readonly gpus: readonly Gpu[]; readonly isDraining: boolean },
+): SellerState {
+  return {
+    capacity: createCapacity(total, start.gpus),
+    quotes: new Map(),
+    sequence: 0,
+    sequenceKept: 0,
+    offeredMs: -Infinity,
+    isOfferDue: false,
+    isDraining: start.isDraining,
+    isClosed: false,
+  };
+}
+
+export function decideSeller(state: SellerState, event: SellerEvent, at: Moment): SellerDecision {
+  switch (event.type) {
+    case 'opened':
+      return offerNow({ ...state, sequence: event.sequence, sequenceKept: event.sequence }, at);
+    case 'bid':
+      return hearBid(state, event, at);
+    case 'quote-signed':
+      return sendQuote(state, event.quote, at);
+    case 'quote-unsigned':
+      return { state: { ...state, capacity: release(state.capacity, event.bid) }, effects: [] };
+    case 'quote-ended':
+      return releaseQuote(state, event.quote, { at, reason: 'let-go' });
+    case 'quote-expired':
+      return releaseQuote(state, event.quote, { at, reason: 'expired' });
+    case 'quote-accepted':
+      return takeLease(state, event, at);
+    case 'lease-restored':
+      return nothing(withLease(state, event.lease, event));
+    case 'lease-funded': {
+      const held = state.capacity.reservations.get(event.lease);
+      return nothing(held === undefined ? state : withLease(state, event.lease, { ...held, stake: 0n }));
+    }
+    case 'gpus-withheld': {
+      const { withheld } = state.capacity;
+      const next = { ...state, capacity: withhold(state.capacity, event.ids) };
+      return withheld.symmetricDifference(event.ids).size > 0 ? offerSoon(next, at) : nothing(next);
+    }
+    case 'lease-ended':
+      return offerSoon({ ...state, capacity: release(state.capacity, event.lease) }, at);
+    case 'offer-due':
+      return offerNow({ ...state, isOfferDue: false }, at);
+    case 'offer-repeat':
+      return offerNow(state, at);
+    case 'draining':
+      return drain(state, event.on, at);
+    case 'closed':
+      return publishOffer({ ...state, isClosed: true }, at, true);
+    default:
+      return event satisfies never;
+  }
+}
+
+/**
+ * A quote that this buyer can accept now. Throws `market/draining` where none can, `market/quote-unknown` for one that is
+ * unknown, expired or taken, and `protocol/wrong-signer` for another buyer's.
+ */
+export function quoteFor(state: SellerState, id: string, buyer: Address, at: Moment): OpenQuote {
+  if (state.isDraining) {
+    const message = 'the provider finishes its running jobs and takes nothing new; take another quote';
+    throw new MoltError('market/draining', message);
+  }
+  const quote = state.quotes.get(id);
+  if (quote === undefined || quote.expiresMs <= at.nowMs) {
+    throw new MoltError('market/quote-unknown', 'this quote is unknown here, expired or already accepted; bid again');
+  }
+  if (quote.buyer !== buyer) throw new MoltError('protocol/wrong-signer', 'this quote was made for another buyer');
+  return quote;
+}
+
+/** Others than the asked stay silent: not even a refusal is sent. */
+function hearBid(state: SellerState, event: SellerEvent & { type: 'bid' }, at: Moment): SellerDecision {
+  const { bid, terms } = event;
+  if (!isAsked(bid, terms.provider.address)) return nothing(state);
+  const answer = answerTo(state, event, at);
+  if ('declined' in answer) return { state, effects: [{ type: 'decline', bid, reason: answer.declined }] };
+  const content = answer.quote;
+  const expiresMs = at.nowMs + LIMITS.quoteLifetimeMs;
+  // Held under the bid's name until the quote has one: signing takes a while, and nothing may slip in between.
+  const hold = { need: bid.content.need, stake: content.reserve, expiresMs };
+  const held = { ...state, capacity: reserve(state.capacity, bid.id, hold, at.nowMs) };
+  const numbered = nextHeader(held, at, LIMITS.quoteLifetimeMs);
+  return {
+    state: numbered.state,
+    effects: [...numbered.effects, { type: 'sign-quote', bid, content, header: numbered.header }],
+  };
+}
+
+function answerTo(state: SellerState, { bid, terms }: SellerEvent & { type: 'bid' }, at: Moment): Answer {
+  const { provider, policy, speed, chainNowMs } = terms;
+  const freeStake = provider.freeStake - promisedStake(state.capacity, at.nowMs);
+  return answerBid({
+    bid,
+    policy,
+    provider: {
+      ...provider,
+      freeStake: baseUnits(freeStake > 0n ? freeStake : 0n),
+      draining: state.isDraining || state.isClosed || state.quotes.size >= QUOTES_OPEN_MAX,
+    },
+    free: freeResources(state.capacity, at.nowMs),
+    utilisation: utilisation(state.capacity, at.nowMs),
+    speed,
+    warm: terms.warm.map(warmPrefix).includes(bid.content.warm),
+    nowMs: at.nowMs,
+    chainNowMs,
+  });
+}
+
+/** A quote is not sent when its hold ran out, or the provider began to drain, while it was signed. */
+function sendQuote(state: SellerState, signed: Omit<OpenQuote, 'gpus'>, at: Moment): SellerDecision {
+  if (state.isDraining) return nothing({ ...state, capacity: release(state.capacity, signed.content.bid) });
+  const { id, expiresMs } = signed;
+  const capacity = keep(state.capacity, signed.content.bid, { id, expiresMs }, at.nowMs);
+  if (capacity === undefined) return nothing(state);
+  const quote = { ...signed, gpus: capacity.reservations.get(id)?.gpus ?? [] };
+  const offered = offerSoon({ ...state, capacity, quotes: new Map(state.quotes).set(id, quote) }, at);
+  return { state: offered.state, effects: [{ type: 'send-quote', quote }, ...offered.effects] };
+}
+
+function releaseQuote(
+  state: SellerState,
+  id: string,
+  ended: { readonly at: Moment; readonly reason: 'expired' | 'let-go' },
+): SellerDecision {
+  const quote = state.quotes.get(id);
+  if (quote === undefined) return nothing(state);
+  const offered = offerSoon({ ...withoutQuote(state, id), capacity: release(state.capacity, id) }, ended.at);
+  return {
+    state: offered.state,
+    effects: [{ type: 'release-quote', quote, reason: ended.reason }, ...offered.effects],
+  };
+}
+
+function takeLease(state: SellerState, event: SellerEvent & { type: 'quote-accepted' }, at: Moment): SellerDecision {
+  try {
+    const quote = quoteFor(state, event.quote, event.buyer, at);
+    const capacity = keep(state.capacity, quote.id, { id: event.lease, expiresMs: undefined }, at.nowMs);
+    if (capacity === undefined)
+      throw new MoltError('market/quote-expired', 'the quote expired a moment ago; bid again');
+    return {
+      state: { ...withoutQuote(state, quote.id), capacity },
+      effects: [{ type: 'take-lease', quote, lease: event.lease }],
+    };
+  } catch (error) {
+    if (!(error instanceof MoltError)) throw error;
+    return { state, effects: [{ type: 'refuse-lease', reason: error }] };
+  }
+}
+
+function withLease(
+  state: SellerState,
+  lease: Address,
+  { need, gpus, stake }: Omit<Reservation, 'expiresMs'>,
+): SellerState {
+  return { ...state, capacity: restore(state.capacity, lease, { need, gpus, stake, expiresMs: undefined }) };
+}
+
+function withoutQuote(state: SellerState, id: string): SellerState {
+  const quotes = new Map(state.quotes);
+  quotes.delete(id);
+  return { ...state, quotes };
+}
+
+function drain(state: SellerState, on: boolean, at: Moment): SellerDecision {
+  if (state.isDraining === on || state.isClosed) return nothing(state);
+  const draining = { ...state, isDraining: on };
+  if (!on) return offerNow(draining, at);
+  let { capacity } = draining;
+  for (const id of state.quotes.keys()) capacity = release(capacity, id);
+  const published = publishOffer({ ...draining, capacity, quotes: new Map() }, at, true);
+  const released = [...state.quotes.values()].map(
+    (quote) => ({ type: 'release-quote', quote, reason: 'let-go' }) as const,
+  );
+  return { state: published.state, effects: [...released, ...published.effects] };
+}
+
+/** Capacity changed: tell the market, at most once in a while. */
+function offerSoon(state: SellerState, at: Moment): SellerDecision {
+  if (state.isOfferDue || state.isClosed || state.isDraining) return nothing(state);
+  const waitMs = Math.max(OFFER_GATHER_MS, state.offeredMs + OFFER_MIN_GAP_MS - at.monotonicMs);
+  return { state: { ...state, isOfferDue: true }, effects: [{ type: 'offer-later', waitMs }] };
+}
+
+function offerNow(state: SellerState, at: Moment): SellerDecision {
+  return state.isClosed || state.isDraining ? nothing(state) : publishOffer(state, at, false);
+}
+
+function publishOffer(state: SellerState, at: Moment, revoked: boolean): SellerDecision {
+  const numbered = nextHeader({ ...state, offeredMs: at.monotonicMs }, at, LIMITS.offerLifetimeMs);
+  const free = freeResources(state.capacity, at.nowMs);
+  return {
+    state: numbered.state,
+    effects: [...numbered.effects, { type: 'publish-offer', free, revoked, header: numbered.header }],
+  };
+}
+
+function nextHeader(
+  state: SellerState,
+  at: Moment,
+  lifetimeMs: number,
+): SellerDecision & { readonly header: SellerHeader } {
+  const sequence = nextSequence(state.sequence, at.nowMs);
+  const header = { sequence, issuedMs: at.nowMs, expiresMs: at.nowMs + lifetimeMs };
+  if (sequence <= state.sequenceKept) return { state: { ...state, sequence }, effects: [], header };
+  const upTo = sequence + SEQUENCES_AHEAD;
+  return { state: { ...state, sequence, sequenceKept: upTo }, effects: [{ type: 'keep-sequence', upTo }], header };
+}
+
+function nothing(state: SellerState): SellerDecision {
+  return { state, effects: [] };
+}

@@ -22,7 +22,7 @@ const PATH_BYTES_MAX = 4096;
 
 /** A tree of the archive: `directory`'s contents, or `files` by name, under `name`. Without either it is empty. */
 export interface PackedTree {
-  /** Path in the container without leading slash. */
+  /** Path without leading slash; `.` is the directory itself into which the archive is put. */
   readonly name: string;
   readonly directory?: string;
   readonly files?: ReadonlyMap<string, Uint8Array>;
@@ -30,7 +30,7 @@ export interface PackedTree {
   readonly fileMode: number;
 }
 
-/** Packs trees for `putArchive` at `/`. Links and special files of the host are left out. */
+/** Packs trees for `putArchive`. Links and special files of the host are left out. */
 export function packTrees(trees: readonly PackedTree[]): Readable {
   const archive = pack();
   void fill(archive, trees).then(
@@ -84,7 +84,7 @@ export interface UnpackLimits {
 }
 
 /**
- * Writes the tree under the archive's first directory into `target`, which must be empty. Throws `job/output-too-large`
+ * Writes the archive's tree, its names relative to the directory that was asked for, into `target`, which must be empty. Throws `job/output-too-large`
  * and `artifact/unsafe-path`; what was written until then stays for the caller to delete.
  */
 export async function unpackTree(archive: Readable, target: string, limits: UnpackLimits): Promise<void> {
@@ -138,7 +138,7 @@ function tooLarge(what: string): MoltError {
   return new MoltError('job/output-too-large', `the outputs have ${what}; write less or ask for more disk`, { what });
 }
 
-/** The part of an entry's name below the archive's first directory; undefined for that directory itself. */
+/** The name of an entry without what does not matter in it; undefined for the directory itself. */
 export function safePath(name: string): string | undefined {
   const parts = name.split('/').filter((part) => part !== '' && part !== '.');
   const unsafe =
@@ -152,6 +152,5 @@ export function safePath(name: string): string | undefined {
       name: name.slice(0, 200),
     });
   }
-  const below = parts.slice(1).join('/');
-  return below === '' ? undefined : below;
+  return parts.length === 0 ? undefined : parts.join('/');
 }

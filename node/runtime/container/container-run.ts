@@ -236,7 +236,8 @@ export class ContainerRun implements Run {
     // A node that restarts while it collects does so again.
     await emptyDirectory(outputDirectory);
     if (!collects) return;
-    const archive = await engineCall('collecting the outputs', () => this.#streams.getArchive({ path: '/out' }));
+    // With the dot every engine gives names relative to the directory; without it each one puts something else before.
+    const archive = await engineCall('collecting the outputs', () => this.#streams.getArchive({ path: '/out/.' }));
     try {
       await unpackTree(archive as Readable, outputDirectory, { bytesMax: diskBytes });
     } catch (error) {

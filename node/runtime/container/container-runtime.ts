@@ -226,6 +226,7 @@ export class ContainerRuntime implements Runtime {
     };
     const labels = { ...(await this.#labels(attemptId, 'job')), [LABEL.terms]: JSON.stringify(terms) };
     const placement: ContainerPlacement = {
+      engine: facts.kind,
       image,
       labels,
       seccomp: facts.seccomp,
@@ -330,12 +331,14 @@ export class ContainerRuntime implements Runtime {
   ): Promise<Container | undefined> {
     if (inputVolume === undefined && secretsVolume === undefined) return undefined;
     const labels = await this.#labels(request.attemptId, 'loader');
-    const trees: PackedTree[] = [];
-    if (inputVolume !== undefined)
-      trees.push({ name: 'in', directory: request.inputDirectory, directoryMode: 0o555, fileMode: 0o444 });
+    // By the path where it is put: Podman finds a volume by its own path only, not below another.
+    const trees = new Map<string, PackedTree>();
+    if (inputVolume !== undefined) {
+      trees.set('/in', { name: '.', directory: request.inputDirectory, directoryMode: 0o555, fileMode: 0o444 });
+    }
     if (secretsVolume !== undefined) {
       const files = new Map(Object.entries(request.secrets ?? {}));
-      trees.push({ name: 'secrets', files, directoryMode: 0o555, fileMode: 0o400 });
+      trees.set('/secrets', { name: '.', files, directoryMode: 0o555, fileMode: 0o400 });
     }
     const mounts = [
       ...(inputVolume === undefined ? [] : [mount(inputVolume, '/in', false)]),
@@ -344,7 +347,7 @@ export class ContainerRuntime implements Runtime {
     await ensureIdleImage(this.#engine, facts.architecture);
     const loader = await this.#engine.createContainer(loaderConfig(IDLE_IMAGE, labels, mounts));
     if (secretsVolume !== undefined) await loader.start();
-    await loader.putArchive(packTrees(trees), { path: '/' });
+    for (const [path, tree] of trees) await loader.putArchive(packTrees([tree]), { path });
     return loader;
   }
 
@@ -425,7 +428,7 @@ export class ContainerRuntime implements Runtime {
         await engineRemoval('removing a volume', () => this.#engine.getVolume(name).remove());
         return;
       } catch (error) {
-        const busy = /active mounts|in use/i.test(faultOf(error).message);
+        const busy = /active mounts|in use|being used/i.test(faultOf(error).message);
         if (!busy) throw error;
         if (tries >= REMOVE_TRIES) {
           this.#env.logger.log('warn', 'the engine holds on to a volume; restart it to free the disk', { name });

@@ -19,6 +19,8 @@ export const LABEL = {
 const CALL_MS_MAX = 60_000;
 
 export type Engine = Docker;
+/** Podman answers the same calls, and means other things by some of them. */
+export type EngineKind = 'docker' | 'podman';
 
 export interface EngineClients {
   /** For calls that answer at once. */

@@ -9,15 +9,29 @@ import type { ContainerCreateOptions } from 'dockerode';
 import { MoltError } from '../../../protocol/errors.ts';
 import type { RunRequest } from '../runtime.ts';
 import { JOB_UID } from './archive.ts';
+import type { EngineKind } from './engine.ts';
 
 const SCRATCH_BYTES = 64 << 20;
-/** Of a directory that is there and stays empty. */
-const EMPTY_OPTIONS = 'ro,nosuid,nodev,noexec,size=4096,nr_inodes=1,mode=0555';
+/**
+ * Options of the job's `/tmp`, and of a directory that is there and stays empty. Podman takes no owner and no number of
+ * files: there the job's memory limit bounds them.
+ */
+const TMPFS = {
+  docker: {
+    scratch: `rw,nosuid,nodev,exec,size=${SCRATCH_BYTES},nr_inodes=10000,uid=${JOB_UID},gid=${JOB_UID},mode=0700`,
+    empty: 'ro,nosuid,nodev,noexec,size=4096,nr_inodes=1,mode=0555',
+  },
+  podman: {
+    scratch: `rw,nosuid,nodev,exec,size=${SCRATCH_BYTES},mode=1777`,
+    empty: 'ro,nosuid,nodev,noexec,size=4096,mode=0555',
+  },
+} as const;
 /** A sandbox has threads of its own inside the job's limits, and refuses to start with too few. */
 export const SANDBOX_PROCESSES_MIN = 512;
 const NODE_CPUS_MIN = 0.01;
 
 export interface ContainerPlacement {
+  readonly engine: EngineKind;
   readonly image: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly seccomp: string;
@@ -81,8 +95,8 @@ function hostConfig(request: RunRequest, placement: ContainerPlacement): HostCon
       { Name: 'memlock', Soft: 65_536, Hard: 65_536 },
     ],
     Tmpfs: {
-      '/tmp': `rw,nosuid,nodev,exec,size=${SCRATCH_BYTES},nr_inodes=10000,uid=${JOB_UID},gid=${JOB_UID},mode=0700`,
-      ...(placement.inputVolume === undefined ? { '/in': EMPTY_OPTIONS } : {}),
+      '/tmp': TMPFS[placement.engine].scratch,
+      ...(placement.inputVolume === undefined ? { '/in': TMPFS[placement.engine].empty } : {}),
     },
     Mounts: mounts,
     LogConfig: { Type: 'json-file', Config: { 'max-size': '8m', 'max-file': '2' } },

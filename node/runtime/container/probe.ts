@@ -14,7 +14,7 @@ import { MoltError } from '../../../protocol/errors.ts';
 import type { Feature } from '../../../protocol/messages.ts';
 import type { Capability } from '../runtime.ts';
 import { JOB_UID } from './archive.ts';
-import { type Engine, type EngineClients, engineCall, faultOf, LABEL } from './engine.ts';
+import { type Engine, type EngineClients, engineCall, type EngineKind, faultOf, LABEL } from './engine.ts';
 import { readFrames } from './frames.ts';
 import { loaderConfig, SANDBOX_PROCESSES_MIN } from './host-config.ts';
 import { ensureIdleImage, IDLE_IMAGE, type OwnProgram } from './idle-image.ts';
@@ -22,7 +22,7 @@ import { type EngineArchitecture, seccompProfile } from './seccomp.ts';
 
 /** What the engine says about itself. */
 export interface EngineFacts {
-  readonly kind: 'docker' | 'podman';
+  readonly kind: EngineKind;
   readonly architecture: EngineArchitecture;
   /** Our profile as `SecurityOpt` names it: inline JSON, or the path of a file that holds it. */
   readonly seccomp: string;
@@ -112,6 +112,8 @@ export async function askEngine(
     throw unavailable('a rootless engine on cgroup v1 ignores limits; run the engine as root or boot with cgroup v2');
   }
   const isPodman = (version.Components ?? []).some(({ Name }) => Name === 'Podman Engine');
+  // Podman does not read from a volume that no running container has mounted, which is when outputs are collected.
+  const limitsDisk = machine.limitsDisk && !isPodman;
   const userNamespace = security.some((option) => option.includes('name=userns'));
   // An engine that maps users keeps its data in a directory named by the first uid and gid of the range.
   const firstUid = Number(/\/(\d+)\.\d+\/?$/.exec(info.DockerRootDir)?.[1] ?? 0);
@@ -122,7 +124,7 @@ export async function askEngine(
     // Podman does not tell, and fails at the start when it has none.
     init: !isPodman && info.InitBinary !== '',
     hostUid: userNamespace ? firstUid + JOB_UID : JOB_UID,
-    limitsDisk: machine.limitsDisk,
+    limitsDisk,
     userNamespace,
     kernel: info.KernelVersion,
     sandboxes: SANDBOXES.filter((name) => Object.keys(info.Runtimes ?? {}).includes(name)),
@@ -136,7 +138,7 @@ export async function askEngine(
       architecture,
       cpus: info.NCPU,
       memoryBytes: info.MemTotal,
-      diskQuota: machine.limitsDisk,
+      diskQuota: limitsDisk,
     },
   };
 }
@@ -168,9 +170,12 @@ export function capabilityOf(facts: EngineFacts, findings: Findings, features: r
     ],
     gaps: [
       ...(facts.limitsDisk ? [] : [disk]),
-      sandbox === undefined
-        ? 'containers share the kernel of the host'
-        : `jobs that do not ask for the sandbox share the kernel of the host; under ${sandbox} at least ${SANDBOX_PROCESSES_MIN} processes are allowed, and no network`,
+      ...(sandbox === undefined
+        ? ['containers share the kernel of the host']
+        : [
+            'jobs that do not ask for the sandbox share the kernel of the host',
+            `under ${sandbox} at least ${SANDBOX_PROCESSES_MIN} processes are allowed, there is no network, and a kill for want of memory may be told as a kill by SIGKILL`,
+          ]),
       ...(facts.userNamespace ? [] : ['the engine does not map users: start it with userns-remap for that']),
       ...(findings.tellsOutOfMemory ? [] : ['a job killed for want of memory is told as killed by SIGKILL']),
       'cpu time of a job is sampled twice a second',
@@ -255,12 +260,9 @@ async function tryCounting(trial: Trial): Promise<void> {
 async function findSandbox(trial: Trial): Promise<Pick<Findings, 'sandbox' | 'sandboxKernel'>> {
   for (const sandbox of trial.facts.sandboxes) {
     try {
-      const [{ stdout }, tellsOutOfMemory] = await Promise.all([
-        runToEnd(trial, 'kernel', sandbox),
-        tryMemory(trial, sandbox),
-      ]);
+      const [{ stdout }] = await Promise.all([runToEnd(trial, 'kernel', sandbox), tryMemory(trial, sandbox)]);
       const sandboxKernel = stdout.replaceAll('\0', '');
-      if (sandboxKernel === '' || sandboxKernel === trial.facts.kernel || !tellsOutOfMemory) continue;
+      if (sandboxKernel === '' || sandboxKernel === trial.facts.kernel) continue;
       return { sandbox, sandboxKernel };
     } catch (error) {
       trial.signal.throwIfAborted();

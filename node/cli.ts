@@ -31,7 +31,10 @@ export async function main(argv: readonly string[]): Promise<void> {
       const flags: Flags = command.optsWithGlobals();
       const home = chooseHome(flags['home'] as string | undefined, process.env);
       const passphraseFd = parseDescriptor(flags['passphraseFd'] as string | undefined);
-      const base = { env: systemEnv(), terminal, environment: process.env, json, home, passphraseFd };
+      const failed = (): void => {
+        process.exitCode = 1;
+      };
+      const base = { env: systemEnv(), terminal, environment: process.env, json, home, passphraseFd, failed };
       const context = {
         ...base,
         get signal() {
@@ -260,6 +263,11 @@ function addOperatorCommands(program: Command, run: Run): void {
     .option('--wait', 'return when the last job is over; Ctrl-C stops waiting, not draining')
     .action(run(async ({ context, flags }) => (await import('./cli/drain.ts')).drainCommand(context, flags)));
   examples(drain, ['molt drain --wait && systemctl stop molt', 'molt drain --undo']);
+
+  const doctor = command(program, 'doctor', 'Check everything that selling or buying needs, and say how to mend it.')
+    .option('--rpc <url>', 'Solana JSON-RPC endpoint')
+    .action(run(async ({ context, flags }) => (await import('./cli/doctor.ts')).doctorCommand(context, flags)));
+  examples(doctor, ['molt doctor', 'molt doctor --json | jq \'.checks[] | select(.verdict != "ok")\'']);
 
   const earnings = command(program, 'earnings', 'What this provider was paid, by day, summed from the chain.')
     .option('--since <time>', 'how far back: 12h, 7d, 2w (default: 30d)')

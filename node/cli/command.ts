@@ -20,6 +20,8 @@ export interface CommandContext {
   readonly home: Home;
   /** Aborts at the first Ctrl-C or SIGTERM; who never reads it is ended by that first one. */
   readonly signal: AbortSignal;
+  /** The process ends with exit code 1, though what was asked for was done and printed. */
+  failed(): void;
   /** Where passphrases are read from instead of the terminal. */
   readonly passphraseFd?: number | undefined;
 }

@@ -1,8 +1,9 @@
 /**
  * What the node and the sandbox process of a wasm job say to each other, and over which pipe.
  *
- * - fd 0, node → sandbox: JSON lines, first a `SandboxTask`, then `SandboxCommand`s. Its end means that the node is
- *   gone: the sandbox then kills itself, whatever the guest is doing.
+ * - fd 0, node → sandbox: JSON lines, `SandboxTask`s (first `meter` or `load`, which leave a compiled module in the process,
+ *   then one `run`), then `SandboxCommand`s. Its end means that the node is gone: the sandbox then kills itself,
+ *   whatever the guest is doing.
  * - fd 3, sandbox → node: output of the guest in frames of stream (1 or 2), length (u32 little-endian), bytes. The guest's
  *   thread writes them itself and blocks while the pipe is full, which is the back-pressure.
  * - fd 4, sandbox → node: JSON lines, `SandboxEvent`s.
@@ -18,17 +19,9 @@ export const WARM_UP = 'warm-up';
 /** Largest frame of guest output, header excluded. */
 export const FRAME_BYTES_MAX = 65_536;
 
-/**
- * Which of V8's compilers a module gets. `optimise-at-once` is right for small modules with hot loops; `tier-up` starts in
- * the baseline compiler and replaces what runs often, right for large interpreters; `baseline` never optimises.
- */
-export type WasmTier = 'optimise-at-once' | 'tier-up' | 'baseline';
-
+/** Runs the module that the process holds. */
 export interface RunTask {
   readonly task: 'run';
-  /** The metered module. */
-  readonly modulePath: string;
-  readonly compiler: WasmTier;
   readonly command: readonly string[];
   readonly environment: Readonly<Record<string, string>>;
   readonly inputDirectory: string;
@@ -45,15 +38,24 @@ export interface RunTask {
   readonly clockStartMs: number;
 }
 
-/** Checks the digest of a module, meters it, has it validated by the engine and writes the result. */
+/** Checks the digest of a module, meters it, compiles the result and writes it. */
 export interface MeterTask {
   readonly task: 'meter';
   readonly sourcePath: string;
   readonly digest: string;
   readonly meteredPath: string;
+  /** Never optimise. */
+  readonly baseline: boolean;
 }
 
-export type SandboxTask = RunTask | MeterTask;
+/** Compiles a metered module. */
+export interface LoadTask {
+  readonly task: 'load';
+  readonly modulePath: string;
+  readonly baseline: boolean;
+}
+
+export type SandboxTask = MeterTask | LoadTask | RunTask;
 
 export type SandboxCommand = { readonly command: 'usage' } | { readonly command: 'stop' };
 
@@ -74,7 +76,8 @@ export interface GuestResult {
 }
 
 export type SandboxEvent =
-  | { readonly event: 'metered' }
+  /** The process holds a compiled module and its guest's thread is up: a `run` starts at once. */
+  | { readonly event: 'loaded' }
   | { readonly event: 'started' }
   | { readonly event: 'usage'; readonly vitals: SandboxVitals }
   | { readonly event: 'stopped'; readonly vitals: SandboxVitals }

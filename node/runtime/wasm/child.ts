@@ -1,19 +1,20 @@
 /**
- * Main of the sandbox process: takes one task from the node, runs it, reports, ends.
+ * Main of the sandbox process: compiles one module, runs it once, reports, ends.
  *
- * Started by sandbox.ts under Node's permission model with an empty environment. It reads nothing but its own sources,
- * the module and the job's inputs, and writes nothing but the job's outputs (or the metered module). When the node
- * closes the command pipe, or dies, the process kills itself at once.
+ * Started by sandbox.ts under Node's permission model with an empty environment, often before there is a job for it
+ * (pool.ts). It reads nothing but its own sources and what the node puts into its slot: the module and the job's
+ * inputs. It writes nothing but the job's outputs (or the metered module). When the node closes the command pipe, or
+ * dies, the process kills itself at once.
  */
 import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync, writeSync } from 'node:fs';
 import { createInterface } from 'node:readline';
+import { setFlagsFromString } from 'node:v8';
 import { Worker } from 'node:worker_threads';
-import { MoltError } from '../../../protocol/errors.ts';
+import { assert, MoltError } from '../../../protocol/errors.ts';
 import {
   EVENT_FD,
   type MeterTask,
-  type RunTask,
   type SandboxCommand,
   type SandboxEvent,
   type SandboxTask,
@@ -22,13 +23,18 @@ import {
   VITAL_CELLS,
   WARM_UP,
 } from './channel.ts';
-import type { GuestData, GuestMessage } from './guest.ts';
-import { meterModule } from './meter.ts';
+import type { GuestData, GuestJob, GuestMessage, GuestModule } from './guest.ts';
+import { initialPages, meterModule } from './meter.ts';
 
-/** Stack of the guest's thread and heap of its JavaScript side, in MiB. */
-const GUEST_STACK_MIB = 16;
+/**
+ * Stack of the guest's thread and heap of its JavaScript side, in MiB. The meter ends recursion at 2^20 slots; a slot takes
+ * eight or sixteen bytes of native stack, and a frame some more.
+ */
+const GUEST_STACK_MIB = 64;
 const GUEST_HEAP_MIB = 192;
 
+/** What the process had used before its run: starting Node and compiling are not the job's. */
+let begun: NodeJS.CpuUsage = { user: 0, system: 0 };
 const vitals = new BigInt64Array(new SharedArrayBuffer(8 * VITAL_CELLS));
 
 function send(event: SandboxEvent): void {
@@ -36,7 +42,7 @@ function send(event: SandboxEvent): void {
 }
 
 function readVitals(): SandboxVitals {
-  const { user, system } = process.cpuUsage();
+  const { user, system } = process.cpuUsage(begun);
   return {
     cpuMs: (user + system) / 1000,
     memoryBytes: Number(vitals[VITAL.memoryBytes]),
@@ -49,11 +55,26 @@ function die(): void {
   process.kill(process.pid, 'SIGKILL');
 }
 
-function compile(bytes: Uint8Array): WebAssembly.Module {
-  return new WebAssembly.Module(bytes);
+/** Below this size a module is compiled by the optimising compiler at once. */
+const OPTIMISED_BYTES_MAX = 1 << 20;
+
+/**
+ * Compiles a metered module. V8 does not replace a running function, so a hot loop in a small module would stay in the
+ * baseline compiler; large interpreters start sooner there. Set here and not on the command line, where it would slow
+ * down the compilation of Node's own wasm.
+ */
+function compile(metered: Uint8Array, baseline: boolean): GuestModule {
+  if (baseline) setFlagsFromString('--liftoff-only');
+  else if (metered.length < OPTIMISED_BYTES_MAX) setFlagsFromString('--no-liftoff');
+  try {
+    return { module: new WebAssembly.Module(metered), pages: initialPages(metered) };
+  } catch (error) {
+    const text = error instanceof Error ? error.message : String(error);
+    throw new MoltError('job/module-invalid', `the WebAssembly engine refuses the module: ${text}`);
+  }
 }
 
-function meter(task: MeterTask): void {
+function meter(task: MeterTask): GuestModule {
   let source: Uint8Array;
   try {
     source = readFileSync(task.sourcePath);
@@ -68,30 +89,32 @@ function meter(task: MeterTask): void {
     );
   }
   const metered = meterModule(source);
-  try {
-    // Compiling validates every function now, so that an ill-typed one is the module's fault and not a crash later.
-    compile(metered);
-  } catch (error) {
-    const text = error instanceof Error ? error.message : String(error);
-    throw new MoltError('job/module-invalid', `the WebAssembly engine refuses the module: ${text}`);
-  }
+  // Compiling validates every function, so that an ill-typed one is the module's fault and not a crash later.
+  const guestModule = compile(metered, task.baseline);
   writeFileSync(task.meteredPath, metered, { flag: 'wx', mode: 0o600 });
-  send({ event: 'metered' });
+  return guestModule;
 }
 
 /** Next to this very file, with its extension: `.ts` in a checkout, `.js` in the published package. */
 const guestEntry = new URL(`./guest${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url);
 
-function runGuest(task: RunTask): void {
-  const data: GuestData = { task, vitals };
+/** The guest's thread, started at once so that it is there when the job is. */
+function startThread(): { readonly worker: Worker; readonly ready: Promise<void> } {
+  const data: GuestData = { vitals };
   const worker = new Worker(guestEntry, {
     workerData: data,
     resourceLimits: { stackSizeMb: GUEST_STACK_MIB, maxOldGenerationSizeMb: GUEST_HEAP_MIB },
   });
-  worker.on('message', (message: GuestMessage) => {
-    if (message.kind === 'ended') send({ event: 'ended', vitals: readVitals(), result: message.result });
-    else send({ event: 'failed', code: message.code, message: message.message });
-    die();
+  const ready = new Promise<void>((resolve) => {
+    worker.on('message', (message: GuestMessage) => {
+      if (message.kind === 'ready') {
+        resolve();
+        return;
+      }
+      if (message.kind === 'ended') send({ event: 'ended', vitals: readVitals(), result: message.result });
+      else send({ event: 'failed', code: message.code, message: message.message });
+      die();
+    });
   });
   worker.on('error', (error: Error & { code?: string }) => {
     if (error.code === 'ERR_WORKER_OUT_OF_MEMORY') {
@@ -101,19 +124,12 @@ function runGuest(task: RunTask): void {
       send({ event: 'failed', code: 'runtime/engine-failed', message: `the wasm sandbox failed: ${error.message}` });
     die();
   });
+  return { worker, ready };
 }
 
-function perform(task: SandboxTask): void {
-  try {
-    if (task.task === 'run') {
-      runGuest(task);
-      return;
-    }
-    meter(task);
-  } catch (error) {
-    const code = error instanceof MoltError ? error.code : 'runtime/engine-failed';
-    send({ event: 'failed', code, message: error instanceof Error ? error.message : String(error) });
-  }
+function fail(error: unknown): void {
+  const code = error instanceof MoltError ? error.code : 'runtime/engine-failed';
+  send({ event: 'failed', code, message: error instanceof Error ? error.message : String(error) });
   die();
 }
 
@@ -127,14 +143,29 @@ function obey(command: SandboxCommand): void {
 }
 
 function listen(): void {
-  let tasked = false;
+  const { worker, ready } = startThread();
+  let loaded: GuestModule | undefined;
+  const perform = (task: SandboxTask): void => {
+    if (task.task === 'run') {
+      assert(loaded !== undefined, 'a run follows a loaded module');
+      begun = process.cpuUsage();
+      worker.postMessage({ task, loaded } satisfies GuestJob);
+      return;
+    }
+    loaded = task.task === 'meter' ? meter(task) : compile(readFileSync(task.modulePath), task.baseline);
+    void ready.then(() => send({ event: 'loaded' }));
+  };
   const lines = createInterface({ input: process.stdin, crlfDelay: Infinity });
   lines.on('line', (line) => {
-    const message: unknown = JSON.parse(line);
-    if (tasked) obey(message as SandboxCommand);
-    else {
-      tasked = true;
-      perform(message as SandboxTask);
+    const message = JSON.parse(line) as SandboxTask | SandboxCommand;
+    if ('command' in message && typeof message.command === 'string') {
+      obey(message);
+      return;
+    }
+    try {
+      perform(message);
+    } catch (error) {
+      fail(error);
     }
   });
   lines.on('close', die);

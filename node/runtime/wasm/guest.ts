@@ -1,13 +1,11 @@
 /**
- * The guest's thread: compiles the metered module, runs it to its end and says how it ended.
+ * The guest's thread: takes a compiled module and a task, runs it to its end and says how it ended.
  *
  * A thread of its own, because the main thread of the sandbox process must stay able to answer the node and to notice
- * that the node is gone while the guest computes. Its stack has a fixed size, so recursion ends at about the same depth
- * on every machine. Nothing of the host's state is reachable from the guest but what system.ts imports into it.
+ * that the node is gone while the guest computes. Its native stack is larger than what the meter lets a guest use. Nothing of the host's state is reachable from the guest but what system.ts imports into it.
  */
-import { readFileSync, rmSync, writeSync } from 'node:fs';
+import { rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { setFlagsFromString } from 'node:v8';
 import { parentPort, workerData } from 'node:worker_threads';
 import { Fd, WASIProcExit, wasi } from '@bjorn3/browser_wasi_shim';
 import { systemClock } from '../../../protocol/env.ts';
@@ -15,17 +13,31 @@ import { type ErrorCode, MoltError } from '../../../protocol/errors.ts';
 import type { ExitReason, LogStream } from '../runtime.ts';
 import { EVENT_FD, FRAME_BYTES_MAX, type GuestResult, LOG_FD, type RunTask, STREAM_NUMBER, VITAL } from './channel.ts';
 import { openInMemory, openReadOnly, SCRATCH_NAME, type Transfer, WritableFiles } from './files.ts';
-import { capMemory, FUEL_EXPORT, PAGE_BYTES, REFUSED_EXPORT } from './meter.ts';
+import { FUEL_EXPORT, PAGES_EXPORT, REFUSED_EXPORT, STACK_EXPORT } from './body-writer.ts';
+import { PAGE_BYTES } from './meter.ts';
 import { GuestSystem, OutOfFuel } from './system.ts';
 
 export type GuestMessage =
+  | { readonly kind: 'ready' }
   | { readonly kind: 'ended'; readonly result: GuestResult }
   | { readonly kind: 'failed'; readonly code: ErrorCode; readonly message: string };
 
 export interface GuestData {
-  readonly task: RunTask;
   /** Cells of `VITAL`. */
   readonly vitals: BigInt64Array;
+}
+
+/** A metered module, compiled. */
+export interface GuestModule {
+  readonly module: WebAssembly.Module;
+  /** Pages of memory that it starts with. */
+  readonly pages: number;
+}
+
+/** The one message the thread gets. */
+export interface GuestJob {
+  readonly task: RunTask;
+  readonly loaded: GuestModule;
 }
 
 /** stdin: at its end from the start. */
@@ -94,22 +106,13 @@ class Console extends Fd {
   }
 }
 
-function compile(task: RunTask): WebAssembly.Module {
-  const bytes = readFileSync(task.modulePath);
-  const pagesMax = Math.floor(task.memoryBytes / PAGE_BYTES);
-  const pages = capMemory(bytes, pagesMax);
-  if (pages > pagesMax) {
-    throw new MoltError(
-      'job/out-of-memory',
-      `the module starts with ${pages * PAGE_BYTES} bytes of memory, the job asked for ${task.memoryBytes}; ask for more`,
-      { neededBytes: pages * PAGE_BYTES, memoryBytes: task.memoryBytes },
-    );
-  }
-  // V8 does not replace a running function, so a hot loop in a small module would stay in the baseline compiler. Set here
-  // and not on the command line, where it would slow down the compilation of Node's own wasm.
-  if (task.compiler === 'optimise-at-once') setFlagsFromString('--no-liftoff');
-  if (task.compiler === 'baseline') setFlagsFromString('--liftoff-only');
-  return new WebAssembly.Module(bytes);
+function checkMemory(task: RunTask, pages: number): void {
+  if (pages * PAGE_BYTES <= task.memoryBytes) return;
+  throw new MoltError(
+    'job/out-of-memory',
+    `the module starts with ${pages * PAGE_BYTES} bytes of memory, the job asked for ${task.memoryBytes}; ask for more`,
+    { neededBytes: pages * PAGE_BYTES, memoryBytes: task.memoryBytes },
+  );
 }
 
 interface Guest {
@@ -117,11 +120,13 @@ interface Guest {
   readonly files: WritableFiles;
   readonly start: () => void;
   readonly refusedGrows: () => number;
+  readonly stackIsOut: () => boolean;
   /** Writes the vitals. */
   readonly observe: () => void;
 }
 
-function prepareGuest({ task, vitals }: GuestData): Guest {
+function prepareGuest({ task, loaded }: GuestJob, vitals: BigInt64Array): Guest {
+  checkMemory(task, loaded.pages);
   const transfer: Transfer = { bytes: 0 };
   const pipe = new OutputPipe(task.logBytes, transfer);
   const files = new WritableFiles(join(task.outputDirectory, SCRATCH_NAME), task.diskBytes, transfer);
@@ -149,13 +154,21 @@ function prepareGuest({ task, vitals }: GuestData): Guest {
     clockStartMs: task.clockStartMs,
     onCall: observe,
   });
-  const instance = new WebAssembly.Instance(compile(task), { wasi_snapshot_preview1: system.imports() });
+  const instance = new WebAssembly.Instance(loaded.module, { wasi_snapshot_preview1: system.imports() });
   const exports = instance.exports;
   memory = exports['memory'] as WebAssembly.Memory;
   const start = exports['_start'] as () => void;
   system.attach({ memory, fuel: exports[FUEL_EXPORT] as WebAssembly.Global, start }, BigInt(task.fuel));
-  const refused = exports[REFUSED_EXPORT] as WebAssembly.Global;
-  return { system, files, start, refusedGrows: () => refused.value as number, observe };
+  const global = (name: string): WebAssembly.Global => exports[name] as WebAssembly.Global;
+  global(PAGES_EXPORT).value = Math.min(65_536, Math.floor(task.memoryBytes / PAGE_BYTES));
+  return {
+    system,
+    files,
+    start,
+    refusedGrows: () => global(REFUSED_EXPORT).value as number,
+    stackIsOut: () => (global(STACK_EXPORT).value as number) < 0,
+    observe,
+  };
 }
 
 /** Why `_start` threw. */
@@ -167,7 +180,7 @@ function judge(error: unknown, guest: Guest): Omit<GuestResult, 'durationMs'> {
     return ended('out-of-fuel', 'the guest executed more instructions than its fuel allows; give it more fuel');
   }
   const text = error instanceof Error ? error.message : String(error);
-  if (error instanceof RangeError && text.includes('call stack')) {
+  if (guest.stackIsOut() || (error instanceof RangeError && text.includes('call stack'))) {
     return ended(
       'stack-overflow',
       'the guest recursed deeper than its stack; recurse less or build with a larger stack',
@@ -215,11 +228,7 @@ function collect(guest: Guest, task: RunTask, result: GuestResult): GuestResult 
 function failure(error: unknown): GuestMessage {
   if (error instanceof MoltError) return { kind: 'failed', code: error.code, message: error.message };
   const text = error instanceof Error ? error.message : String(error);
-  if (
-    error instanceof WebAssembly.CompileError ||
-    error instanceof WebAssembly.LinkError ||
-    error instanceof TypeError
-  ) {
+  if (error instanceof WebAssembly.LinkError || error instanceof TypeError) {
     return {
       kind: 'failed',
       code: 'job/module-invalid',
@@ -236,19 +245,24 @@ function failure(error: unknown): GuestMessage {
   return { kind: 'failed', code: 'runtime/engine-failed', message: `the wasm sandbox failed: ${text}` };
 }
 
-function main(data: GuestData): GuestMessage {
+function main(job: GuestJob, vitals: BigInt64Array): GuestMessage {
   let guest: Guest;
   try {
-    guest = prepareGuest(data);
+    guest = prepareGuest(job, vitals);
   } catch (error) {
-    rmSync(join(data.task.outputDirectory, SCRATCH_NAME), { recursive: true, force: true });
+    rmSync(join(job.task.outputDirectory, SCRATCH_NAME), { recursive: true, force: true });
     return failure(error);
   }
   // Written here and not by the main thread: what follows is the guest's first instruction.
   writeSync(EVENT_FD, `${JSON.stringify({ event: 'started' })}\n`);
   const result = run(guest);
-  return { kind: 'ended', result: collect(guest, data.task, result) };
+  return { kind: 'ended', result: collect(guest, job.task, result) };
 }
 
 // Outside of a thread the file is only being loaded to be compiled (child.ts).
-if (parentPort !== null) parentPort.postMessage(main(workerData as GuestData));
+const port = parentPort;
+if (port !== null) {
+  const { vitals } = workerData as GuestData;
+  port.once('message', (job: GuestJob) => port.postMessage(main(job, vitals)));
+  port.postMessage({ kind: 'ready' } satisfies GuestMessage);
+}

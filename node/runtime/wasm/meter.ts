@@ -1,33 +1,44 @@
 /**
- * The meter: rewrites a module so that it counts its own instructions and cannot exceed its memory.
+ * The meter: rewrites a module so that it counts its own instructions, cannot exceed its memory and its stack, and
+ * shows the same NaNs everywhere.
  *
  * - Fuel is an exported mutable i64 global. Every function entry and every loop header subtracts the number of
  *   instructions of its region (the code up to the next inner loop, and after it) and traps below zero, so no path
- *   runs for ever without paying. Instructions that move n bytes or entries pay n / 8 on top, through an added function.
+ *   runs for ever without paying. Instructions that move n bytes pay n / 8 on top, those that move n table entries 8 n,
+ *   and growing the memory by a page as much as moving it, each through an added function.
  *   The count depends on the module and its inputs only, never on the engine, its compiler tiers or the machine.
- * - The memory section gets a maximum in a fixed-width number, which `capMemory` sets per run: one rewritten module
- *   serves every memory size. `memory.grow` goes through a second added function, which counts refusals in a second
- *   global: only so can a trap for want of memory be told from any other.
+ * - Memory: `memory.grow` goes through an added function that knows the limit of the run from a global, and counts what it
+ *   refuses in another: only so can a trap for want of memory be told from any other. Tables get a maximum.
+ * - Stack: every function that calls takes the slots of its frame (locals and operands, and a few more) from a global,
+ *   traps below zero, and puts them back when it returns. Native frames differ by compiler and machine; with a native
+ *   stack several times as large (guest.ts), recursion ends at this count, at the same depth everywhere.
+ * - NaNs that arithmetic makes are replaced by the canonical one where their bits can be seen (function-body.ts).
  * - Whatever the meter does not understand is refused (instruction.ts). What it adds lies behind the end of each index
  *   space, and code or an export that names such an index is refused, so a guest cannot refuel. (A table could name the
- *   added functions; all they do is charge, or grow the memory within its maximum.)
+ *   added functions; all they do is charge, or grow the memory within its limit.)
  *
  * Pure; bounded by the size of the module. `METER_VERSION` changes whenever the same module would be charged otherwise:
  * fuel figures are comparable within one version only.
  */
-import { type Effect, type IndexSpaces, readInstruction, readValueType } from './instruction.ts';
-import { fillPadded, invalidModule, ModuleReader, ModuleWriter } from './module-bytes.ts';
+import { ADDED_FUNCTIONS, ADDED_GLOBALS, AddedCode, BodyWriter, padded, readLocals } from './body-writer.ts';
+import { analyseBody, type Signatures } from './function-body.ts';
+import { type IndexSpaces, readValueType } from './instruction.ts';
+import { invalidModule, ModuleReader, ModuleWriter } from './module-bytes.ts';
 
-export const METER_VERSION = 1;
-/** Name of the exported fuel global; a module that exports this name itself is refused. */
-export const FUEL_EXPORT = 'molt:fuel';
-/** Name of the exported i32 global that counts refused `memory.grow`s. */
-export const REFUSED_EXPORT = 'molt:refused-grows';
+export const METER_VERSION = 2;
+/** Stack slots of a guest. A slot is a local or an operand. */
+export const STACK_SLOTS: number = 1 << 20;
 /** Largest module that is read, in bytes. */
 export const MODULE_BYTES_MAX: number = 128 * 1024 * 1024;
 export const PAGE_BYTES = 65_536;
 const WASI_MODULE = 'wasi_snapshot_preview1';
 const PAGES_MAX = 65_536;
+/** Entries of all tables of a module together, now and after growth. */
+export const TABLE_ENTRIES_MAX = 1_000_000;
+const TABLES_MAX = 100;
+/** Locals of all functions together: what validating them costs does not show in the size of the module. */
+const LOCALS_TOTAL_MAX = 20_000_000;
+const PARAMETERS_MAX = 1000;
 
 const SECTION = {
   custom: 0,
@@ -57,10 +68,13 @@ interface Section {
 interface Outline {
   readonly sections: ReadonlyMap<number, Section>;
   readonly names: Section | undefined;
-  readonly types: number;
+  readonly signatures: Signatures;
+  /** Encoded results of the types that have several, by index of the type. */
+  readonly manyResults: ReadonlyMap<number, Uint8Array>;
+  /** The one result of each type, 0 where there are none or several. */
+  readonly oneResult: Uint8Array;
+  readonly spaces: IndexSpaces;
   readonly functionsImported: number;
-  readonly functionsDefined: number;
-  readonly globals: number;
   readonly memory: MemoryLimits;
 }
 
@@ -87,21 +101,15 @@ export function meterModule(source: Uint8Array): Uint8Array {
   return writer.finish();
 }
 
-/**
- * Lowers the memory maximum of a module that `meterModule` wrote to `maximumPages`, in place. Returns the pages the module starts with;
- * when these exceed `maximumPages` the module cannot run within its memory and nothing is changed.
- */
-export function capMemory(metered: Uint8Array, maximumPages: number): number {
+/** Pages a metered module starts with. */
+export function initialPages(metered: Uint8Array): number {
   const reader = new ModuleReader(metered, 8);
   while (!reader.done) {
     const id = reader.byte();
     const section = reader.part(reader.u32());
     if (id !== SECTION.memory) continue;
     section.skip(2); // one memory, limits with a maximum
-    const initialPages = section.u32();
-    const place = section.offset;
-    if (initialPages <= maximumPages) fillPadded(metered, place, Math.min(maximumPages, section.u32()));
-    return initialPages;
+    return section.u32();
   }
   throw invalidModule(metered.length, 'no memory');
 }
@@ -124,29 +132,44 @@ function writeContents(writer: ModuleWriter, source: Uint8Array, outline: Outlin
     elements();
   };
   switch (id) {
-    case SECTION.type: // (i32) -> i32, for both added functions
-      append(1, () => writer.put(0x60, 1, 0x7f, 1, 0x7f));
+    case SECTION.type: // (i32) -> i32, for the added functions; then the types of blocks that stand for whole bodies
+      append(1 + outline.manyResults.size, () => {
+        writer.put(0x60, 1, 0x7f, 1, 0x7f);
+        for (const results of outline.manyResults.values()) {
+          writer.put(0x60, 0);
+          writer.bytes(results);
+        }
+      });
       return;
     case SECTION.function:
-      append(2, () => {
-        writer.u32(outline.types);
-        writer.u32(outline.types);
+      append(ADDED_FUNCTIONS, () => {
+        for (let count = 0; count < ADDED_FUNCTIONS; count++) writer.u32(outline.spaces.types);
       });
+      return;
+    case SECTION.table:
+      writeTables(writer, reader);
       return;
     case SECTION.memory:
       writer.put(1, 0x01);
       writer.u32(outline.memory.pages);
-      writer.fill(writer.hole(), outline.memory.pagesMax);
+      writer.u32(outline.memory.pagesMax);
       return;
-    case SECTION.global: // fuel: mutable i64, empty until the runtime fills it before `_start`; refusals: mutable i32
-      append(2, () => writer.put(0x7e, 0x01, 0x42, 0x00, 0x0b, 0x7f, 0x01, 0x41, 0x00, 0x0b));
+    case SECTION.global: // in the order of ADDED_GLOBALS; empty tank until the runtime fills it before `_start`
+      append(ADDED_GLOBALS.length, () => {
+        writer.put(0x7e, 0x01, 0x42, 0x00, 0x0b, 0x7f, 0x01, 0x41, 0x00, 0x0b);
+        for (const value of [STACK_SLOTS, PAGES_MAX]) {
+          writer.put(0x7f, 0x01, 0x41);
+          writer.fill(writer.hole(), value);
+          writer.put(0x0b);
+        }
+      });
       return;
     case SECTION.export:
-      append(2, () => {
-        for (const [index, name] of [FUEL_EXPORT, REFUSED_EXPORT].entries()) {
+      append(ADDED_GLOBALS.length, () => {
+        for (const [index, name] of ADDED_GLOBALS.entries()) {
           writer.name(name);
           writer.put(0x03);
-          writer.u32(outline.globals + index);
+          writer.u32(outline.spaces.globals + index);
         }
       });
       return;
@@ -172,13 +195,16 @@ function readOutline(source: Uint8Array): Outline {
     throw invalidModule(sections.get(SECTION.start)?.start ?? 0, 'a start section (export _start instead)');
   }
   const types = readTypes(need(SECTION.type, 'types'));
-  const functionsImported = readImports(open(SECTION.import));
-  const functionsDefined = need(SECTION.function, 'functions').u32();
+  const imported = readImports(open(SECTION.import), types.count);
+  const ofFunction = readFunctions(need(SECTION.function, 'functions'), imported, types.count);
   const memory = readMemory(need(SECTION.memory, 'memory'));
   const globals = sections.has(SECTION.global) ? open(SECTION.global).count('globals') : 0;
   need(SECTION.code, 'code');
-  readExports(need(SECTION.export, 'exports'), { functions: functionsImported + functionsDefined, globals });
-  return { sections, names, types, functionsImported, functionsDefined, globals, memory };
+  const spaces = { types: types.count, functions: ofFunction.length, globals };
+  readExports(need(SECTION.export, 'exports'), spaces);
+  const { oneResult, manyResults, parameters, results } = types;
+  const signatures = { parameters, results, ofFunction };
+  return { sections, names, signatures, oneResult, manyResults, spaces, functionsImported: imported.length, memory };
 }
 
 function readSections(source: Uint8Array): { sections: Map<number, Section>; names: Section | undefined } {
@@ -211,21 +237,53 @@ function readSections(source: Uint8Array): { sections: Map<number, Section>; nam
   return { sections, names };
 }
 
-function readTypes(reader: ModuleReader): number {
+interface Types {
+  readonly count: number;
+  readonly parameters: Uint16Array;
+  readonly results: Uint16Array;
+  readonly oneResult: Uint8Array;
+  readonly manyResults: Map<number, Uint8Array>;
+}
+
+function readTypes(reader: ModuleReader): Types {
   const count = reader.count('types');
+  const parameters = new Uint16Array(count);
+  const results = new Uint16Array(count);
+  const oneResult = new Uint8Array(count);
+  const manyResults = new Map<number, Uint8Array>();
+  const values = (what: string): number => {
+    const start = reader.offset;
+    const length = reader.count(what);
+    if (length > PARAMETERS_MAX) throw invalidModule(start, `${length} ${what} of a function`);
+    return length;
+  };
   for (let index = 0; index < count; index++) {
     const start = reader.offset;
     if (reader.byte() !== 0x60) throw invalidModule(start, 'a type that is not a function');
-    for (let values = reader.count('parameters'); values > 0; values--) readValueType(reader);
-    for (let values = reader.count('results'); values > 0; values--) readValueType(reader);
+    const taken = values('parameters');
+    parameters[index] = taken;
+    for (let value = 0; value < taken; value++) readValueType(reader);
+    const from = reader.offset;
+    const left = values('results');
+    results[index] = left;
+    for (let value = 0; value < left; value++) oneResult[index] = readValueType(reader);
+    if (left > 1) manyResults.set(index, reader.bytes.slice(from, reader.offset));
   }
-  return count;
+  return { count, parameters, results, oneResult, manyResults };
 }
 
-/** Only functions of WASI preview 1 may be imported; returns how many are. */
-function readImports(reader: ModuleReader): number {
-  if (reader.done) return 0;
+function readTypeIndex(reader: ModuleReader, types: number): number {
+  const start = reader.offset;
+  const type = reader.u32();
+  if (type >= types) throw invalidModule(start, `type ${type} of ${types}`);
+  return type;
+}
+
+/** Only functions of WASI preview 1 may be imported; returns their types. */
+function readImports(reader: ModuleReader, types: number): readonly number[] {
+  if (reader.done) return [];
   const count = reader.count('imports');
+  const imported: number[] = [];
   for (let index = 0; index < count; index++) {
     const start = reader.offset;
     const module = reader.name();
@@ -233,9 +291,39 @@ function readImports(reader: ModuleReader): number {
     if (module !== WASI_MODULE)
       throw invalidModule(start, `import "${module}"."${name}", only WASI preview 1 is given,`);
     if (reader.byte() !== 0x00) throw invalidModule(start, `import "${module}"."${name}" that is not a function`);
-    reader.u32();
+    imported.push(readTypeIndex(reader, types));
   }
-  return count;
+  return imported;
+}
+
+function readFunctions(reader: ModuleReader, imported: readonly number[], types: number): Uint32Array {
+  const defined = reader.count('functions');
+  const ofFunction = new Uint32Array(imported.length + defined);
+  ofFunction.set(imported);
+  for (let index = imported.length; index < ofFunction.length; index++)
+    ofFunction[index] = readTypeIndex(reader, types);
+  return ofFunction;
+}
+
+/** Gives every table a maximum, so that all together keep within `TABLE_ENTRIES_MAX`. */
+function writeTables(writer: ModuleWriter, reader: ModuleReader): void {
+  const from = reader.offset;
+  const count = reader.count('tables');
+  if (count > TABLES_MAX) throw invalidModule(from, `${count} tables`);
+  writer.u32(count);
+  for (let index = 0; index < count; index++) {
+    const start = reader.offset;
+    const type = readValueType(reader);
+    const flags = reader.byte();
+    if (flags > 1) throw invalidModule(start, 'a table of an unknown kind');
+    const entries = reader.u32();
+    const entriesMax = Math.min(flags === 1 ? reader.u32() : TABLE_ENTRIES_MAX, Math.floor(TABLE_ENTRIES_MAX / count));
+    if (entries > entriesMax) throw invalidModule(start, `a table of ${entries} entries, at most ${entriesMax}`);
+    writer.put(type, 0x01);
+    writer.u32(entries);
+    writer.u32(entriesMax);
+  }
+  if (!reader.done) throw invalidModule(reader.offset, 'bytes behind the tables');
 }
 
 /** The limits of the module's own single 32-bit memory. */
@@ -259,7 +347,7 @@ function readExports(reader: ModuleReader, spaces: IndexSpaces): void {
   for (let count = reader.count('exports'); count > 0; count--) {
     const start = reader.offset;
     const name = reader.name();
-    if (name === FUEL_EXPORT || name === REFUSED_EXPORT) {
+    if (ADDED_GLOBALS.includes(name)) {
       throw invalidModule(start, `an export named ${name}, which is reserved,`);
     }
     const kind = reader.byte();
@@ -277,162 +365,37 @@ function readExports(reader: ModuleReader, spaces: IndexSpaces): void {
 function writeCode(writer: ModuleWriter, reader: ModuleReader, outline: Outline): void {
   const start = reader.offset;
   const count = reader.count('function bodies');
-  if (count !== outline.functionsDefined) {
-    throw invalidModule(start, `${count} bodies for ${outline.functionsDefined} functions`);
-  }
-  const functions = outline.functionsImported + count;
-  const spaces: IndexSpaces = { functions, globals: outline.globals };
-  writer.u32(count + 2);
-  const added = new AddedCode(writer, outline.globals, functions);
+  const { spaces, signatures, functionsImported } = outline;
+  const defined = spaces.functions - functionsImported;
+  if (count !== defined) throw invalidModule(start, `${count} bodies for ${defined} functions`);
+  writer.u32(count + ADDED_FUNCTIONS);
+  const added = new AddedCode(writer, spaces);
+  const blocks = bodyBlocks(outline);
+  let locals = 0;
   for (let index = 0; index < count; index++) {
     const body = reader.part(reader.u32());
+    const at = body.offset;
+    const typeIndex = signatures.ofFunction[functionsImported + index] ?? 0;
+    const declared = readLocals(body, signatures.parameters[typeIndex] ?? 0);
+    locals += declared.total;
+    if (locals > LOCALS_TOTAL_MAX) throw invalidModule(at, `more than ${LOCALS_TOTAL_MAX} locals in all functions`);
     const size = writer.hole();
     const from = writer.length;
-    writeBody(writer, body, spaces, added);
+    const facts = analyseBody(body, { spaces, signatures, typeIndex, locals: declared.total });
+    new BodyWriter(writer, added, { body, spaces, facts, declared, block: blocks(typeIndex) }).write();
     writer.fill(size, writer.length - from);
   }
   if (!reader.done) throw invalidModule(reader.offset, 'bytes behind the last function');
   added.writeFunctions();
 }
 
-/** `opcode` followed by an index. */
-function encoded(opcode: number, index: number): readonly number[] {
-  const scratch = new ModuleWriter(8);
-  scratch.put(opcode);
-  scratch.u32(index);
-  return [...scratch.finish()];
-}
-
-/** The code that pays, and the code that counts refused growth. */
-class AddedCode {
-  readonly #writer: ModuleWriter;
-  readonly #getFuel: readonly number[];
-  readonly #setFuel: readonly number[];
-  readonly #refusals: number;
-  readonly #callCharge: readonly number[];
-  readonly #callGrow: readonly number[];
-
-  /** The added globals and functions take the two indices from `fuelGlobal` and `chargeFunction` on. */
-  constructor(writer: ModuleWriter, fuelGlobal: number, chargeFunction: number) {
-    this.#writer = writer;
-    this.#getFuel = encoded(0x23, fuelGlobal);
-    this.#setFuel = encoded(0x24, fuelGlobal);
-    this.#refusals = fuelGlobal + 1;
-    this.#callCharge = encoded(0x10, chargeFunction);
-    this.#callGrow = encoded(0x10, chargeFunction + 1);
-  }
-
-  /** fuel -= <constant, filled in later>; if fuel < 0: unreachable. Returns the place of the constant. */
-  constant(): number {
-    this.#writer.put(...this.#getFuel, 0x42);
-    const place = this.#writer.hole();
-    this.#writer.put(0x7d, ...this.#setFuel);
-    this.#trapBelowZero();
-    return place;
-  }
-
-  /** Charges for the length on top of the stack and leaves it there. */
-  length(): void {
-    this.#writer.put(...this.#callCharge);
-  }
-
-  /** Stands for `memory.grow`. */
-  grow(): void {
-    this.#writer.put(...this.#callGrow);
-  }
-
-  writeFunctions(): void {
-    this.#function(() => {
-      // charge(n: i32): fuel -= n / 8; if fuel < 0: unreachable; n
-      this.#writer.put(0x00, ...this.#getFuel, 0x20, 0x00, 0xad, 0x42, 0x03, 0x88, 0x7d, ...this.#setFuel);
-      this.#trapBelowZero();
-      this.#writer.put(0x20, 0x00, 0x0b);
-    });
-    this.#function(() => {
-      // grow(n: i32): n = memory.grow(n); refusals += (n == -1); n
-      const [get, set] = [encoded(0x23, this.#refusals), encoded(0x24, this.#refusals)];
-      this.#writer.put(
-        0x00,
-        0x20,
-        0x00,
-        0x40,
-        0x00,
-        0x22,
-        0x00,
-        0x41,
-        0x7f,
-        0x46,
-        ...get,
-        0x6a,
-        ...set,
-        0x20,
-        0x00,
-        0x0b,
-      );
-    });
-  }
-
-  #function(body: () => void): void {
-    const size = this.#writer.hole();
-    const start = this.#writer.length;
-    body();
-    this.#writer.fill(size, this.#writer.length - start);
-  }
-
-  #trapBelowZero(): void {
-    this.#writer.put(...this.#getFuel, 0x42, 0x00, 0x53, 0x04, 0x40, 0x00, 0x0b);
-  }
-}
-
-function writeBody(writer: ModuleWriter, body: ModuleReader, spaces: IndexSpaces, added: AddedCode): void {
-  let copied = body.offset;
-  const flush = (end: number): void => {
-    writer.bytes(body.bytes, copied, end);
-    copied = end;
+/** For each type of a function, the type of a block that stands for its whole body, encoded. */
+function bodyBlocks({ spaces, oneResult, manyResults }: Outline): (typeIndex: number) => readonly number[] {
+  const many = new Map([...manyResults.keys()].map((typeIndex, at) => [typeIndex, spaces.types + 1 + at]));
+  return (typeIndex) => {
+    const index = many.get(typeIndex);
+    // A positive number of 33 bits, signed: the fifth byte keeps the sign clear.
+    if (index !== undefined) return padded(index);
+    return [oneResult[typeIndex] || 0x40];
   };
-  // Zeroing locals is work too: each one counts as an instruction.
-  let cost = readLocals(body);
-  flush(body.offset);
-  let hole = added.constant();
-  /** One entry per open block: undefined for block and if, the enclosing region for a loop. */
-  const blocks: (undefined | { readonly hole: number; readonly cost: number })[] = [];
-  for (;;) {
-    const start = body.offset;
-    const effect: Effect = readInstruction(body, spaces);
-    cost++;
-    if (effect === 'open') blocks.push(undefined);
-    else if (effect === 'bulk') {
-      flush(start);
-      added.length();
-    } else if (effect === 'grow') {
-      flush(start);
-      copied = body.offset;
-      added.grow();
-    } else if (effect === 'loop') {
-      blocks.push({ hole, cost });
-      flush(body.offset);
-      hole = added.constant();
-      cost = 1;
-    } else if (effect === 'end') {
-      if (blocks.length === 0) break;
-      const enclosing = blocks.pop();
-      if (enclosing === undefined) continue;
-      writer.fill(hole, cost);
-      ({ hole, cost } = enclosing);
-    }
-  }
-  writer.fill(hole, cost);
-  flush(body.offset);
-  if (!body.done) throw invalidModule(body.offset, 'code behind the end of a function');
-}
-
-function readLocals(body: ModuleReader): number {
-  let locals = 0;
-  for (let groups = body.count('local groups'); groups > 0; groups--) {
-    const start = body.offset;
-    locals += body.u32();
-    if (locals > 50_000) throw invalidModule(start, 'more than 50,000 locals');
-    readValueType(body);
-  }
-  return locals;
 }

@@ -4,6 +4,7 @@
  * Source: WebAssembly Core Specification, "Binary Format". The reader refuses LEB128 numbers that are longer than their
  * type allows and never reads behind its end; the writer grows by doubling.
  */
+import { isUtf8 } from 'node:buffer';
 import { MoltError } from '../../../protocol/errors.ts';
 
 /** A `job/module-invalid` at a byte offset of the module. */
@@ -73,13 +74,20 @@ export class ModuleReader {
     return count;
   }
 
-  /** A name of at most 1 KiB. */
+  /** A name of at most 1 KiB, in valid UTF-8: the engine refuses others, also in sections that are left out here. */
   name(): string {
     const start = this.offset;
     const length = this.u32();
     if (length > 1024) throw invalidModule(start, `a name of ${length} bytes`);
     this.skip(length);
-    return Buffer.from(this.bytes.buffer, this.bytes.byteOffset + this.offset - length, length).toString('utf8');
+    const bytes = this.bytes.subarray(this.offset - length, this.offset);
+    if (!isUtf8(bytes)) throw invalidModule(start, 'a name that is not UTF-8');
+    return Buffer.from(bytes).toString('utf8');
+  }
+
+  /** Another reader of the same bytes, at the same place. */
+  copy(): ModuleReader {
+    return new ModuleReader(this.bytes, this.offset, this.end);
   }
 
   /** A reader of the next `length` bytes, which this one passes. */

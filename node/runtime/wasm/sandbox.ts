@@ -56,7 +56,7 @@ const errorCode = z.string().refine((code): code is ErrorCode => isErrorCode(cod
   error: `not one of the ${Object.keys(ERRORS).length} error codes`,
 });
 const event = z.discriminatedUnion('event', [
-  z.object({ event: z.literal('metered') }),
+  z.object({ event: z.literal('loaded') }),
   z.object({ event: z.literal('started') }),
   z.object({ event: z.literal('usage'), vitals }),
   z.object({ event: z.literal('stopped'), vitals }),
@@ -81,8 +81,6 @@ export interface SandboxOptions {
   /** The one directory it may write. */
   readonly writable: string;
   readonly fences: Fences;
-  /** Called for each event, in order. */
-  readonly onEvent: (event: SandboxEvent) => void;
 }
 
 /** How the process ended, as the operating system tells it. */
@@ -166,6 +164,8 @@ export class Sandbox {
   readonly #process: ChildProcess;
   readonly #env: Env;
   #diagnostic = '';
+  /** Called for each event, in order; whoever holds the process sets it before it asks for anything. */
+  onEvent: (event: SandboxEvent) => void = () => undefined;
   /** Resolves when the process has ended and its last event was delivered. Never rejects. */
   readonly ended: Promise<SandboxEnd>;
 
@@ -187,7 +187,7 @@ export class Sandbox {
     }
     // A process that dies closes its end of the command pipe; how it died is told by `ended`.
     this.#process.stdin?.on('error', () => undefined);
-    const events = this.#readEvents(options.onEvent);
+    const events = this.#readEvents();
     const exited = new Promise<Omit<SandboxEnd, 'diagnostic'>>((resolve) => {
       this.#process.once('exit', (code, signal) => resolve({ code, signal }));
       this.#process.once('error', (error) => {
@@ -205,13 +205,13 @@ export class Sandbox {
     return this.#process.stdio[fd] as Readable;
   }
 
-  async #readEvents(onEvent: (event: SandboxEvent) => void): Promise<void> {
+  async #readEvents(): Promise<void> {
     let rest = '';
     try {
       for await (const bytes of this.#pipe(EVENT_FD) as AsyncIterable<Buffer>) {
         const lines = (rest + bytes.toString('utf8')).split('\n');
         rest = lines.pop() ?? '';
-        for (const line of lines) onEvent(event.parse(JSON.parse(line)));
+        for (const line of lines) this.onEvent(event.parse(JSON.parse(line)));
         if (rest.length > EVENT_BYTES_MAX) throw new MoltError('runtime/engine-failed', 'an event without end');
       }
     } catch (error) {

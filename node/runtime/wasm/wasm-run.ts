@@ -1,33 +1,23 @@
 /**
  * One run of a wasm guest, seen from the node: waits for its first instruction, watches its deadline, tells how it ended.
  */
-import { realpath, rm } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { Env } from '../../../protocol/env.ts';
 import { MoltError } from '../../../protocol/errors.ts';
 import { type LogChunk, NO_DEVICES, type Run, type RunExit, type RunRequest, type RunUsage } from '../runtime.ts';
 import type { Duplex } from 'node:stream';
-import type { GuestResult, SandboxEvent, SandboxVitals, WasmTier } from './channel.ts';
-import { SCRATCH_NAME } from './files.ts';
-import { type Fences, Sandbox } from './sandbox.ts';
+import type { GuestResult, SandboxEvent, SandboxVitals } from './channel.ts';
+import type { Slot } from './slot.ts';
 
 const FUEL_MAX = 2n ** 63n - 1n;
 /** How long a sandbox that was told to stop may take to report its last figures before it is killed. */
 const STOP_MS_MAX = 2000;
-
-/** What the runtime decided about the sandbox. */
-export interface WasmPlacement {
-  readonly modulePath: string;
-  readonly compiler: WasmTier;
-  readonly fences: Fences;
-}
 
 type Ending = 'timed-out' | 'cancelled';
 
 export class WasmRun implements Run {
   readonly #env: Env;
   readonly #request: RunRequest;
-  readonly #sandbox: Sandbox;
+  readonly #slot: Slot;
   readonly #watch = new AbortController();
   readonly #usageWaiters: ((usage: RunUsage) => void)[] = [];
   #startedMonotonic = 0;
@@ -40,40 +30,32 @@ export class WasmRun implements Run {
   readonly exit: Promise<RunExit>;
   readonly logs: AsyncIterable<LogChunk>;
 
-  private constructor(env: Env, request: RunRequest, sandbox: (onEvent: (event: SandboxEvent) => void) => Sandbox) {
+  private constructor(env: Env, request: RunRequest, slot: Slot) {
     this.#env = env;
     this.#request = request;
-    this.#sandbox = sandbox((event) => this.#onEvent(event));
-    this.logs = this.#sandbox.logs();
+    this.#slot = slot;
+    slot.sandbox.onEvent = (event) => this.#onEvent(event);
+    this.logs = slot.sandbox.logs();
     this.exit = this.#finish();
   }
 
-  /** Starts the sandbox and waits for the guest's first instruction. Throws as `Runtime.start`. */
-  static async start(env: Env, request: RunRequest, placement: WasmPlacement, signal: AbortSignal): Promise<WasmRun> {
-    const [inputDirectory, outputDirectory] = await Promise.all([
-      realpath(request.inputDirectory),
-      realpath(request.outputDirectory),
-    ]);
-    const run = new WasmRun(
-      env,
-      request,
-      (onEvent) =>
-        new Sandbox(env, {
-          fences: placement.fences,
-          readable: [placement.modulePath, inputDirectory],
-          writable: outputDirectory,
-          onEvent,
-        }),
-    );
+  /** Starts the guest in a slot that holds its module, and waits for its first instruction. Throws as `Runtime.start`. */
+  static async start(env: Env, request: RunRequest, slot: Slot, signal: AbortSignal): Promise<WasmRun> {
+    const run = new WasmRun(env, request, slot);
+    try {
+      await slot.showInputs(request.inputDirectory);
+    } catch (error) {
+      slot.sandbox.kill();
+      await run.exit;
+      throw error;
+    }
     const fuel = request.limits.fuel ?? FUEL_MAX;
-    run.#sandbox.send({
+    slot.sandbox.send({
       task: 'run',
-      modulePath: placement.modulePath,
-      compiler: placement.compiler,
       command: request.command,
       environment: request.environment,
-      inputDirectory,
-      outputDirectory,
+      inputDirectory: slot.inputDirectory,
+      outputDirectory: slot.outputDirectory,
       secrets: Object.fromEntries(
         Object.entries(request.secrets ?? {}).map(([name, bytes]) => [name, Buffer.from(bytes).toString('base64')]),
       ),
@@ -96,7 +78,7 @@ export class WasmRun implements Run {
     const started = new Promise<'started'>((resolve) => {
       this.#started = () => resolve('started');
     });
-    const abort = (): void => this.#sandbox.kill();
+    const abort = (): void => this.#slot.sandbox.kill();
     signal.addEventListener('abort', abort, { once: true });
     try {
       // The job's own time starts here, so what comes before must be bounded by itself.
@@ -136,7 +118,7 @@ export class WasmRun implements Run {
         for (const resolve of this.#usageWaiters.splice(0)) resolve(this.#usage());
         break;
       case 'stopped':
-      case 'metered':
+      case 'loaded':
         break;
     }
   }
@@ -149,7 +131,7 @@ export class WasmRun implements Run {
 
   async usage(): Promise<RunUsage> {
     const answer = new Promise<RunUsage>((resolve) => this.#usageWaiters.push(resolve));
-    this.#sandbox.send({ command: 'usage' });
+    this.#slot.sandbox.send({ command: 'usage' });
     return Promise.race([answer, this.exit.then(() => this.#usage())]);
   }
 
@@ -158,11 +140,12 @@ export class WasmRun implements Run {
   }
 
   async #finish(): Promise<RunExit> {
-    const end = await this.#sandbox.ended;
+    const end = await this.#slot.sandbox.ended;
     this.#watch.abort();
-    // A sandbox that was killed leaves what the guest had written so far; it is no output.
-    const scratch = join(this.#request.outputDirectory, SCRATCH_NAME);
-    await rm(scratch, { recursive: true, force: true }).catch(() => undefined);
+    await this.#slot.handOver(this.#request.outputDirectory).catch((error: unknown) => {
+      this.#result = undefined;
+      this.#failure = new MoltError('runtime/engine-failed', `the outputs cannot be moved: ${String(error)}`);
+    });
     const measuredMs = this.#startedAtMs === 0 ? 0 : this.#env.clock.monotonic() - this.#startedMonotonic;
     const durationMs = this.#result?.durationMs ?? measuredMs;
     const { cpuMs, memoryPeakBytes, fuel } = this.#usage();
@@ -210,9 +193,9 @@ export class WasmRun implements Run {
 
   async #end(ending: Ending, graceMs: number): Promise<void> {
     this.#ending ??= ending;
-    this.#sandbox.send({ command: 'stop' });
+    this.#slot.sandbox.send({ command: 'stop' });
     const killed = this.#env.clock.sleep(graceMs, this.#watch.signal).then(
-      () => this.#sandbox.kill(),
+      () => this.#slot.sandbox.kill(),
       () => undefined,
     );
     await this.exit;
@@ -221,6 +204,6 @@ export class WasmRun implements Run {
 
   /** Drops output that nobody has read. */
   release(): void {
-    this.#sandbox.release();
+    this.#slot.sandbox.release();
   }
 }

@@ -1,8 +1,8 @@
 /**
  * The wasm runtime: the executor that is always there.
  *
- * A module is checked and metered once, in a sandbox process, and kept by its digest. Each run is a fresh sandbox process
- * that gets its task over a pipe and dies with the node. Runs are deterministic: the same module, inputs, arguments,
+ * A module is checked and metered once, in a sandbox process, and kept by its digest. Each run has a sandbox process of its
+ * own, often started beforehand (pool.ts), that gets its task over a pipe and dies with the node. Runs are deterministic: the same module, inputs, arguments,
  * seed and clock give the same outputs and the same fuel, which is what lets others re-execute and referee them.
  */
 import { createHash, randomUUID } from 'node:crypto';
@@ -13,15 +13,15 @@ import { hasCode, MoltError } from '../../../protocol/errors.ts';
 import { checkRequest } from '../request.ts';
 import type { Capability, Image, ModuleImage, PrepareProgress, Run, RunRequest, Runtime } from '../runtime.ts';
 import { METER_VERSION, MODULE_BYTES_MAX } from './meter.ts';
-import { type Fences, prepareFences, Sandbox } from './sandbox.ts';
+import { type PreparedModule, SandboxPool } from './pool.ts';
+import { type Fences, prepareFences } from './sandbox.ts';
+import type { Slot } from './slot.ts';
 import { WasmRun } from './wasm-run.ts';
 
 /** Metered modules that are kept; the least recently prepared ones go first. */
 const CACHE_BYTES_MAX = 4 * 1024 ** 3;
 /** Metering 128 MiB takes seconds; beyond this the process is stuck. */
 const METER_MS_MAX = 120_000;
-/** Below this size a module is compiled by the optimising compiler at once (V8 does not replace a running loop). */
-const OPTIMISED_BYTES_MAX = 1 << 20;
 /** `(module (memory (export "memory") 1) (func (export "_start")))` */
 const PROBE_MODULE: Uint8Array = Uint8Array.from([
   0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00, 0x01, 0x04, 0x01, 0x60, 0x00, 0x00, 0x03, 0x02, 0x01, 0x00, 0x05,
@@ -39,7 +39,8 @@ export class WasmRuntime implements Runtime {
   readonly #modules: string;
   readonly #baseline: boolean;
   readonly #runs = new Map<string, WasmRun>();
-  readonly #preparing = new Map<string, Promise<string>>();
+  readonly #preparing = new Map<string, Promise<PreparedModule>>();
+  readonly #pool: SandboxPool;
   #fences: Promise<Fences> | undefined;
   #closed = false;
 
@@ -49,6 +50,7 @@ export class WasmRuntime implements Runtime {
     this.#baseline = compiler === 'baseline';
     this.#directory = directory;
     this.#modules = join(directory, 'modules');
+    this.#pool = new SandboxPool(env, join(directory, 'slots'), async () => this.#prepareFences());
   }
 
   async probe(signal: AbortSignal): Promise<Capability> {
@@ -67,10 +69,7 @@ export class WasmRuntime implements Runtime {
       'equal inputs give equal outputs and equal fuel',
       ...namespaces,
     ];
-    const gaps = [
-      'a fraction of a cpu is not enforced: a guest uses one core',
-      'native stack depth may differ by machine',
-    ];
+    const gaps = ['a fraction of a cpu is not enforced: a guest uses one core'];
     if (bubblewrap === undefined)
       gaps.push('without bubblewrap the sandbox process relies on permissions of Node alone');
     try {
@@ -117,19 +116,25 @@ export class WasmRuntime implements Runtime {
   }
 
   async prepare(image: Image, onProgress: (progress: PrepareProgress) => void, signal: AbortSignal): Promise<void> {
-    await this.#metered(image, onProgress, signal);
+    const module = await this.#prepared(image, onProgress, signal);
+    await orAborted(this.#pool.warm(module), signal);
   }
 
-  /** Path of the metered module, made when it is not there. */
-  async #metered(image: Image, onProgress: (progress: PrepareProgress) => void, signal: AbortSignal): Promise<string> {
+  /** The metered module, made when it is not there. */
+  async #prepared(
+    image: Image,
+    onProgress: (progress: PrepareProgress) => void,
+    signal: AbortSignal,
+  ): Promise<PreparedModule> {
     const module = this.#module(image);
-    const cached = join(this.#modules, `${module.digest}.v${METER_VERSION}.wasm`);
-    if (await exists(cached)) return cached;
+    const path = join(this.#modules, `${module.digest}.v${METER_VERSION}.wasm`);
+    const prepared = { digest: module.digest, path, baseline: this.#baseline };
+    if (await exists(path)) return prepared;
     // Two attempts that need the same module meter it once; each waits under its own signal.
-    let work = this.#preparing.get(cached);
+    let work = this.#preparing.get(path);
     if (work === undefined) {
-      work = this.#meter(module, cached, onProgress).finally(() => this.#preparing.delete(cached));
-      this.#preparing.set(cached, work);
+      work = this.#meter(module, prepared, onProgress).finally(() => this.#preparing.delete(path));
+      this.#preparing.set(path, work);
     }
     return orAborted(work, signal);
   }
@@ -146,7 +151,11 @@ export class WasmRuntime implements Runtime {
     return image;
   }
 
-  async #meter(module: ModuleImage, cached: string, onProgress: (progress: PrepareProgress) => void): Promise<string> {
+  async #meter(
+    module: ModuleImage,
+    prepared: PreparedModule,
+    onProgress: (progress: PrepareProgress) => void,
+  ): Promise<PreparedModule> {
     const sourcePath = await realpath(module.path).catch((error: unknown) => {
       throw new MoltError('job/image-missing', 'the module file does not exist; fetch it first', {}, { cause: error });
     });
@@ -159,56 +168,36 @@ export class WasmRuntime implements Runtime {
     }
     onProgress({ step: 'metering', doneBytes: 0, totalBytes });
     await mkdir(this.#modules, { recursive: true });
-    const directory = await realpath(await mkdtemp(join(this.#modules, 'new-')));
+    const slot = await this.#pool.takeEmpty();
     try {
-      const meteredPath = join(directory, 'module.wasm');
-      await this.#runMeter({ sourcePath, digest: module.digest, meteredPath, directory });
+      const meteredPath = join(slot.outputDirectory, 'module.wasm');
+      await this.#runMeter(slot, sourcePath, { digest: module.digest, meteredPath });
       await flush(meteredPath);
-      await rename(meteredPath, cached);
+      await rename(meteredPath, prepared.path);
     } catch (error) {
+      await slot.close();
       throw hasCode(error) || !isDiskFull(error) ? error : diskFull(this.#modules, error);
-    } finally {
-      await rm(directory, { recursive: true, force: true });
     }
-    await this.#evict(cached);
+    // The process has compiled the module on the way: it is the one to run it first.
+    this.#pool.keep(module.digest, Promise.resolve(slot));
+    await this.#evict(prepared.path);
     onProgress({ step: 'metering', doneBytes: totalBytes, totalBytes });
-    return cached;
+    return prepared;
   }
 
-  async #runMeter(paths: {
-    sourcePath: string;
-    digest: string;
-    meteredPath: string;
-    directory: string;
-  }): Promise<void> {
-    let metered = false;
-    let failure: MoltError | undefined;
-    const fences = await this.#prepareFences();
-    const sandbox = new Sandbox(this.#env, {
-      readable: [paths.sourcePath],
-      writable: paths.directory,
-      fences,
-      onEvent: (event) => {
-        if (event.event === 'metered') metered = true;
-        if (event.event === 'failed') failure = new MoltError(event.code, event.message, { digest: paths.digest });
-      },
-    });
-    sandbox.send({ task: 'meter', ...paths });
-    const timer = new AbortController();
-    const timeout = this.#env.clock.sleep(METER_MS_MAX, timer.signal).then(
-      () => sandbox.kill(),
-      () => undefined,
-    );
-    const end = await sandbox.ended;
-    timer.abort();
-    await timeout;
-    sandbox.release();
-    if (failure !== undefined) throw failure;
-    if (!metered) {
-      throw new MoltError(
-        'job/module-invalid',
-        `the module could not be metered: ${end.diagnostic || 'it took too long'}`,
-      );
+  async #runMeter(
+    slot: Slot,
+    modulePath: string,
+    { digest, meteredPath }: { digest: string; meteredPath: string },
+  ): Promise<void> {
+    const sourcePath = await slot.show(modulePath, 'source.wasm');
+    const task = { task: 'meter', sourcePath, digest, meteredPath, baseline: this.#baseline } as const;
+    try {
+      await this.#pool.within(slot, METER_MS_MAX, slot.load(task));
+    } catch (error) {
+      if (!(error instanceof MoltError) || error.code !== 'runtime/engine-failed') throw error;
+      const what = 'the module could not be metered: it takes too much memory or time';
+      throw new MoltError('job/module-invalid', `${what} (${error.message})`, { digest });
     }
   }
 
@@ -243,20 +232,17 @@ export class WasmRuntime implements Runtime {
     if (this.#runs.has(request.attemptId)) {
       throw new MoltError('job/impossible', `attempt ${request.attemptId} runs already; each attempt starts once`);
     }
-    const modulePath = await this.#metered(request.image, () => undefined, signal);
-    const { size } = await stat(modulePath);
-    const fences = await this.#prepareFences();
-    if (signal.aborted) throw cancelled(signal);
-    const run = await WasmRun.start(
-      this.#env,
-      request,
-      {
-        modulePath: await realpath(modulePath),
-        compiler: this.#baseline ? 'baseline' : size < OPTIMISED_BYTES_MAX ? 'optimise-at-once' : 'tier-up',
-        fences,
-      },
-      signal,
-    );
+    const module = await this.#prepared(request.image, () => undefined, signal);
+    const taking = this.#pool.take(module);
+    const slot = await orAborted(taking, signal).catch(async (error: unknown) => {
+      await taking.then(
+        async (late) => late.close(),
+        () => undefined,
+      );
+      throw error;
+    });
+    const run = await WasmRun.start(this.#env, request, slot, signal);
+    this.#pool.warmNext(module);
     this.#runs.set(request.attemptId, run);
     void run.exit.then(() => {
       if (this.#runs.get(request.attemptId) === run) this.#runs.delete(request.attemptId);
@@ -283,6 +269,7 @@ export class WasmRuntime implements Runtime {
     this.#closed = true;
     await Promise.all([...this.#runs.keys()].map((attemptId) => this.remove(attemptId)));
     await Promise.allSettled(this.#preparing.values());
+    await this.#pool.close();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

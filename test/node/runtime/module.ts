@@ -33,6 +33,8 @@ export interface ModuleParts {
   readonly importModule?: string;
   /** Memory limits; `[0, 1]` (one page, no maximum) when absent. */
   readonly memory?: readonly number[];
+  /** The whole table section. */
+  readonly tables?: readonly number[];
   /** Globals: type, mutability, initial expression. */
   readonly globals?: readonly (readonly number[])[];
   /** Bodies without size: local groups, then code with its `end`. The first one is `_start`; all have type 0. */
@@ -68,6 +70,7 @@ export function assemble(parts: ModuleParts): Uint8Array {
       ? []
       : section(2, vector(imports.map((name) => [...text(importModule), ...text(name), 0x00, importType(name)])))),
     ...section(3, vector(parts.bodies.map(() => [0]))),
+    ...(parts.tables ?? []),
     ...section(5, [1, ...(parts.memory ?? [0, 1])]),
     ...(parts.globals === undefined ? [] : section(6, vector(parts.globals))),
     ...section(7, vector(exports)),

@@ -2,8 +2,10 @@
  * market: offer → bid → quote → choice. All decisions, no I/O.
  *
  * Reading order: `admission` decides what may enter from the mesh, `book` keeps live offers, `bid` asks, `fit` and
- * `price` and `quote` answer, `history` and `rank` choose. Nothing here reads a clock, draws a random number or knows a
- * network; `ports` states what the market needs of one.
+ * `price` and `quote` answer, `history` and `rank` choose. Two pure machines use them: `seller` is a provider's side of
+ * every bid, quote and lease, over `capacity`; `bidder` is one job of a buyer, from the offers heard to the provider that
+ * delivers. node/ and sdk/ are their shells; test/simulation runs thousands of both. Nothing here reads a clock, draws a
+ * random number or knows a network; `ports` states what the market needs of one.
  */
 export { type Admission, type AdmissionLimits, type Admitted, ADMISSION_LIMITS, createAdmission } from './admission.ts';
 export { type Buckets, type Rate, createBuckets } from './buckets.ts';
@@ -23,6 +25,17 @@ export {
   utilisation,
   withhold,
 } from './capacity.ts';
+export {
+  type BidderDecision,
+  type BidderEffect,
+  type BidderEvent,
+  type BidderFacts,
+  type BidderOrder,
+  type BidderState,
+  type VerifiedQuote,
+  createBidder,
+  decideBidder,
+} from './bidder.ts';
 export { type Shortfall, fits } from './fit.ts';
 export { CLOSENESS, type Gpu, groupGpus, placeGpus } from './placement.ts';
 export { type HistoryParameters, type SettledHistory, HISTORY_PARAMETERS, historyScore } from './history.ts';

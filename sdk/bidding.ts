@@ -1,319 +1,271 @@
 /**
- * One bid and its answers: publishes, collects quotes on direct streams until enough have come, checks and ranks them.
+ * The buyer's end of the market: the shell around `market/bidder.ts`. Publishes bids, keeps the streams that quotes come
+ * on, reads the chain, and has the quotes tried that the machine picks.
  *
  * A quote's stream stays open while it may still be accepted; closing it tells the provider that its capacity is free
- * again. So `settleHolds` ends every bid, whatever came of it.
+ * again. The machine says when.
  */
 import {
+  type BidderEffect,
+  type BidderEvent,
+  type BidderFacts,
+  type BidderOrder,
+  type BidderState,
   type HistoryParameters,
-  acceptableQuote,
-  fits,
-  isAsked,
-  makeBid,
+  type VerifiedQuote,
+  createBidder,
+  decideBidder,
   nextSequence,
-  pricePerSecondWithin,
-  rank,
-  type RankedQuote,
 } from '../market/index.ts';
 import type { Channel } from '../market/ports.ts';
-import type { BudgetAccount, ProviderAccount } from '../chain/index.ts';
+import type { BudgetAccount } from '../chain/index.ts';
 import type { Address } from '../protocol/address.ts';
-import type { Verified } from '../protocol/brands.ts';
 import { type Envelope, decodeEnvelope, sealEnvelope, verifyEnvelope } from '../protocol/envelope.ts';
-import { MoltError, hasCode } from '../protocol/errors.ts';
-import { type JobSpec, featuresOf } from '../protocol/job-spec.ts';
+import { MoltError } from '../protocol/errors.ts';
 import { LIMITS } from '../protocol/limits.ts';
-import {
-  type Bid,
-  type Message,
-  type Offer,
-  type Quote,
-  decodeQuote,
-  encodeBid,
-  resourceClassOf,
-} from '../protocol/messages.ts';
-import { BASE_UNITS_PER_MOLT, type BaseUnits, formatMolt } from '../protocol/units.ts';
-import { bidsTopic, decodeBidAnswer, fromRefusal } from '../protocol/wire.ts';
+import { type Bid, decodeQuote, encodeBid, resourceClassOf } from '../protocol/messages.ts';
+import type { BidAnswer } from '../protocol/molt.js';
+import { BASE_UNITS_PER_MOLT } from '../protocol/units.ts';
+import { bidsTopic, fromRefusal } from '../protocol/wire.ts';
 import type { Buyer } from './buyer.ts';
-import type { RunOptions } from './options.ts';
-import type { JobEvent } from './progress.ts';
+import type { JobEvent, JobResult } from './progress.ts';
 
-export type VerifiedQuote = Verified<Message<Quote>>;
+/** One quote, tried from opening its lease to the result. `tell` hears `lease-opened` when the money is locked. */
+export type Attempt = (quote: VerifiedQuote, attempt: number, tell: (event: JobEvent) => void) => Promise<JobResult>;
 
-export interface Bidding {
-  readonly bid: { readonly id: string; readonly content: Bid };
-  /** Best first. Never empty. */
-  readonly ranked: readonly RankedQuote[];
-  readonly accounts: ReadonlyMap<Address, ProviderAccount>;
-  /** Lets every hold go. Idempotent. */
-  readonly letGo: () => Promise<void>;
-}
-
-export interface BidRequest {
-  readonly spec: JobSpec;
-  readonly maxPrice: BaseUnits;
-  readonly options: RunOptions;
-  readonly attempt: number;
-  /** Node keys that failed this job. */
-  readonly failed: ReadonlySet<Address>;
+export interface BiddingOptions {
+  readonly order: BidderOrder;
+  readonly attempt: Attempt;
   readonly tell: (event: JobEvent) => void;
   readonly signal: AbortSignal;
 }
 
-const QUOTES_WANTED = 5;
-const QUOTE_TIMEOUT_MS = 2_000;
 const OFFERS_WAIT_MS = 5_000;
-/** Once one quote is there, slower providers get this long. */
-const STRAGGLER_MS = 250;
 
-/** Throws `market/no-offers`, `market/no-quotes` (with every refusal heard), `market/no-capacity`. */
-export async function bidFor(buyer: Buyer, request: BidRequest): Promise<Bidding> {
-  const { spec, options, tell, signal } = request;
-  await buyer.waitForOffers(OFFERS_WAIT_MS, signal);
-  // Who sells GPUs sells processor time too.
-  const resourceClass = resourceClassOf(spec.resources);
-  const able = buyer.feed.book
-    .list(resourceClass === 'gpu' ? resourceClass : undefined)
-    .filter(({ content, signer }) => canRun(content, spec) && !request.failed.has(signer));
-  // An offer may be some seconds old: when none has room, those who could are asked all the same and say it firmly.
-  const roomy = able.filter(({ content }) => fits(spec.resources, content.free) === undefined);
-  const suitable = roomy.length > 0 ? roomy : able;
-  tell({ type: 'offers', count: buyer.feed.book.size });
-  if (suitable.length === 0) {
-    throw new MoltError('market/no-offers', noOffers(buyer, request), { offers: buyer.feed.book.size });
+/**
+ * Finds providers for a job until one delivers. Throws `market/no-offers`, `market/no-quotes` (with every refusal heard),
+ * `market/no-capacity`, `job/cancelled`, and what the last attempt throws.
+ */
+export async function buyJob(buyer: Buyer, options: BiddingOptions): Promise<JobResult> {
+  return new Bidding(buyer, options).result;
+}
+
+/** A stream that a quote came on, open while the quote may be accepted. */
+interface Held {
+  readonly channel: Channel;
+  readonly done: () => void;
+}
+
+class Bidding {
+  readonly result: Promise<JobResult>;
+  readonly #buyer: Buyer;
+  readonly #options: BiddingOptions;
+  readonly #end: PromiseWithResolvers<JobResult> = Promise.withResolvers<JobResult>();
+  readonly #held = new Map<number, Held>();
+  #state: BidderState;
+  #streams = 0;
+  /** Of the bid that is out. */
+  #envelope: Envelope | undefined;
+  #budget: Promise<BudgetAccount> | undefined;
+  #stopListening: () => void = () => undefined;
+  #waiting = new AbortController();
+  /** Streams that are being closed; the result waits for them. */
+  #closing: Promise<unknown> = Promise.resolve();
+  #delivered: JobResult | undefined;
+
+  constructor(buyer: Buyer, options: BiddingOptions) {
+    this.#buyer = buyer;
+    this.#options = options;
+    const { signal } = options;
+    const onAbort = (): void => this.#dispatch({ type: 'cancelled', error: cancelledBy(signal) });
+    this.result = this.#end.promise.finally(() => signal.removeEventListener('abort', onAbort));
+    const { state, effects } = createBidder(options.order);
+    this.#state = state;
+    signal.addEventListener('abort', onAbort, { once: true });
+    if (signal.aborted) onAbort();
+    else this.#performAll(effects);
   }
-  await buyer.bidTurn(signal);
-  const content = makeBid({
-    spec,
-    pricePerSecondMax: pricePerSecondWithin(request.maxPrice, spec.maxDurationSeconds),
-    bookSize: suitable.length,
-    quotesWanted: options.quotes ?? QUOTES_WANTED,
-    addresses: buyer.mesh.addresses,
-    ...(options.minStake === undefined ? {} : { stakeMin: options.minStake }),
-  });
-  const envelope = sealBid(buyer, content);
-  const bid = { id: envelope.id, content };
-  const asked = new Set(suitable.filter(({ content }) => isAsked(bid, content.provider)).map(({ signer }) => signer));
-  const collected = collectAnswers(buyer, { bid, request, asked });
-  tell({ type: 'bid', bid: bid.id, pricePerSecondMax: content.pricePerSecondMax, attempt: request.attempt });
-  try {
-    await buyer.mesh.publish(bidsTopic(buyer.chain.network, resourceClassOf(spec.resources)), envelope.bytes);
-    const budget = buyer.budget();
-    budget.catch(() => undefined);
-    await collected.enough;
-    return await rankAnswers(buyer, { bid, request, collected, budget: await budget });
-  } catch (error) {
-    await collected.letGo();
-    throw error;
+
+  #dispatch(event: BidderEvent): void {
+    const { env } = this.#buyer;
+    const at = { nowMs: env.clock.now(), monotonicMs: env.clock.monotonic() };
+    const { state, effects } = decideBidder(this.#state, event, at);
+    this.#state = state;
+    this.#performAll(effects);
   }
-}
 
-function canRun(offer: Offer, spec: JobSpec): boolean {
-  return offer.runtimes.includes(spec.runtime) && featuresOf(spec).every((feature) => offer.features.includes(feature));
-}
+  #performAll(effects: readonly BidderEffect[]): void {
+    for (const effect of effects) this.#perform(effect);
+  }
 
-function sealBid(buyer: Buyer, content: Bid): Envelope {
-  const nowMs = buyer.env.clock.now();
-  buyer.sequence = nextSequence(buyer.sequence, nowMs);
-  const header = {
-    network: buyer.chain.network,
-    sequence: buyer.sequence,
-    issuedMs: nowMs,
-    expiresMs: nowMs + LIMITS.bidLifetimeMs,
-  };
-  return sealEnvelope(buyer.key, 'bid', header, encodeBid(content));
-}
-
-interface Collected {
-  readonly quotes: { readonly quote: VerifiedQuote; readonly afterMs: number }[];
-  readonly declines: { readonly node: Address; readonly error: MoltError }[];
-  readonly enough: Promise<void>;
-  readonly letGo: () => Promise<void>;
-}
-
-/** Takes answers to one bid until all that were asked have answered, or time is up. */
-function collectAnswers(
-  buyer: Buyer,
-  context: { bid: { id: string; content: Bid }; request: BidRequest; asked: ReadonlySet<Address> },
-): Collected {
-  const { bid, request, asked } = context;
-  const { clock } = buyer.env;
-  const { promise: enough, resolve: finish, reject } = Promise.withResolvers<void>();
-  // Looked at only once the bid is out; until then a rejection must not count as unhandled.
-  enough.catch(() => undefined);
-  const startedMs = clock.monotonic();
-  const waiting = new AbortController();
-  const holds: { channel: Channel; done: () => void }[] = [];
-  const quotes: Collected['quotes'] = [];
-  const declines: { node: Address; error: MoltError }[] = [];
-  const heard = new Set<Address>();
-  let over = false;
-
-  const take = (channel: Channel, answer: ReturnType<typeof decodeBidAnswer>): 'hold' | 'done' => {
-    // A provider that failed this job hears the bid like everybody; its answer neither counts nor keeps its capacity.
-    if (over || request.failed.has(channel.remote) || heard.has(channel.remote)) return 'done';
-    if (heard.size >= LIMITS.quotesWanted * 4) return 'done';
-    heard.add(channel.remote);
-    if (answer.declined !== undefined) {
-      const error = fromRefusal(answer.declined);
-      declines.push({ node: channel.remote, error });
-      request.tell({ type: 'declined', node: channel.remote, code: error.code, reason: error.message });
-      return 'done';
+  #perform(effect: BidderEffect): void {
+    switch (effect.type) {
+      case 'tell':
+        return this.#options.tell(effect.news);
+      case 'gather-offers':
+        return this.#orFail(this.#gatherOffers());
+      case 'sign-bid':
+        return this.#orFail(this.#sign(effect.content));
+      case 'publish-bid':
+        return this.#orFail(this.#publish(effect.bid));
+      case 'wait':
+        return this.#wait(effect.bid, effect.ms);
+      case 'look-ahead':
+        // Asked for now, so that weighing finds it; what fails is told there.
+        return void this.#buyer.providerAccount(effect.provider).catch(() => undefined);
+      case 'let-go':
+        return this.#letGo(effect.stream);
+      case 'let-all-go':
+        return this.#letAllGo();
+      case 'weigh':
+        return this.#orFail(this.#weigh(effect.bid, effect.providers));
+      case 'try':
+        return void this.#try(effect.quote, effect.attempt);
+      case 'deliver':
+        return void this.#closing.then(() => this.#delivered && this.#end.resolve(this.#delivered));
+      case 'fail':
+        return void this.#closing.then(() => this.#end.reject(effect.error));
+      default:
+        return effect satisfies never;
     }
-    const quote = readQuote(buyer, channel, answer.quote);
-    const afterMs = clock.monotonic() - startedMs;
-    quotes.push({ quote, afterMs });
-    // Asked for now, so that ranking finds it; what fails is told there.
-    void buyer.providerAccount(quote.content.provider).catch(() => undefined);
-    const { provider, pricePerSecond, amount } = quote.content;
-    request.tell({
-      type: 'quote',
-      provider,
-      node: quote.signer,
-      pricePerSecond,
-      amount,
-      afterMs,
+  }
+
+  #orFail(work: Promise<void>): void {
+    work.catch((error: unknown) => this.#dispatch({ type: 'failed', error }));
+  }
+
+  async #gatherOffers(): Promise<void> {
+    const { feed, mesh } = this.#buyer;
+    await this.#buyer.waitForOffers(OFFERS_WAIT_MS, this.#options.signal);
+    this.#dispatch({
+      type: 'begin',
+      // Who sells GPUs sells processor time too.
+      offers: feed.book.list(this.#class() === 'gpu' ? 'gpu' : undefined),
+      bookSize: feed.book.size,
+      peers: mesh.peers().length,
+      addresses: mesh.addresses,
     });
-    return 'hold';
-  };
-
-  const removeRoute = buyer.routeAnswers(bid.id, async (channel, answer) => {
-    const outcome = take(channel, answer);
-    const all = asked.size > 0 && [...asked].every((node) => heard.has(node));
-    const complete = all || quotes.length >= bid.content.quotesWanted;
-    if (complete) finish();
-    else if (quotes.length === 1) {
-      const patienceMs = stragglerMs(asked.size, clock.monotonic() - startedMs);
-      void clock.sleep(patienceMs, waiting.signal).then(finish, finish);
-    }
-    if (outcome === 'done') return;
-    await new Promise<void>((done) => holds.push({ channel, done }));
-  });
-  const timeoutMs = request.options.quoteTimeoutMs ?? QUOTE_TIMEOUT_MS;
-  void clock.sleep(timeoutMs, waiting.signal).then(finish, finish);
-  request.signal.addEventListener('abort', () => reject(request.signal.reason), { once: true });
-
-  return {
-    quotes,
-    declines,
-    enough,
-    letGo: async () => {
-      over = true;
-      removeRoute();
-      waiting.abort(new MoltError('market/quote-expired', 'the bid is over'));
-      for (const hold of holds.splice(0)) {
-        await hold.channel.close().catch(() => undefined);
-        hold.done();
-      }
-    },
-  };
-}
-
-/** The quote in an answer, if its signer is the peer that sent it. Throws `protocol/…`. */
-function readQuote(buyer: Buyer, channel: Channel, bytes: Uint8Array | undefined): VerifiedQuote {
-  const at = { network: buyer.chain.network, nowMs: buyer.env.clock.now() };
-  const envelope = decodeEnvelope('quote', bytes ?? new Uint8Array(), at);
-  if (envelope.signer !== channel.remote) {
-    throw new MoltError('protocol/wrong-signer', 'a quote must come from the node that signed it');
   }
-  return verifyEnvelope(decodeQuote(envelope));
-}
 
-/** The more were asked and the later the first answered, the longer the others are worth waiting for. */
-function stragglerMs(asked: number, firstAfterMs: number): number {
-  return Math.max(STRAGGLER_MS + 25 * asked, 3 * firstAfterMs);
-}
+  async #sign(content: Bid): Promise<void> {
+    const buyer = this.#buyer;
+    await buyer.bidTurn(this.#options.signal);
+    const nowMs = buyer.env.clock.now();
+    buyer.sequence = nextSequence(buyer.sequence, nowMs);
+    const header = {
+      network: buyer.chain.network,
+      sequence: buyer.sequence,
+      issuedMs: nowMs,
+      expiresMs: nowMs + LIMITS.bidLifetimeMs,
+    };
+    this.#envelope = sealEnvelope(buyer.key, 'bid', header, encodeBid(content));
+    this.#dispatch({ type: 'bid-signed', bid: this.#envelope.id });
+  }
 
-async function rankAnswers(
-  buyer: Buyer,
-  context: { bid: { id: string; content: Bid }; request: BidRequest; collected: Collected; budget: BudgetAccount },
-): Promise<Bidding> {
-  const { bid, request, collected, budget } = context;
-  const accounts = new Map<Address, ProviderAccount>();
-  const candidates: Parameters<typeof rank>[0]['candidates'][number][] = [];
-  const limit = budget.free < budget.capPerLease ? budget.free : budget.capPerLease;
-  for (const { quote, afterMs } of collected.quotes) {
+  async #publish(bid: string): Promise<void> {
+    const { mesh, chain } = this.#buyer;
+    if (this.#envelope === undefined) return;
+    this.#waiting = new AbortController();
+    this.#stopListening = this.#buyer.routeAnswers(bid, (channel, answer) => this.#hear(bid, channel, answer));
+    this.#budget = this.#buyer.budget();
+    this.#budget.catch(() => undefined);
+    await mesh.publish(bidsTopic(chain.network, this.#class()), this.#envelope.bytes);
+  }
+
+  /** Resolves when the stream may be closed. */
+  #hear(bid: string, channel: Channel, answer: BidAnswer): Promise<void> {
+    const stream = this.#streams++;
+    const { promise, resolve: done } = Promise.withResolvers<void>();
+    this.#held.set(stream, { channel, done });
+    this.#dispatch({ type: 'answered', stream, node: channel.remote, bid, answer: this.#read(channel, answer) });
+    return promise;
+  }
+
+  /** The quote in an answer, if its signer is the peer that sent it; else what speaks against it. */
+  #read(channel: Channel, answer: BidAnswer): VerifiedQuote | MoltError {
+    if (answer.declined !== undefined) return fromRefusal(answer.declined);
     try {
-      const account = await buyer.providerAccount(quote.content.provider);
-      acceptableQuote({
-        quote,
-        bid,
-        provider: account,
-        nowMs: buyer.env.clock.now(),
-        chainNowMs: buyer.chainClock.now(),
-      });
-      if (quote.content.amount > limit) throw tooDear(quote, budget.free, limit);
-      accounts.set(quote.content.provider, account);
-      candidates.push({
-        quote,
-        account,
-        latencyMs: afterMs,
-        failedBefore: request.failed.has(quote.signer),
-        draw: buyer.draw(),
-      });
+      const at = { network: this.#buyer.chain.network, nowMs: this.#buyer.env.clock.now() };
+      const envelope = decodeEnvelope('quote', answer.quote ?? new Uint8Array(), at);
+      if (envelope.signer !== channel.remote) {
+        throw new MoltError('protocol/wrong-signer', 'a quote must come from the node that signed it');
+      }
+      return verifyEnvelope(decodeQuote(envelope));
     } catch (error) {
       if (!(error instanceof MoltError)) throw error;
-      collected.declines.push({ node: quote.signer, error });
-      request.tell({ type: 'declined', node: quote.signer, code: error.code, reason: error.message });
+      return error;
     }
   }
-  const history = historyParameters(buyer.chain.parameters.burnFeeBps);
-  const ranked = candidates.length === 0 ? [] : rank({ bid: bid.content, candidates, history });
-  if (ranked.length === 0) throw noQuotes(collected.declines);
-  request.tell({
-    type: 'ranked',
-    quotes: ranked.map(({ quote, score, reasons }) => ({
-      provider: quote.content.provider,
-      node: quote.signer,
-      pricePerSecond: quote.content.pricePerSecond,
-      score,
-      reasons,
-    })),
-  });
-  return { bid, ranked, accounts, letGo: collected.letGo };
+
+  #wait(bid: string, ms: number): void {
+    const timeUp = (): void => this.#dispatch({ type: 'time-up', bid });
+    this.#buyer.env.clock.sleep(ms, this.#waiting.signal).then(timeUp, () => undefined);
+  }
+
+  #letGo(stream: number): void {
+    this.#held.get(stream)?.done();
+    this.#held.delete(stream);
+  }
+
+  #letAllGo(): void {
+    this.#stopListening();
+    this.#waiting.abort(new MoltError('market/quote-expired', 'the bid is over'));
+    const held = [...this.#held.values()];
+    this.#held.clear();
+    const closing = held.map(async ({ channel, done }) => {
+      await channel.close().catch(() => undefined);
+      done();
+    });
+    this.#closing = Promise.all([this.#closing, ...closing]);
+  }
+
+  async #weigh(bid: string, providers: readonly Address[]): Promise<void> {
+    const { chainClock } = this.#buyer;
+    const accounts = new Map<
+      Address,
+      BidderFacts['accounts'] extends ReadonlyMap<Address, infer Fact> ? Fact : never
+    >();
+    for (const provider of providers) {
+      try {
+        accounts.set(provider, await this.#buyer.providerAccount(provider));
+      } catch (error) {
+        if (!(error instanceof MoltError)) throw error;
+        accounts.set(provider, error);
+      }
+    }
+    const budget = await (this.#budget ?? this.#buyer.budget());
+    const draws = this.#state.quotes.map(() => this.#buyer.draw());
+    this.#dispatch({ type: 'weighed', bid, facts: { budget, accounts, chainNowMs: chainClock.now(), draws } });
+  }
+
+  async #try(quote: VerifiedQuote, attempt: number): Promise<void> {
+    const tell = (event: JobEvent): void => {
+      if (event.type === 'lease-opened') this.#dispatch({ type: 'lease-opened' });
+      this.#options.tell(event);
+    };
+    try {
+      this.#delivered = await this.#options.attempt(quote, attempt, tell);
+    } catch (error) {
+      this.#dispatch({ type: 'try-failed', error, cancelled: this.#options.signal.aborted });
+      return;
+    }
+    this.#dispatch({ type: 'delivered' });
+  }
+
+  #class(): ReturnType<typeof resourceClassOf> {
+    return resourceClassOf(this.#options.order.spec.resources);
+  }
+}
+
+function cancelledBy(signal: AbortSignal): MoltError {
+  const reason: unknown = signal.reason;
+  return reason instanceof MoltError
+    ? reason
+    : new MoltError('job/cancelled', 'the job was cancelled', {}, { cause: reason });
 }
 
 /** One reference job is 1 MOLT, whatever share of it this market burns. */
-function historyParameters(burnFeeBps: number): HistoryParameters {
+export function historyParameters(burnFeeBps: number): HistoryParameters {
   const share = Math.max(burnFeeBps, 1);
   return { burnFeeBps: share, referenceFee: (BASE_UNITS_PER_MOLT * BigInt(share)) / 10_000n };
-}
-
-function tooDear(quote: VerifiedQuote, free: bigint, limit: bigint): MoltError {
-  const what =
-    free === limit
-      ? `the budget has ${formatMolt(free)} free; deposit more`
-      : `the budget leases at most ${formatMolt(limit)} at once; raise its cap`;
-  return new MoltError(
-    'chain/budget-empty',
-    `the quote locks ${formatMolt(quote.content.amount)}, ${what}, or shorten the job's maximum duration`,
-  );
-}
-
-/** The refusal that most providers gave decides the code; all of them are in the text. */
-function noQuotes(declines: readonly { readonly node: Address; readonly error: MoltError }[]): MoltError {
-  if (declines.length === 0) {
-    return new MoltError(
-      'market/no-quotes',
-      'no provider answered the bid in time; try again, or give it longer with quoteTimeoutMs',
-    );
-  }
-  const texts = declines.map(({ node, error }) => `${node.slice(0, 8)}: ${error.message}`);
-  const full = declines.find(({ error }) => hasCode(error, 'market/no-capacity'));
-  const same = declines.every(({ error }) => error.code === declines[0]?.error.code)
-    ? declines[0]?.error.code
-    : undefined;
-  const code = same ?? (full === undefined ? 'market/no-quotes' : 'market/no-capacity');
-  return new MoltError(code, `no provider takes this job now. ${texts.join('; ')}`, { declined: declines.length });
-}
-
-function noOffers(buyer: Buyer, request: BidRequest): string {
-  const { book } = buyer.feed;
-  if (book.size === 0) {
-    return `no live offer was heard from ${buyer.mesh.peers().length} peers; check the bootstrap addresses, and that a provider is up`;
-  }
-  const left = request.failed.size === 0 ? '' : `; ${request.failed.size} already failed this job`;
-  const features = featuresOf(request.spec);
-  const beyond = features.length === 0 ? '' : ` with ${features.join(' and ')}`;
-  return `${book.size} offers were heard, none sells the ${request.spec.runtime} runtime${beyond} for ${resourceClassOf(request.spec.resources)} jobs${left}`;
 }

@@ -2,7 +2,7 @@
  * The buyer: run a container or a WebAssembly module on somebody else's machine and pay only for proven work.
  *
  * `const molt = await connect({ rpcUrl, key, budget, bootstrap })`, then `await molt.run(spec, { maxPrice: '2' })`.
- * Reading order: molt.ts is the job's life over several providers; bidding.ts asks the market; attempt.ts is one lease
+ * Reading order: molt.ts is the door; bidding.ts finds providers until one delivers; attempt.ts is one lease
  * from opening to settlement; lease-client.ts the stream under it; reclaim.ts gets money back from the dead.
  */
 export { type Job, JobFailedError, type Molt, type OfferRow, connect } from './molt.ts';

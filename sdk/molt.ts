@@ -4,7 +4,7 @@
  * `run` is `start` plus waiting. A job tries providers one after the other until one delivers, its own fault is found,
  * or the attempts are used up; a provider that failed the job is out for the job.
  */
-import type { RankedQuote } from '../market/index.ts';
+import type { BidderOrder } from '../market/index.ts';
 import type { Address } from '../protocol/address.ts';
 import type { LogRecord } from '../protocol/job-log.ts';
 import { type ErrorCode, MoltError } from '../protocol/errors.ts';
@@ -19,7 +19,7 @@ import {
 import type { Offer } from '../protocol/messages.ts';
 import { type BaseUnits, baseUnits, parseMolt } from '../protocol/units.ts';
 import { attemptJob } from './attempt.ts';
-import { bidFor } from './bidding.ts';
+import { type Attempt, buyJob, historyParameters } from './bidding.ts';
 import { type Buyer, openBuyer } from './buyer.ts';
 import { EventStream } from './event-stream.ts';
 import { type LogQuery, readLogs } from './follow.ts';
@@ -76,7 +76,6 @@ export class JobFailedError extends MoltError {
   }
 }
 
-const ATTEMPTS = 3;
 const OFFERS_WAIT_MS = 3_000;
 
 /**
@@ -167,110 +166,19 @@ async function runJob(buyer: Buyer, request: RunRequest): Promise<JobResult> {
   const digest = specDigest(specBytes);
   await assertContent(buyer, spec);
   await buyer.budget();
-  const failed = new Set<Address>();
   tell({ type: 'mesh-joined', peers: buyer.mesh.peers().length });
-  const attempts = options.attempts ?? ATTEMPTS;
-  let earlier: unknown;
-  for (let attempt = 1; ; attempt++) {
-    throwIfCancelled(signal);
-    const bidding = await bidFor(buyer, { spec, maxPrice, options, attempt, failed, tell, signal }).catch(
-      (error: unknown) => {
-        throw withEarlier(error, earlier);
-      },
-    );
-    const context = { spec, specBytes, specDigest: digest, options, tell, signal };
-    const { ranked, letGo } = bidding;
-    const outcome = await tryQuotes(buyer, { ...context, attempt, attempts, failed, ranked, letGo });
-    if (outcome.result !== undefined) return checked(outcome.result, options, signal);
-    if (attempt >= attempts || !worthRetrying(outcome.error)) throw outcome.error;
-    earlier = outcome.error;
-  }
-}
-
-/** When nobody is left to try, why the last provider failed says more than that nobody is left. */
-function withEarlier(error: unknown, earlier: unknown): unknown {
-  if (!(error instanceof MoltError) || !(earlier instanceof MoltError)) return error;
-  return new MoltError(
-    earlier.code,
-    `${earlier.message}; and no other provider takes the job: ${error.message}`,
-    earlier.context,
-    { cause: earlier },
-  );
-}
-
-interface Tries {
-  readonly spec: JobSpec;
-  readonly specBytes: Uint8Array;
-  readonly specDigest: Uint8Array;
-  readonly options: RunOptions;
-  readonly tell: (event: JobEvent) => void;
-  readonly signal: AbortSignal;
-  readonly attempt: number;
-  readonly attempts: number;
-  readonly failed: Set<Address>;
-  readonly ranked: readonly RankedQuote[];
-  readonly letGo: () => Promise<void>;
-}
-
-type Outcome =
-  | { readonly result: JobResult; readonly error?: undefined }
-  | { readonly result?: undefined; readonly error: unknown };
-
-/** Takes the best quote; while no money is locked the next ones stay as fall-backs. */
-async function tryQuotes(buyer: Buyer, tries: Tries): Promise<Outcome> {
-  let error: unknown;
-  try {
-    for (const [index, { quote }] of tries.ranked.entries()) {
-      let opened = false;
-      const tell = (event: JobEvent): void => {
-        if (event.type === 'lease-opened') {
-          opened = true;
-          // The others get their capacity back as soon as one is bound.
-          void tries.letGo();
-        }
-        tries.tell(event);
-      };
-      try {
-        const { spec, specBytes, specDigest: digest, options, attempt, signal } = tries;
-        return {
-          result: await attemptJob(buyer, {
-            spec,
-            specBytes,
-            specDigest: digest,
-            options,
-            attempt,
-            signal,
-            quote,
-            tell,
-          }),
-        };
-      } catch (caught) {
-        error = caught;
-        if (tries.signal.aborted) return { error: caught };
-        tries.failed.add(quote.signer);
-        const another = opened
-          ? tries.attempt < tries.attempts
-          : index + 1 < tries.ranked.length || tries.attempt < tries.attempts;
-        const retrying = another && worthRetrying(caught);
-        const code = caught instanceof MoltError ? caught.code : 'job/provider-lost';
-        tries.tell({ type: 'provider-failed', node: quote.signer, code, reason: (caught as Error).message, retrying });
-        if (opened || !worthRetrying(caught)) return { error: caught };
-      }
-    }
-    return { error };
-  } finally {
-    await tries.letGo();
-  }
-}
-
-/** Another provider can help unless the fault is the buyer's own. */
-function worthRetrying(error: unknown): boolean {
-  if (!(error instanceof MoltError)) return false;
-  return error.blame !== 'user' && error.code !== 'node/stopped';
-}
-
-function throwIfCancelled(signal: AbortSignal): void {
-  if (signal.aborted) throw new MoltError('job/cancelled', 'the job was cancelled', {}, { cause: signal.reason });
+  const order: BidderOrder = {
+    spec,
+    maxPrice,
+    history: historyParameters(buyer.chain.parameters.burnFeeBps),
+    ...(options.quotes === undefined ? {} : { quotesWanted: options.quotes }),
+    ...(options.quoteTimeoutMs === undefined ? {} : { quoteTimeoutMs: options.quoteTimeoutMs }),
+    ...(options.attempts === undefined ? {} : { attempts: options.attempts }),
+    ...(options.minStake === undefined ? {} : { stakeMin: options.minStake }),
+  };
+  const job = { spec, specBytes, specDigest: digest, options, signal };
+  const attempt: Attempt = (quote, number, told) => attemptJob(buyer, { ...job, quote, attempt: number, tell: told });
+  return checked(await buyJob(buyer, { order, attempt, tell, signal }), options, signal);
 }
 
 /** Everything the job needs must be here before a bid goes out. */

@@ -91,7 +91,8 @@ function hostConfig(request: RunRequest, placement: ContainerPlacement): HostCon
     Ulimits: [
       { Name: 'nofile', Soft: 1024, Hard: 4096 },
       { Name: 'nproc', Soft: 4096, Hard: 4096 },
-      { Name: 'core', Soft: 0, Hard: 0 },
+      // One byte and not none: where the host pipes cores into a program, the kernel ignores 0 and obeys 1.
+      { Name: 'core', Soft: 1, Hard: 1 },
       { Name: 'memlock', Soft: 65_536, Hard: 65_536 },
     ],
     Tmpfs: {

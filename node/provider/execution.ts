@@ -14,7 +14,7 @@ import type { Network } from '../../market/ports.ts';
 import { type Address } from '../../protocol/address.ts';
 import type { KeyPair } from '../../protocol/ed25519.ts';
 import type { Env } from '../../protocol/env.ts';
-import { type ErrorCode, MoltError, assert } from '../../protocol/errors.ts';
+import { type ErrorCode, MoltError, assert, hasCode } from '../../protocol/errors.ts';
 import { type JobSpec, decodeJobSpec, storedInputs } from '../../protocol/job-spec.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import type { RuntimeKind } from '../../protocol/messages.ts';
@@ -63,6 +63,9 @@ interface Live {
 const SAMPLE_EVERY_MS = 2_000;
 const PROGRESS_EVERY_MS = 250;
 const STOP_GRACE_MS = 2_000;
+/** Pauses between attempts to remove what an engine that is away holds: the first and the longest. */
+const REMOVE_AGAIN_MS = 1_000;
+const REMOVE_MS_MAX = 60_000;
 const PROCESSES_MAX = 256;
 
 export class Execution implements AsyncDisposable {
@@ -74,7 +77,7 @@ export class Execution implements AsyncDisposable {
   /** Content that jobs on their way need, with their leases. */
   readonly #held = new Map<string, Set<Address>>();
   readonly #removing = new Map<string, Promise<void>>();
-  #closed = false;
+  readonly #closing = new AbortController();
 
   constructor(env: Env, options: ExecutionOptions) {
     this.#env = env;
@@ -101,7 +104,7 @@ export class Execution implements AsyncDisposable {
       else if (step === 'adopt') await this.#adopt(job, jobs, live);
       else await this.#collect(job, jobs, live);
     } catch (error) {
-      if (this.#closed || live.abort.signal.aborted) return;
+      if (this.#closing.signal.aborted || live.abort.signal.aborted) return;
       if (!(error instanceof MoltError))
         this.#env.logger.log('error', 'a step of a job failed unexpectedly', { step, lease, error });
       const failure = failureOf(step, error);
@@ -119,10 +122,21 @@ export class Execution implements AsyncDisposable {
   /** True when the run of this job outlived the node and can be taken up again. */
   async canAdopt(job: Job): Promise<boolean> {
     if (job.phase !== 'running' && job.phase !== 'starting') return false;
-    const run = await this.#runtime(job).adopt(attemptId(job));
+    const run = await this.#take(job);
     if (run === undefined) return false;
     this.#liveOf(job).run = run;
     return true;
+  }
+
+  /** An engine that does not answer, or is no longer there, keeps no other job from going on: this one starts over. */
+  async #take(job: Job): Promise<Run | undefined> {
+    try {
+      return await this.#runtime(job).adopt(attemptId(job));
+    } catch (error) {
+      if (!(error instanceof MoltError)) throw error;
+      this.#env.logger.log('warn', 'a run could not be taken up again', { code: error.code, reason: error.message });
+      return undefined;
+    }
   }
 
   /** After a crash: removes what belongs to no unfinished job. */
@@ -145,7 +159,7 @@ export class Execution implements AsyncDisposable {
     this.#confidential.delete(lease);
     for (let attempt = 1; attempt <= job.attempt; attempt++) {
       const past = { ...job, attempt };
-      if (job.spec !== undefined) await this.#runtime(past).remove(attemptId(past));
+      if (job.spec !== undefined) await this.#removeAttempt(past);
       await rm(this.#folder(past), { recursive: true, force: true });
     }
     this.#letGo(lease);
@@ -154,6 +168,19 @@ export class Execution implements AsyncDisposable {
         storedInputs(specOf(job)).map((input) => input.cid),
         all,
       );
+  }
+
+  /** An engine that is away now is asked again when it may be back; a node that restarts meanwhile finds what is left. */
+  async #removeAttempt(job: Job): Promise<void> {
+    for (let pauseMs = REMOVE_AGAIN_MS; !this.#closing.signal.aborted; pauseMs = Math.min(2 * pauseMs, REMOVE_MS_MAX)) {
+      try {
+        return await this.#runtime(job).remove(attemptId(job));
+      } catch (error) {
+        if (!hasCode(error, 'runtime/engine-failed')) throw error;
+        this.#env.logger.log('warn', 'an attempt will be removed when the engine is back', { reason: error.message });
+      }
+      await this.#env.clock.sleep(pauseMs, this.#closing.signal).catch(() => undefined);
+    }
   }
 
   /** Removes content that no job on its way holds and no kept job has as its output. */
@@ -182,7 +209,7 @@ export class Execution implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#closed = true;
+    this.#closing.abort(new MoltError('node/stopped', 'the node is closing'));
     for (const live of this.#live.values()) live.abort.abort(new MoltError('node/stopped', 'the node is closing'));
     for (const runtime of this.#options.runtimes.values()) await runtime.close();
   }
@@ -327,7 +354,7 @@ export class Execution implements AsyncDisposable {
     void Promise.all([run.exit, live.drained])
       .then(async ([exit]) => {
         sampler[Symbol.dispose]();
-        if (this.#closed) return;
+        if (this.#closing.signal.aborted) return;
         if (exit.reason === 'engine-failed') {
           await jobs.dispatch(lease, {
             type: 'failed',

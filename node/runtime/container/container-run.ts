@@ -17,8 +17,7 @@ import { engineCall, engineFailed, isMissing } from './engine.ts';
 import { readFrames } from './frames.ts';
 import type { JobNetwork, NetworkTerms } from './network.ts';
 
-/** Exit code of a process that SIGKILL ended. */
-const KILLED = 137;
+const SIGNALS_MAX = 64;
 /** How often, and how far apart, a kill of unknown origin is looked at again. */
 const LATE_FLAG_LOOKS = 5;
 const LATE_FLAG_MS = 100;
@@ -69,6 +68,17 @@ interface MemoryStatistics {
 }
 type Verdict = Pick<RunExit, 'reason' | 'exitCode' | 'signal' | 'detail'>;
 
+/** What an engine that was restarted reports of a container that it does not find, beside the codes of signals. */
+const LOST = 255;
+
+/**
+ * True for an end that may have been the engine's or the machine's doing: a signal, or the code of a lost container, and
+ * no memory limit that explains it. It counts as such only where nobody watched.
+ */
+export function isEndOfUnknownCause({ Running, ExitCode, OOMKilled }: ContainerInspectInfo['State']): boolean {
+  return !Running && !OOMKilled && (ExitCode === LOST || (ExitCode > 128 && ExitCode <= 128 + SIGNALS_MAX));
+}
+
 export class ContainerRun implements Run {
   readonly #env: Env;
   readonly #container: Container;
@@ -79,6 +89,8 @@ export class ContainerRun implements Run {
   readonly #deadline: number;
   readonly #over = new AbortController();
   #ending: Ending | undefined;
+  /** The engine was away for a moment: it may have ended the job itself. */
+  #engineWasAway = false;
   #usage: RunUsage = { ...NO_DEVICES, cpuMs: 0, memoryBytes: 0, memoryPeakBytes: 0 };
   readonly startedAtMs: number;
   readonly logs: AsyncIterable<LogChunk>;
@@ -116,7 +128,7 @@ export class ContainerRun implements Run {
     const finishedAtMs = Math.max(Date.parse(ended.State.FinishedAt), this.startedAtMs);
     let verdict = this.#verdict(await this.#withLateFlag(ended));
     try {
-      await this.#collect();
+      if (verdict.reason !== 'engine-failed') await this.#collect();
     } catch (error) {
       await emptyDirectory(this.#terms.outputDirectory);
       const reason = hasCode(error, 'job/output-too-large') ? 'output-too-large' : 'engine-failed';
@@ -126,14 +138,21 @@ export class ContainerRun implements Run {
     return this.#exitOf(verdict, finishedAtMs);
   }
 
-  /** The engine may learn of the exit before it learns that memory was the cause: a kill of unknown origin is looked at again. */
+  /**
+   * The engine may learn of the exit before it learns that memory was the cause, and one that is shutting down answers
+   * for a moment after it ended its containers: an end of unknown origin is looked at again.
+   */
   async #withLateFlag(ended: ContainerInspectInfo): Promise<ContainerInspectInfo> {
     let info = ended;
     for (let look = 0; look < LATE_FLAG_LOOKS; look++) {
-      const unexplained = info.State.ExitCode === KILLED && !info.State.OOMKilled && this.#ending === undefined;
-      if (!unexplained) return info;
+      if (this.#ending !== undefined || !isEndOfUnknownCause(info.State)) return info;
       await this.#env.clock.sleep(LATE_FLAG_MS);
-      info = await this.#inspect().catch(() => info);
+      try {
+        info = await this.#inspect();
+      } catch {
+        this.#engineWasAway = true;
+        return info;
+      }
     }
     return info;
   }
@@ -168,6 +187,7 @@ export class ContainerRun implements Run {
         await this.#sample();
       } catch (error) {
         if (isMissing(error) || clock.monotonic() - seenAt > ENGINE_AWAY_MS_MAX) return undefined;
+        this.#engineWasAway = true;
       }
     }
   }
@@ -211,6 +231,10 @@ export class ContainerRun implements Run {
         return { reason: 'cancelled', exitCode: undefined, detail: 'stopped on request' };
       case undefined:
         break;
+    }
+    if (this.#engineWasAway && isEndOfUnknownCause(State)) {
+      const detail = 'the container engine was restarted and the job did not outlive it; nothing is owed';
+      return { reason: 'engine-failed', exitCode: undefined, detail };
     }
     if (OOMKilled && ExitCode === 137) {
       return {

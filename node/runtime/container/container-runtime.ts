@@ -17,7 +17,7 @@ import { type Outside, publicInternet } from '../../outside.ts';
 import { checkRequest } from '../request.ts';
 import type { Capability, Image, PrepareProgress, Run, RunRequest, Runtime } from '../runtime.ts';
 import { type PackedTree, packTrees } from './archive.ts';
-import { ContainerRun, type RunTerms } from './container-run.ts';
+import { ContainerRun, isEndOfUnknownCause, type RunTerms } from './container-run.ts';
 import { Disks } from './disk.ts';
 import { connectEngine, type Engine, engineCall, engineFailed, engineRemoval, faultOf, LABEL } from './engine.ts';
 import { containerConfig, type ContainerPlacement, loaderConfig, mount } from './host-config.ts';
@@ -363,7 +363,9 @@ export class ContainerRuntime implements Runtime {
     if (found === undefined) return undefined;
     const container = this.#engine.getContainer(found.Id);
     const { State } = await engineCall('looking at the container', () => container.inspect());
-    if (State.Status === 'created') return undefined;
+    // Nobody watched: an end that the restart of engine or machine may have caused is no verdict of the job.
+    if (State.Status === 'created' || isEndOfUnknownCause(State)) return undefined;
+    if (!(await this.#hasItsDisk(attemptId))) return undefined;
     const terms = runTerms.parse(JSON.parse(found.Labels[LABEL.terms] ?? '{}'));
     const streams = this.#streams.getContainer(found.Id);
     const waiting = streams.wait({ condition: 'not-running' });
@@ -385,6 +387,18 @@ export class ContainerRuntime implements Runtime {
       await this.remove(attemptId);
       return undefined;
     }
+  }
+
+  /**
+   * After a reboot a disk is attached no more, and the device its volume names may be another job's: the outputs are
+   * read only when the disk is there under that name, or could be put there again.
+   */
+  async #hasItsDisk(attemptId: string): Promise<boolean> {
+    const name = (await this.#volumes(attemptId)).find((volume) => volume.endsWith('-out'));
+    if (name === undefined) return true;
+    const { Options } = await engineCall('looking at the disk', () => this.#engine.getVolume(name).inspect());
+    const device = Options?.['device'];
+    return device === undefined || this.#disks.attachAs(attemptId, device);
   }
 
   /** Removes a loader while the job goes on; `remove` waits for that, and does it again where it failed. */
@@ -419,8 +433,8 @@ export class ContainerRuntime implements Runtime {
 
   /**
    * A volume stays "in use" for a moment after its last container was removed. An engine that was killed and came back
-   * may believe so until it is restarted: then the volume stays, `list` keeps naming its attempt, and the next `remove`
-   * tries again.
+   * may believe so until it is restarted: then its disk is freed all the same, the volume's name stays, `list` keeps
+   * naming its attempt, and the next `remove` tries again.
    */
   async #removeVolume(name: string): Promise<void> {
     for (let tries = 1; ; tries++) {
@@ -431,7 +445,9 @@ export class ContainerRuntime implements Runtime {
         const busy = /active mounts|in use|being used/i.test(faultOf(error).message);
         if (!busy) throw error;
         if (tries >= REMOVE_TRIES) {
-          this.#env.logger.log('warn', 'the engine holds on to a volume; restart it to free the disk', { name });
+          this.#env.logger.log('warn', 'the engine keeps the name of a volume until it is restarted', { name });
+          const volume = await engineCall('looking at a volume', () => this.#engine.getVolume(name).inspect());
+          if (name.endsWith('-out')) await this.#disks.unmount(volume.Mountpoint);
           return;
         }
         await this.#env.clock.sleep(REMOVE_PAUSE_MS);
@@ -443,7 +459,8 @@ export class ContainerRuntime implements Runtime {
     const label = [`${LABEL.node}=${await this.#id()}`];
     const { Volumes } = await engineCall('listing volumes', () => this.#engine.listVolumes({ filters: { label } }));
     const labelled = [...(await this.#containers()), ...(Volumes ?? [])];
-    return [...new Set(labelled.flatMap(({ Labels }) => Labels?.[LABEL.attempt] ?? []))].sort();
+    const attempts = labelled.flatMap(({ Labels }) => Labels?.[LABEL.attempt] ?? []);
+    return [...new Set([...attempts, ...(await this.#disks.list())])].sort();
   }
 
   /** Containers go on; the next node process adopts them. */

@@ -6,13 +6,14 @@
  */
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, open, rm } from 'node:fs/promises';
+import { mkdir, open, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { JOB_UID } from './archive.ts';
 import { MoltError } from '../../../protocol/errors.ts';
 
 const execute = promisify(execFile);
+const SUFFIX = '.ext4';
 const BLOCK_BYTES = 4096;
 const TOOL_MS_MAX = 30_000;
 
@@ -45,7 +46,7 @@ export class Disks {
   }
 
   #file(attemptId: string): string {
-    return join(this.#directory, `${attemptId}.ext4`);
+    return join(this.#directory, `${attemptId}${SUFFIX}`);
   }
 
   /** A disk that holds `bytes` of file contents and belongs to `uid`; returns its loop device. Throws `job/disk-full`. */
@@ -70,6 +71,30 @@ export class Disks {
     // The job finds its output directory empty.
     await tool('debugfs', ['-w', '-R', 'rmdir lost+found', path]);
     return tool('losetup', ['-f', '--show', path]);
+  }
+
+  /** Attempts that have a disk here. */
+  async list(): Promise<string[]> {
+    const files = await readdir(this.#directory).catch(() => []);
+    return files.flatMap((file) => (file.endsWith(SUFFIX) ? [file.slice(0, -SUFFIX.length)] : []));
+  }
+
+  /** True when the attempt's disk is attached as this device, or could be: false for a device that holds another file. */
+  async attachAs(attemptId: string, device: string): Promise<boolean> {
+    const path = this.#file(attemptId);
+    try {
+      const attached = await tool('losetup', ['-n', '-O', 'NAME', '-j', path]);
+      if (attached !== '') return attached === device;
+      await tool('losetup', [device, path]);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  /** Takes a disk from an engine that forgot that it mounted it. One that is not mounted, or not here, is left alone. */
+  async unmount(mountPoint: string): Promise<void> {
+    await tool('umount', [mountPoint]).catch(() => undefined);
   }
 
   /** Detaches and deletes the attempt's disk. Idempotent. */

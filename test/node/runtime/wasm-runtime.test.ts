@@ -19,7 +19,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type ModuleImage, type RunExit, type RunLimits, WasmRuntime } from '../../../node/runtime/index.ts';
 import { systemEnv } from '../../../protocol/env.ts';
 import { makeDirectories, readLogs, requestOf, type RunDirectories } from '../../contract/runtime.ts';
-import { assemble, ENDLESS, type ModuleParts, NOTHING, RECURSE } from './module.ts';
+import { processesMentioning } from '../../fixtures/traces.ts';
+import { assemble, ENDLESS, leb, type ModuleParts, NOTHING, RECURSE } from './module.ts';
 
 const never = new AbortController().signal;
 const LIMITS: RunLimits = {
@@ -280,5 +281,79 @@ before = time.time(); time.sleep(3600); print(before, round(time.time() - before
   it('passes arguments beyond ASCII', async () => {
     const { stdout } = await runPython('import sys; print(sys.argv[1:])', {}, 'grüezi', '', '日本');
     expect(stdout).toBe("['grüezi', '', '日本']\n");
+  });
+});
+
+describe('the wasm runtime and the processes that wait', () => {
+  const slots = (): string[] => {
+    const directory = join(root, 'runtime', 'slots');
+    return existsSync(directory) ? readdirSync(directory) : [];
+  };
+  /** Processes whose command line names a slot of this test's runtime; each has bubblewrap around it where that works. */
+  const processes = (): number => new Set(processesMentioning(join(root, 'runtime', 'slots'))).size;
+
+  it('uses each once, keeps few, and ends them when it closes', async () => {
+    const modules = [1, 2, 3, 4, 5].map((times) =>
+      imageOf(assemble({ bodies: [[0, ...Array.from({ length: times }, () => 0x01), 0x0b]] })),
+    );
+    for (const image of modules) {
+      await runtime.prepare(image, () => undefined, never);
+      const run = await runtime.start(requestOf(image, directories, { limits: LIMITS }), never);
+      expect(await run.exit).toMatchObject({ reason: 'exited' });
+    }
+    // One without a module, two with, and those that are on their way out.
+    await expect.poll(() => slots().length).toBeLessThanOrEqual(3);
+    await runtime.close();
+    expect(slots()).toEqual([]);
+    expect(processes()).toBe(0);
+    runtime = new WasmRuntime(systemEnv(), join(root, 'runtime'));
+  });
+
+  it('starts another one when the one that waits has been killed', async () => {
+    const image = imageOf(assemble({ bodies: [NOTHING] }));
+    await runtime.prepare(image, () => undefined, never);
+    for (const pid of processesMentioning(join(root, 'runtime', 'slots'))) process.kill(pid, 'SIGKILL');
+    await expect.poll(processes).toBe(0);
+    const run = await runtime.start(requestOf(image, directories, { limits: LIMITS }), never);
+    expect(await run.exit).toMatchObject({ reason: 'exited' });
+  });
+
+  it('deletes what a killed node has left', async () => {
+    const left = join(root, 'left');
+    mkdirSync(join(left, 'slots', 'slot-old', 'out'), { recursive: true });
+    await using other = new WasmRuntime(systemEnv(), left);
+    await other.probe(never);
+    expect(existsSync(join(left, 'slots', 'slot-old'))).toBe(false);
+  });
+
+  it('gives a guest none of the inputs of the one before', async () => {
+    writeFileSync(join(directories.inputDirectory, 'mine'), 'secret');
+    expect((await runPython(`import os; print(os.listdir('/in'))`)).stdout).toBe("['mine']\n");
+    rmSync(join(directories.inputDirectory, 'mine'));
+    expect((await runPython(`import os; print(os.listdir('/in'))`)).stdout).toBe('[]\n');
+  });
+});
+
+describe('the wasm runtime and the depth of a recursion', () => {
+  it('ends it at the same fuel with the optimising and with the baseline compiler', async () => {
+    await using baseline = new WasmRuntime(systemEnv(), join(root, 'baseline'), 'baseline');
+    const floats = Array.from({ length: 30 }, () => [0x43, 0, 0, 0x80, 0x3f]).flat();
+    const sum = Array.from({ length: 29 }, () => 0x92);
+    const modules = [
+      assemble({ bodies: [RECURSE] }),
+      // Many locals, many operands, and a call in the middle of them.
+      assemble({ bodies: [[1, 60, 0x7e, ...floats, 0x10, 0, ...sum, 0x1a, 0x0b]] }),
+      assemble({ bodies: [[1, ...leb(200), 0x7b, 0x10, 0, 0x0b]] }),
+    ];
+    for (const bytes of modules) {
+      const image = imageOf(bytes);
+      const exits = [];
+      for (const each of [runtime, baseline]) {
+        const run = await each.start(requestOf(image, directories, { limits: LIMITS }), never);
+        exits.push(await run.exit);
+      }
+      expect(exits[0]).toMatchObject({ reason: 'stack-overflow' });
+      expect(exits[1]).toMatchObject({ reason: 'stack-overflow', fuel: exits[0]?.fuel });
+    }
   });
 });

@@ -18,7 +18,10 @@ import { firstIssue, malformedProof, parseJson } from './dsse.ts';
 const STATEMENT_TYPE = 'https://in-toto.io/Statement/v1';
 export const PREDICATE_TYPE = 'https://molt.network/execution-proof/v1';
 
-/** Why the run ended. All but `engine-failed` and `output-missing` are told by the runtime as they happened to the job. */
+/**
+ * Why the run ended. All but `engine-failed`, `output-missing` and `never-ready` (its health check was missed too long) are
+ * told by the runtime as they happened to the job.
+ */
 export const EXIT_REASONS = [
   'exited',
   'signalled',
@@ -31,6 +34,7 @@ export const EXIT_REASONS = [
   'output-missing',
   'crashed',
   'engine-failed',
+  'never-ready',
 ] as const;
 
 // Each `abort` keeps the check after it from seeing what the check before it refused.

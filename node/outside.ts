@@ -12,7 +12,7 @@ import { MoltError } from '../protocol/errors.ts';
 import { isOwnAddress, isPublicAddress } from './public-address.ts';
 
 export interface Outside {
-  /** All addresses of a name, IPv4 and IPv6; empty when it has none. Rejects when nobody can tell. */
+  /** All addresses of a name, IPv4 and IPv6; empty when it has none. Throws `market/declined` when nobody can tell. */
   resolve(host: string): Promise<readonly string[]>;
   /** True when a stranger's connection may go to this address. */
   mayReach(address: string): boolean;
@@ -35,7 +35,11 @@ export const publicInternet: Outside = {
     const addresses = answers.flatMap((answer) => (answer.status === 'fulfilled' ? answer.value : []));
     const lost = answers.filter((answer) => answer.status === 'rejected').map(({ reason }) => codeOf(reason));
     if (addresses.length === 0 && lost.some((code) => code !== 'ENODATA' && code !== 'ENOTFOUND')) {
-      throw refused(host, `could not be looked up (${lost.join(', ')}); check the name, or try again later`);
+      throw new MoltError(
+        'market/declined',
+        `this provider cannot look up ${host} now (${lost.join(', ')}); try again later, or another provider`,
+        { host },
+      );
     }
     return addresses;
   },
@@ -44,7 +48,7 @@ export const publicInternet: Outside = {
 
 /**
  * The addresses of a name that may be reached, at most 16. Throws `job/egress-refused` when there is none: the name is
- * unknown, or everything it points to is private, local or this machine itself.
+ * unknown, or everything it points to is private, local or this machine itself. Throws what `resolve` throws.
  */
 export async function reachableAddresses(outside: Outside, host: string): Promise<readonly string[]> {
   const all = await outside.resolve(host);

@@ -44,5 +44,7 @@ export const LIMITS = {
   outputs: 64,
   egressRules: 16,
   services: 8,
+  /** Bytes of a forwarded connection in one frame. */
+  forwardFrameBytes: 64 * KIB,
   refusalCharacters: 600,
 } as const;

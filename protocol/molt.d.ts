@@ -867,6 +867,18 @@ export declare namespace LeaseResponse {
         field: '$.event.closed.paid';
         value: bigint;
     }
+    interface LeaseResponseEventReadyServiceFieldEvent {
+        field: '$.event.ready.service';
+        value: string;
+    }
+    interface LeaseResponseEventReadyReadyFieldEvent {
+        field: '$.event.ready.ready';
+        value: boolean;
+    }
+    interface LeaseResponseEventReadyReasonFieldEvent {
+        field: '$.event.ready.reason';
+        value: string;
+    }
     interface LeaseResponseSettleSignedOperatorSignatureFieldEvent {
         field: '$.settleSigned.operatorSignature';
         value: Uint8Array;
@@ -877,7 +889,7 @@ export declare namespace LeaseResponse {
     }
     function encode(obj: Partial<LeaseResponse>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LeaseResponse>): LeaseResponse;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LeaseResponse>): Generator<LeaseResponseAcceptedLeaseFieldEvent | LeaseResponseAcceptedOperatorSignatureFieldEvent | LeaseResponseRefusedCodeFieldEvent | LeaseResponseRefusedReasonFieldEvent | LeaseResponseEventSequenceFieldEvent | LeaseResponseEventAtMsFieldEvent | LeaseResponseEventAttemptFieldEvent | LeaseResponseEventPhasePhaseFieldEvent | LeaseResponseEventPhaseDetailFieldEvent | LeaseResponseEventPhaseBytesDoneFieldEvent | LeaseResponseEventPhaseBytesTotalFieldEvent | LeaseResponseEventLogStreamFieldEvent | LeaseResponseEventLogBytesFieldEvent | LeaseResponseEventLogOffsetFieldEvent | LeaseResponseEventUsageElapsedMsFieldEvent | LeaseResponseEventUsageCpuMsFieldEvent | LeaseResponseEventUsageMemoryBytesFieldEvent | LeaseResponseEventUsageNetworkRxBytesFieldEvent | LeaseResponseEventUsageNetworkTxBytesFieldEvent | LeaseResponseEventUsageBlockReadBytesFieldEvent | LeaseResponseEventUsageBlockWriteBytesFieldEvent | LeaseResponseEventUsageGpuPercentFieldEvent | LeaseResponseEventUsageGpuMemoryBytesFieldEvent | LeaseResponseEventProofEnvelopeFieldEvent | LeaseResponseEventProofCommitFieldEvent | LeaseResponseEventProofCommitSignatureFieldEvent | LeaseResponseEventFailedCodeFieldEvent | LeaseResponseEventFailedReasonFieldEvent | LeaseResponseEventClosedStateFieldEvent | LeaseResponseEventClosedPaidFieldEvent | LeaseResponseSettleSignedOperatorSignatureFieldEvent | LeaseResponseHeartbeatNextSequenceFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LeaseResponse>): Generator<LeaseResponseAcceptedLeaseFieldEvent | LeaseResponseAcceptedOperatorSignatureFieldEvent | LeaseResponseRefusedCodeFieldEvent | LeaseResponseRefusedReasonFieldEvent | LeaseResponseEventSequenceFieldEvent | LeaseResponseEventAtMsFieldEvent | LeaseResponseEventAttemptFieldEvent | LeaseResponseEventPhasePhaseFieldEvent | LeaseResponseEventPhaseDetailFieldEvent | LeaseResponseEventPhaseBytesDoneFieldEvent | LeaseResponseEventPhaseBytesTotalFieldEvent | LeaseResponseEventLogStreamFieldEvent | LeaseResponseEventLogBytesFieldEvent | LeaseResponseEventLogOffsetFieldEvent | LeaseResponseEventUsageElapsedMsFieldEvent | LeaseResponseEventUsageCpuMsFieldEvent | LeaseResponseEventUsageMemoryBytesFieldEvent | LeaseResponseEventUsageNetworkRxBytesFieldEvent | LeaseResponseEventUsageNetworkTxBytesFieldEvent | LeaseResponseEventUsageBlockReadBytesFieldEvent | LeaseResponseEventUsageBlockWriteBytesFieldEvent | LeaseResponseEventUsageGpuPercentFieldEvent | LeaseResponseEventUsageGpuMemoryBytesFieldEvent | LeaseResponseEventProofEnvelopeFieldEvent | LeaseResponseEventProofCommitFieldEvent | LeaseResponseEventProofCommitSignatureFieldEvent | LeaseResponseEventFailedCodeFieldEvent | LeaseResponseEventFailedReasonFieldEvent | LeaseResponseEventClosedStateFieldEvent | LeaseResponseEventClosedPaidFieldEvent | LeaseResponseEventReadyServiceFieldEvent | LeaseResponseEventReadyReadyFieldEvent | LeaseResponseEventReadyReasonFieldEvent | LeaseResponseSettleSignedOperatorSignatureFieldEvent | LeaseResponseHeartbeatNextSequenceFieldEvent>;
 }
 export interface Accepted {
     lease: Uint8Array;
@@ -933,6 +945,7 @@ export interface JobEvent {
     proof?: ProofEvent;
     failed?: Refusal;
     closed?: ClosedEvent;
+    ready?: ReadyEvent;
 }
 export declare namespace JobEvent {
     const codec: () => Codec<JobEvent>;
@@ -1040,9 +1053,21 @@ export declare namespace JobEvent {
         field: '$.closed.paid';
         value: bigint;
     }
+    interface JobEventReadyServiceFieldEvent {
+        field: '$.ready.service';
+        value: string;
+    }
+    interface JobEventReadyReadyFieldEvent {
+        field: '$.ready.ready';
+        value: boolean;
+    }
+    interface JobEventReadyReasonFieldEvent {
+        field: '$.ready.reason';
+        value: string;
+    }
     function encode(obj: Partial<JobEvent>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<JobEvent>): JobEvent;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<JobEvent>): Generator<JobEventSequenceFieldEvent | JobEventAtMsFieldEvent | JobEventAttemptFieldEvent | JobEventPhasePhaseFieldEvent | JobEventPhaseDetailFieldEvent | JobEventPhaseBytesDoneFieldEvent | JobEventPhaseBytesTotalFieldEvent | JobEventLogStreamFieldEvent | JobEventLogBytesFieldEvent | JobEventLogOffsetFieldEvent | JobEventUsageElapsedMsFieldEvent | JobEventUsageCpuMsFieldEvent | JobEventUsageMemoryBytesFieldEvent | JobEventUsageNetworkRxBytesFieldEvent | JobEventUsageNetworkTxBytesFieldEvent | JobEventUsageBlockReadBytesFieldEvent | JobEventUsageBlockWriteBytesFieldEvent | JobEventUsageGpuPercentFieldEvent | JobEventUsageGpuMemoryBytesFieldEvent | JobEventProofEnvelopeFieldEvent | JobEventProofCommitFieldEvent | JobEventProofCommitSignatureFieldEvent | JobEventFailedCodeFieldEvent | JobEventFailedReasonFieldEvent | JobEventClosedStateFieldEvent | JobEventClosedPaidFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<JobEvent>): Generator<JobEventSequenceFieldEvent | JobEventAtMsFieldEvent | JobEventAttemptFieldEvent | JobEventPhasePhaseFieldEvent | JobEventPhaseDetailFieldEvent | JobEventPhaseBytesDoneFieldEvent | JobEventPhaseBytesTotalFieldEvent | JobEventLogStreamFieldEvent | JobEventLogBytesFieldEvent | JobEventLogOffsetFieldEvent | JobEventUsageElapsedMsFieldEvent | JobEventUsageCpuMsFieldEvent | JobEventUsageMemoryBytesFieldEvent | JobEventUsageNetworkRxBytesFieldEvent | JobEventUsageNetworkTxBytesFieldEvent | JobEventUsageBlockReadBytesFieldEvent | JobEventUsageBlockWriteBytesFieldEvent | JobEventUsageGpuPercentFieldEvent | JobEventUsageGpuMemoryBytesFieldEvent | JobEventProofEnvelopeFieldEvent | JobEventProofCommitFieldEvent | JobEventProofCommitSignatureFieldEvent | JobEventFailedCodeFieldEvent | JobEventFailedReasonFieldEvent | JobEventClosedStateFieldEvent | JobEventClosedPaidFieldEvent | JobEventReadyServiceFieldEvent | JobEventReadyReadyFieldEvent | JobEventReadyReasonFieldEvent>;
 }
 export interface PhaseEvent {
     phase: string;
@@ -1188,6 +1213,64 @@ export declare namespace ClosedEvent {
     function encode(obj: Partial<ClosedEvent>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ClosedEvent>): ClosedEvent;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ClosedEvent>): Generator<ClosedEventStateFieldEvent | ClosedEventPaidFieldEvent>;
+}
+export interface ReadyEvent {
+    service: string;
+    ready: boolean;
+    reason: string;
+}
+export declare namespace ReadyEvent {
+    const codec: () => Codec<ReadyEvent>;
+    interface ReadyEventServiceFieldEvent {
+        field: '$.service';
+        value: string;
+    }
+    interface ReadyEventReadyFieldEvent {
+        field: '$.ready';
+        value: boolean;
+    }
+    interface ReadyEventReasonFieldEvent {
+        field: '$.reason';
+        value: string;
+    }
+    function encode(obj: Partial<ReadyEvent>): Uint8Array;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ReadyEvent>): ReadyEvent;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ReadyEvent>): Generator<ReadyEventServiceFieldEvent | ReadyEventReadyFieldEvent | ReadyEventReasonFieldEvent>;
+}
+export interface ForwardRequest {
+    lease: Uint8Array;
+    port: number;
+}
+export declare namespace ForwardRequest {
+    const codec: () => Codec<ForwardRequest>;
+    interface ForwardRequestLeaseFieldEvent {
+        field: '$.lease';
+        value: Uint8Array;
+    }
+    interface ForwardRequestPortFieldEvent {
+        field: '$.port';
+        value: number;
+    }
+    function encode(obj: Partial<ForwardRequest>): Uint8Array;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ForwardRequest>): ForwardRequest;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ForwardRequest>): Generator<ForwardRequestLeaseFieldEvent | ForwardRequestPortFieldEvent>;
+}
+export interface ForwardAnswer {
+    refused?: Refusal;
+}
+export declare namespace ForwardAnswer {
+    const codec: () => Codec<ForwardAnswer>;
+    interface ForwardAnswerRefusedCodeFieldEvent {
+        field: '$.refused.code';
+        value: string;
+    }
+    interface ForwardAnswerRefusedReasonFieldEvent {
+        field: '$.refused.reason';
+        value: string;
+    }
+    function encode(obj: Partial<ForwardAnswer>): Uint8Array;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ForwardAnswer>): ForwardAnswer;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ForwardAnswer>): Generator<ForwardAnswerRefusedCodeFieldEvent | ForwardAnswerRefusedReasonFieldEvent>;
 }
 export interface OffersRequest {
     resourceClass: string;

@@ -2973,7 +2973,16 @@ export var JobEvent;
                     w.fork();
                 }
                 obj = { ...obj };
+                if (obj.ready != null) {
+                    obj.closed = undefined;
+                    obj.failed = undefined;
+                    obj.proof = undefined;
+                    obj.usage = undefined;
+                    obj.log = undefined;
+                    obj.phase = undefined;
+                }
                 if (obj.closed != null) {
+                    obj.ready = undefined;
                     obj.failed = undefined;
                     obj.proof = undefined;
                     obj.usage = undefined;
@@ -2981,6 +2990,7 @@ export var JobEvent;
                     obj.phase = undefined;
                 }
                 if (obj.failed != null) {
+                    obj.ready = undefined;
                     obj.closed = undefined;
                     obj.proof = undefined;
                     obj.usage = undefined;
@@ -2988,6 +2998,7 @@ export var JobEvent;
                     obj.phase = undefined;
                 }
                 if (obj.proof != null) {
+                    obj.ready = undefined;
                     obj.closed = undefined;
                     obj.failed = undefined;
                     obj.usage = undefined;
@@ -2995,6 +3006,7 @@ export var JobEvent;
                     obj.phase = undefined;
                 }
                 if (obj.usage != null) {
+                    obj.ready = undefined;
                     obj.closed = undefined;
                     obj.failed = undefined;
                     obj.proof = undefined;
@@ -3002,6 +3014,7 @@ export var JobEvent;
                     obj.phase = undefined;
                 }
                 if (obj.log != null) {
+                    obj.ready = undefined;
                     obj.closed = undefined;
                     obj.failed = undefined;
                     obj.proof = undefined;
@@ -3009,6 +3022,7 @@ export var JobEvent;
                     obj.phase = undefined;
                 }
                 if (obj.phase != null) {
+                    obj.ready = undefined;
                     obj.closed = undefined;
                     obj.failed = undefined;
                     obj.proof = undefined;
@@ -3050,6 +3064,10 @@ export var JobEvent;
                 if (obj.closed != null) {
                     w.uint32(74);
                     ClosedEvent.codec().encode(obj.closed, w);
+                }
+                if (obj.ready != null) {
+                    w.uint32(82);
+                    ReadyEvent.codec().encode(obj.ready, w);
                 }
                 if (opts.lengthDelimited !== false) {
                     w.ldelim();
@@ -3112,13 +3130,28 @@ export var JobEvent;
                             });
                             break;
                         }
+                        case 10: {
+                            obj.ready = ReadyEvent.codec().decode(reader, reader.uint32(), {
+                                limits: opts.limits?.ready
+                            });
+                            break;
+                        }
                         default: {
                             reader.skipType(tag & 7);
                             break;
                         }
                     }
                 }
+                if (obj.ready != null) {
+                    delete obj.closed;
+                    delete obj.failed;
+                    delete obj.proof;
+                    delete obj.usage;
+                    delete obj.log;
+                    delete obj.phase;
+                }
                 if (obj.closed != null) {
+                    delete obj.ready;
                     delete obj.failed;
                     delete obj.proof;
                     delete obj.usage;
@@ -3126,6 +3159,7 @@ export var JobEvent;
                     delete obj.phase;
                 }
                 if (obj.failed != null) {
+                    delete obj.ready;
                     delete obj.closed;
                     delete obj.proof;
                     delete obj.usage;
@@ -3133,6 +3167,7 @@ export var JobEvent;
                     delete obj.phase;
                 }
                 if (obj.proof != null) {
+                    delete obj.ready;
                     delete obj.closed;
                     delete obj.failed;
                     delete obj.usage;
@@ -3140,6 +3175,7 @@ export var JobEvent;
                     delete obj.phase;
                 }
                 if (obj.usage != null) {
+                    delete obj.ready;
                     delete obj.closed;
                     delete obj.failed;
                     delete obj.proof;
@@ -3147,6 +3183,7 @@ export var JobEvent;
                     delete obj.phase;
                 }
                 if (obj.log != null) {
+                    delete obj.ready;
                     delete obj.closed;
                     delete obj.failed;
                     delete obj.proof;
@@ -3154,6 +3191,7 @@ export var JobEvent;
                     delete obj.phase;
                 }
                 if (obj.phase != null) {
+                    delete obj.ready;
                     delete obj.closed;
                     delete obj.failed;
                     delete obj.proof;
@@ -3220,6 +3258,12 @@ export var JobEvent;
                         case 9: {
                             yield* ClosedEvent.codec().stream(reader, reader.uint32(), `${prefix}.closed`, {
                                 limits: opts.limits?.closed
+                            });
+                            break;
+                        }
+                        case 10: {
+                            yield* ReadyEvent.codec().stream(reader, reader.uint32(), `${prefix}.ready`, {
+                                limits: opts.limits?.ready
                             });
                             break;
                         }
@@ -3852,6 +3896,263 @@ export var ClosedEvent;
     }
     ClosedEvent.stream = stream;
 })(ClosedEvent || (ClosedEvent = {}));
+export var ReadyEvent;
+(function (ReadyEvent) {
+    let _codec;
+    ReadyEvent.codec = () => {
+        if (_codec == null) {
+            _codec = message((obj, w, opts = {}) => {
+                if (opts.lengthDelimited !== false) {
+                    w.fork();
+                }
+                if ((obj.service != null && obj.service !== '')) {
+                    w.uint32(10);
+                    w.string(obj.service);
+                }
+                if ((obj.ready != null && obj.ready !== false)) {
+                    w.uint32(16);
+                    w.bool(obj.ready);
+                }
+                if ((obj.reason != null && obj.reason !== '')) {
+                    w.uint32(26);
+                    w.string(obj.reason);
+                }
+                if (opts.lengthDelimited !== false) {
+                    w.ldelim();
+                }
+            }, (reader, length, opts = {}) => {
+                const obj = {
+                    service: '',
+                    ready: false,
+                    reason: ''
+                };
+                const end = length == null ? reader.len : reader.pos + length;
+                while (reader.pos < end) {
+                    const tag = reader.uint32();
+                    switch (tag >>> 3) {
+                        case 1: {
+                            obj.service = reader.string();
+                            break;
+                        }
+                        case 2: {
+                            obj.ready = reader.bool();
+                            break;
+                        }
+                        case 3: {
+                            obj.reason = reader.string();
+                            break;
+                        }
+                        default: {
+                            reader.skipType(tag & 7);
+                            break;
+                        }
+                    }
+                }
+                return obj;
+            }, function* (reader, length, prefix, opts = {}) {
+                const end = length == null ? reader.len : reader.pos + length;
+                while (reader.pos < end) {
+                    const tag = reader.uint32();
+                    switch (tag >>> 3) {
+                        case 1: {
+                            yield {
+                                field: `${prefix}.service`,
+                                value: reader.string()
+                            };
+                            break;
+                        }
+                        case 2: {
+                            yield {
+                                field: `${prefix}.ready`,
+                                value: reader.bool()
+                            };
+                            break;
+                        }
+                        case 3: {
+                            yield {
+                                field: `${prefix}.reason`,
+                                value: reader.string()
+                            };
+                            break;
+                        }
+                        default: {
+                            reader.skipType(tag & 7);
+                            break;
+                        }
+                    }
+                }
+            });
+        }
+        return _codec;
+    };
+    function encode(obj) {
+        return encodeMessage(obj, ReadyEvent.codec());
+    }
+    ReadyEvent.encode = encode;
+    function decode(buf, opts) {
+        return decodeMessage(buf, ReadyEvent.codec(), opts);
+    }
+    ReadyEvent.decode = decode;
+    function stream(buf, opts) {
+        return streamMessage(buf, ReadyEvent.codec(), opts);
+    }
+    ReadyEvent.stream = stream;
+})(ReadyEvent || (ReadyEvent = {}));
+export var ForwardRequest;
+(function (ForwardRequest) {
+    let _codec;
+    ForwardRequest.codec = () => {
+        if (_codec == null) {
+            _codec = message((obj, w, opts = {}) => {
+                if (opts.lengthDelimited !== false) {
+                    w.fork();
+                }
+                if ((obj.lease != null && obj.lease.byteLength > 0)) {
+                    w.uint32(10);
+                    w.bytes(obj.lease);
+                }
+                if ((obj.port != null && obj.port !== 0)) {
+                    w.uint32(16);
+                    w.uint32(obj.port);
+                }
+                if (opts.lengthDelimited !== false) {
+                    w.ldelim();
+                }
+            }, (reader, length, opts = {}) => {
+                const obj = {
+                    lease: uint8ArrayAlloc(0),
+                    port: 0
+                };
+                const end = length == null ? reader.len : reader.pos + length;
+                while (reader.pos < end) {
+                    const tag = reader.uint32();
+                    switch (tag >>> 3) {
+                        case 1: {
+                            obj.lease = reader.bytes();
+                            break;
+                        }
+                        case 2: {
+                            obj.port = reader.uint32();
+                            break;
+                        }
+                        default: {
+                            reader.skipType(tag & 7);
+                            break;
+                        }
+                    }
+                }
+                return obj;
+            }, function* (reader, length, prefix, opts = {}) {
+                const end = length == null ? reader.len : reader.pos + length;
+                while (reader.pos < end) {
+                    const tag = reader.uint32();
+                    switch (tag >>> 3) {
+                        case 1: {
+                            yield {
+                                field: `${prefix}.lease`,
+                                value: reader.bytes()
+                            };
+                            break;
+                        }
+                        case 2: {
+                            yield {
+                                field: `${prefix}.port`,
+                                value: reader.uint32()
+                            };
+                            break;
+                        }
+                        default: {
+                            reader.skipType(tag & 7);
+                            break;
+                        }
+                    }
+                }
+            });
+        }
+        return _codec;
+    };
+    function encode(obj) {
+        return encodeMessage(obj, ForwardRequest.codec());
+    }
+    ForwardRequest.encode = encode;
+    function decode(buf, opts) {
+        return decodeMessage(buf, ForwardRequest.codec(), opts);
+    }
+    ForwardRequest.decode = decode;
+    function stream(buf, opts) {
+        return streamMessage(buf, ForwardRequest.codec(), opts);
+    }
+    ForwardRequest.stream = stream;
+})(ForwardRequest || (ForwardRequest = {}));
+export var ForwardAnswer;
+(function (ForwardAnswer) {
+    let _codec;
+    ForwardAnswer.codec = () => {
+        if (_codec == null) {
+            _codec = message((obj, w, opts = {}) => {
+                if (opts.lengthDelimited !== false) {
+                    w.fork();
+                }
+                if (obj.refused != null) {
+                    w.uint32(10);
+                    Refusal.codec().encode(obj.refused, w);
+                }
+                if (opts.lengthDelimited !== false) {
+                    w.ldelim();
+                }
+            }, (reader, length, opts = {}) => {
+                const obj = {};
+                const end = length == null ? reader.len : reader.pos + length;
+                while (reader.pos < end) {
+                    const tag = reader.uint32();
+                    switch (tag >>> 3) {
+                        case 1: {
+                            obj.refused = Refusal.codec().decode(reader, reader.uint32(), {
+                                limits: opts.limits?.refused
+                            });
+                            break;
+                        }
+                        default: {
+                            reader.skipType(tag & 7);
+                            break;
+                        }
+                    }
+                }
+                return obj;
+            }, function* (reader, length, prefix, opts = {}) {
+                const end = length == null ? reader.len : reader.pos + length;
+                while (reader.pos < end) {
+                    const tag = reader.uint32();
+                    switch (tag >>> 3) {
+                        case 1: {
+                            yield* Refusal.codec().stream(reader, reader.uint32(), `${prefix}.refused`, {
+                                limits: opts.limits?.refused
+                            });
+                            break;
+                        }
+                        default: {
+                            reader.skipType(tag & 7);
+                            break;
+                        }
+                    }
+                }
+            });
+        }
+        return _codec;
+    };
+    function encode(obj) {
+        return encodeMessage(obj, ForwardAnswer.codec());
+    }
+    ForwardAnswer.encode = encode;
+    function decode(buf, opts) {
+        return decodeMessage(buf, ForwardAnswer.codec(), opts);
+    }
+    ForwardAnswer.decode = decode;
+    function stream(buf, opts) {
+        return streamMessage(buf, ForwardAnswer.codec(), opts);
+    }
+    ForwardAnswer.stream = stream;
+})(ForwardAnswer || (ForwardAnswer = {}));
 export var OffersRequest;
 (function (OffersRequest) {
     let _codec;

@@ -11,7 +11,15 @@ import { decodeCanonical } from './envelope.ts';
 import { type ErrorCode, MoltError, isErrorCode } from './errors.ts';
 import { LIMITS } from './limits.ts';
 import type { ResourceClass } from './messages.ts';
-import { BidAnswer, LeaseRequest, LeaseResponse, OffersRequest, type Refusal } from './molt.js';
+import {
+  BidAnswer,
+  ForwardAnswer,
+  ForwardRequest,
+  LeaseRequest,
+  LeaseResponse,
+  OffersRequest,
+  type Refusal,
+} from './molt.js';
 
 /** Multicodec numbers. */
 const RAW_CODEC = 0x55;
@@ -56,6 +64,13 @@ export const STREAMS = {
     maxStreamsPerPeer: 8,
     maxStreams: 64,
   },
+  /** One stream is one connection to a service. */
+  forward: {
+    protocol: '/molt/1/forward',
+    maxFrameBytes: LIMITS.forwardFrameBytes,
+    maxStreamsPerPeer: 64,
+    maxStreams: 512,
+  },
 } as const;
 
 export const decodeBidAnswer = (bytes: Uint8Array): BidAnswer => decodeCanonical(BidAnswer, bytes, 'answer to a bid');
@@ -65,6 +80,11 @@ export const decodeLeaseResponse = (bytes: Uint8Array): LeaseResponse =>
   decodeCanonical(LeaseResponse, bytes, 'lease response');
 export const decodeOffersRequest = (bytes: Uint8Array): OffersRequest =>
   decodeCanonical(OffersRequest, bytes, 'request for offers');
+
+export const decodeForwardRequest = (bytes: Uint8Array): ForwardRequest =>
+  decodeCanonical(ForwardRequest, bytes, 'request for a connection');
+export const decodeForwardAnswer = (bytes: Uint8Array): ForwardAnswer =>
+  decodeCanonical(ForwardAnswer, bytes, 'answer to a request for a connection');
 
 /** An error as it travels: its code, and a bounded reason. */
 export function toRefusal(error: { code: ErrorCode; message: string }): Refusal {

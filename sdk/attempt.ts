@@ -447,7 +447,7 @@ class RunRecord {
       this.tails.stdout = new Tail();
       this.tails.stderr = new Tail();
     }
-    const { phase, log, usage } = event;
+    const { phase, log, usage, ready } = event;
     if (phase !== undefined) {
       const bytes = { bytesDone: Number(phase.bytesDone), bytesTotal: Number(phase.bytesTotal) };
       this.#tell({ type: 'phase', phase: phase.phase, detail: phase.detail, ...bytes, attempt: event.attempt });
@@ -462,6 +462,9 @@ class RunRecord {
       const sample = decodeUsage(usage);
       this.transcript.sample(sample);
       this.#tell({ type: 'usage', ...sample });
+    } else if (ready !== undefined) {
+      const { service, reason } = ready;
+      this.#tell({ type: 'ready', service, ready: ready.ready, reason: reason.slice(0, LIMITS.refusalCharacters) });
     }
   }
 }

@@ -61,7 +61,7 @@ interface Provider {
 }
 
 /** The node that runs the lease, or ran it, and where it was heard of. */
-async function findProvider(buyer: Buyer, lease: Address, signal: AbortSignal): Promise<Provider> {
+export async function findProvider(buyer: Buyer, lease: Address, signal: AbortSignal): Promise<Provider> {
   const { chain, feed } = buyer;
   const open = await chain.lease(lease);
   const ended = open === undefined ? await chain.leaseEnding(lease) : undefined;

@@ -22,7 +22,8 @@ import { attemptJob } from './attempt.ts';
 import { type Attempt, buyJob, historyParameters } from './bidding.ts';
 import { type Buyer, openBuyer } from './buyer.ts';
 import { EventStream } from './event-stream.ts';
-import { type LogQuery, readLogs } from './follow.ts';
+import { type LogQuery, findProvider, readLogs } from './follow.ts';
+import { type Forward, type ForwardOptions, type ForwardTarget, openForward } from './forward.ts';
 import type { ConnectOptions, RunOptions } from './options.ts';
 import type { JobEvent, JobResult } from './progress.ts';
 import { reclaimLeases } from './reclaim.ts';
@@ -45,6 +46,11 @@ export interface Job {
   readonly result: Promise<JobResult>;
   /** What is known of the cost so far, base units: 0 until the proof is verified. */
   cost(): BaseUnits;
+  /**
+   * Leads a port of this machine to a service of the job, by its name or port, for as long as the job lasts; it may be opened
+   * before the job runs. Throws `job/impossible` for a service that the specification does not have, `mesh/listen-failed`.
+   */
+  forward(service: string | number, options?: ForwardOptions): Promise<Forward>;
   /** Stops the job; what ran is paid, the rest comes back. `result` rejects with `job/cancelled`. */
   cancel(): void;
 }
@@ -62,6 +68,11 @@ export interface Molt extends AsyncDisposable {
    * `job/unknown`, `job/provider-lost` and `chain/account-missing`.
    */
   logs(lease: Address, query?: LogQuery): AsyncIterable<LogRecord>;
+  /**
+   * Leads a port of this machine to a service of a running job of this buyer, whoever started it. Throws
+   * `chain/account-missing`, `mesh/listen-failed`.
+   */
+  forward(lease: Address, servicePort: number, options?: ForwardOptions): Promise<Forward>;
   run(spec: JobSpecInput, options: RunOptions): Promise<JobResult>;
   close(): Promise<void>;
 }
@@ -113,6 +124,10 @@ export async function connect(options: ConnectOptions): Promise<Molt> {
     add: (path) => buyer.artifacts.add(path),
     start,
     logs: (lease, query = {}) => readLogs(buyer, lease, query),
+    forward: async (lease, servicePort, forwardOptions) => {
+      const target = { lease, ...(await findProvider(buyer, lease, buyer.closing)) };
+      return openForward(buyer, servicePort, () => target, forwardOptions);
+    },
     run: (spec, runOptions) => start(spec, runOptions).result,
     close,
     [Symbol.asyncDispose]: close,
@@ -127,9 +142,13 @@ function startJob(
   const { options } = request;
   const stream = new EventStream<JobEvent>();
   const cancelling = new AbortController();
+  const ending = new AbortController();
   let cost = baseUnits(0n);
+  let place: Partial<ForwardTarget> = {};
   const tell = (event: JobEvent): void => {
     if (event.type === 'proof-verified') cost = event.cost;
+    else if (event.type === 'accepted') place = placeOf(buyer, event.node);
+    else if (event.type === 'lease-opened') place = { ...place, lease: event.lease };
     stream.push(event);
     options.onEvent?.(event);
   };
@@ -139,6 +158,7 @@ function startJob(
   const result = runJob(buyer, { spec: request.spec, options, tell, signal }).finally(() => {
     listeners.delete(tell);
     stream.end();
+    ending.abort(new MoltError('mesh/closed', 'the job is over'));
   });
   // Readers of events may never look at the result.
   result.catch(() => undefined);
@@ -147,8 +167,30 @@ function startJob(
     logs: { [Symbol.asyncIterator]: () => logsOf(stream) },
     result,
     cost: () => cost,
+    forward: async (service, { signal: until, ...forward } = {}) => {
+      const port = servicePort(request.spec, service);
+      const over = until === undefined ? ending.signal : AbortSignal.any([ending.signal, until]);
+      return openForward(buyer, port, () => whole(place), { ...forward, signal: over });
+    },
     cancel: () => cancelling.abort(new MoltError('job/cancelled', 'the job was cancelled')),
   };
+}
+
+function placeOf(buyer: Buyer, node: Address): Partial<ForwardTarget> {
+  return { node, addresses: buyer.feed.book.get(node)?.content.addresses ?? [] };
+}
+
+/** Known once a lease is open. */
+function whole({ lease, node, addresses }: Partial<ForwardTarget>): ForwardTarget | undefined {
+  if (lease === undefined || node === undefined || addresses === undefined) return undefined;
+  return { lease, node, addresses };
+}
+
+function servicePort({ services = [] }: JobSpecInput, wanted: string | number): number {
+  const found = services.find(({ name, port }) => name === wanted || port === wanted);
+  if (found !== undefined) return found.port;
+  const known = services.map(({ name, port }) => `${name} (${port})`).join(', ') || 'none';
+  throw new MoltError('job/impossible', `the job has no service ${wanted}; its specification names ${known}`);
 }
 
 interface RunRequest {
@@ -212,6 +254,7 @@ const EXIT_CODES: Readonly<Record<string, ErrorCode>> = {
   'output-missing': 'job/output-missing',
   signalled: 'job/crashed',
   crashed: 'job/crashed',
+  'never-ready': 'job/never-ready',
 };
 
 function checked(result: JobResult, options: RunOptions, signal: AbortSignal): JobResult {

@@ -63,6 +63,8 @@ export type JobEvent =
     }
   | { readonly type: 'log'; readonly stream: 'stdout' | 'stderr'; readonly bytes: Uint8Array; readonly atMs: number }
   | ({ readonly type: 'usage' } & UsageSample)
+  /** A service of the job passed its health check, or does so no longer; then `reason` says what was met. */
+  | { readonly type: 'ready'; readonly service: string; readonly ready: boolean; readonly reason: string }
   /** The stream broke; the SDK tries to come back to the same provider before it moves on. */
   | { readonly type: 'provider-silent'; readonly node: Address; readonly reason: string }
   | { readonly type: 'provider-back'; readonly node: Address; readonly fromSequence: number }

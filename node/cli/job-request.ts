@@ -14,6 +14,7 @@ import { MoltError } from '../../protocol/errors.ts';
 import type { JobSpecInput } from '../../protocol/job-spec.ts';
 import { engineSocket, processEnvironment } from '../config.ts';
 import { readJson } from './command.ts';
+import { type PortPair, nameOf, parsePortPair, parseService } from './forward-flags.ts';
 
 export type Flags = Readonly<Record<string, unknown>>;
 
@@ -33,6 +34,10 @@ export interface JobRequest {
   /** Secret name → file that holds it. */
   readonly secrets: Readonly<Record<string, string>>;
   readonly command: readonly string[];
+  /** Egress rules. */
+  readonly egress: readonly string[];
+  readonly services: readonly { readonly name: string; readonly port: number }[];
+  readonly forwards: readonly PortPair[];
   readonly resources: Readonly<Record<string, unknown>>;
   readonly maxDurationSeconds: number | undefined;
 }
@@ -57,6 +62,9 @@ export async function parseRequest(flags: Flags, words: readonly string[]): Prom
     environment: Object.fromEntries(list(flags['env']).map((text) => pair(text, '--env', 'KEY=VALUE'))),
     secrets: Object.fromEntries(list(flags['secret']).map((text) => pair(text, '--secret', 'NAME=FILE'))),
     command: words,
+    egress: list(flags['egress']),
+    services: list(flags['service']).map(parseService),
+    forwards: list(flags['forward']).map(parsePortPair),
     resources: parseResources(flags),
     maxDurationSeconds: optionalNumber(flags, 'timeout', (value) => Number.isInteger(value) && value >= 1),
   };
@@ -79,8 +87,27 @@ export async function buildSpec(store: ContentStore, request: JobRequest, signal
     resources: { ...within('resources'), ...resources },
     inputs: [...listed('inputs'), ...inputs],
     outputs: [...listed('outputs'), ...request.outputs],
+    ...networkOf(request, within('network'), listed('services')),
     ...(request.maxDurationSeconds === undefined ? {} : { maxDurationSeconds: request.maxDurationSeconds }),
   } as JobSpecInput;
+}
+
+/** Nothing stated stays unstated. A port that is to be forwarded is a service, also when nobody called it one. */
+function networkOf(
+  { egress, services, forwards }: JobRequest,
+  network: Readonly<Record<string, unknown>>,
+  stated: readonly unknown[],
+): Record<string, unknown> {
+  const rules: readonly unknown[] = Array.isArray(network['egress']) ? network['egress'] : [];
+  const named = [...stated, ...services];
+  const ports = new Set(named.map((service) => (service as { readonly port?: unknown } | null)?.port));
+  const unnamed = [...new Set(forwards.map(({ servicePort }) => servicePort))]
+    .filter((port) => !ports.has(port))
+    .map((port) => ({ name: nameOf(port), port }));
+  return {
+    ...(egress.length === 0 ? {} : { network: { ...network, egress: [...rules, ...egress] } }),
+    ...(services.length + unnamed.length === 0 ? {} : { services: [...named, ...unnamed] }),
+  };
 }
 
 type ImageChoice = { readonly runtime: 'wasm' | 'container'; readonly image: string };

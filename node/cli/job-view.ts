@@ -97,6 +97,7 @@ function show(state: State, line: EventLine): void {
     case 'phase':
     case 'log':
     case 'usage':
+    case 'ready':
     case 'outputs':
       showRun(state, line);
       return;
@@ -177,7 +178,7 @@ function byWeight(reasons: Of<'ranked'>['quotes'][number]['reasons']): Of<'ranke
   return [...reasons].sort((a, b) => b.weight * b.value - a.weight * a.value);
 }
 
-function showRun(state: State, line: Of<'phase' | 'log' | 'usage' | 'outputs'>): void {
+function showRun(state: State, line: Of<'phase' | 'log' | 'usage' | 'ready' | 'outputs'>): void {
   const { list, terminal } = state;
   switch (line.type) {
     case 'phase': {
@@ -200,6 +201,14 @@ function showRun(state: State, line: Of<'phase' | 'log' | 'usage' | 'outputs'>):
     case 'usage':
       state.ran = `cpu ${formatDuration(line.cpuMs)}, memory ${formatBytes(line.memoryBytes)}`;
       list.begin('running', `${formatDuration(line.elapsedMs)} in the sandbox, ${state.ran}`);
+      return;
+    case 'ready':
+      flushLogs(state);
+      list.print(
+        line.ready
+          ? `  ${harmless(line.service)} is ready`
+          : `  ${harmless(line.service)} is not ready: ${harmless(line.reason)}`,
+      );
       return;
     case 'outputs':
       flushLogs(state);

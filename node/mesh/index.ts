@@ -10,6 +10,7 @@
  */
 export { type Mesh, type MeshLimits, type MeshOptions, type PeerEvent, openMesh } from './mesh.ts';
 export { type MeshOpenOptions, type MeshProtocolLimits } from './streams.ts';
+export { nextFrame, tunnel } from './tunnel.ts';
 export { type Artifacts, type ArtifactsOptions, openArtifacts } from './artifact/artifacts.ts';
 export { type ExportOptions } from './artifact/export.ts';
 export { type AddOptions, type Added } from './artifact/import.ts';

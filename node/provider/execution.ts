@@ -7,6 +7,7 @@
  */
 import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import type { Duplex } from 'node:stream';
 
 import { type Transcript, createTranscript } from '../../attestation/index.ts';
 import type { Chain } from '../../chain/index.ts';
@@ -24,6 +25,7 @@ import type { Tell } from '../events.ts';
 import type { Journal } from '../journal.ts';
 import type { Artifacts } from '../mesh/index.ts';
 import type { Image, RegistryCredentials, Run, RunExit, Runtime } from '../runtime/index.ts';
+import { watchHealth } from './health.ts';
 import { collectOutputs, proveRun, sha256OfFile } from './evidence.ts';
 import type { Exit, Job } from './job.ts';
 import type { EventBody, Jobs } from './jobs.ts';
@@ -58,6 +60,8 @@ interface Live {
   transcript?: Transcript;
   /** Resolves when all output of the run is in the journal. */
   drained?: Promise<void>;
+  /** The health check was passed before this node restarted. */
+  wasReady?: boolean;
 }
 
 const SAMPLE_EVERY_MS = 2_000;
@@ -117,6 +121,13 @@ export class Execution implements AsyncDisposable {
     const live = this.#live.get(job.agreement.lease);
     if (live?.run !== undefined) await live.run.stop(STOP_GRACE_MS);
     else live?.abort.abort(new MoltError('job/cancelled', 'the job was stopped'));
+  }
+
+  /** A connection to a service of the job. Throws `mesh/unreachable` while it does not run, and what `Run.connect` throws. */
+  async connect(job: Job, port: number, signal: AbortSignal): Promise<Duplex> {
+    const run = this.#live.get(job.agreement.lease)?.run;
+    if (run !== undefined && job.phase === 'running') return run.connect(port, signal);
+    throw new MoltError('mesh/unreachable', `the job is ${job.phase}, its services are there while it runs`);
   }
 
   /** True when the run of this job outlived the node and can be taken up again. */
@@ -351,9 +362,11 @@ export class Execution implements AsyncDisposable {
       if (sample !== undefined) await jobs.append(lease, [{ usage: encodeUsage(sample) }]);
     });
     live.drained = pump();
+    const healthy = this.#watchHealth(job, jobs, { ...live, run });
     void Promise.all([run.exit, live.drained])
-      .then(async ([exit]) => {
+      .then(async ([ended]) => {
         sampler[Symbol.dispose]();
+        const exit = { ...ended, ...(await healthy()) };
         if (this.#closing.signal.aborted) return;
         if (exit.reason === 'engine-failed') {
           await jobs.dispatch(lease, {
@@ -367,6 +380,45 @@ export class Execution implements AsyncDisposable {
         sampler[Symbol.dispose]();
         void jobs.dispatch(lease, { type: 'failed', attempt: job.attempt, failure: failureOf('start', error) });
       });
+  }
+
+  /**
+   * Asks the job's service until the run ends, and stops a run whose service does not come up. What is returned ends the
+   * asking, and gives what it adds to the exit.
+   */
+  #watchHealth(
+    job: Job,
+    jobs: Jobs,
+    { run, abort, wasReady = false }: Live & { readonly run: Run },
+  ): () => Promise<Pick<RunExit, 'reason' | 'detail' | 'exitCode'> | undefined> {
+    const { services, health: check } = specOf(job);
+    const port = services.find(({ name }) => name === check?.service)?.port;
+    if (check === undefined || port === undefined) return async () => undefined;
+    const { lease } = job.agreement;
+    const over = new AbortController();
+    const watching = watchHealth(
+      this.#env,
+      {
+        check,
+        connect: (signal) => run.connect(port, signal),
+        wasReady,
+        tell: (ready, reason) => {
+          const told = { service: check.service, ready, reason: reason.slice(0, LIMITS.refusalCharacters) };
+          void jobs.append(lease, [{ ready: told }]).catch(() => undefined);
+        },
+      },
+      AbortSignal.any([abort.signal, over.signal]),
+    ).then(async (miss) => {
+      if (miss !== undefined) void run.stop(STOP_GRACE_MS);
+      return miss;
+    });
+    return async () => {
+      over.abort(new MoltError('node/stopped', 'the run is over'));
+      const miss = await watching;
+      if (miss === undefined) return undefined;
+      const detail = `the service ${check.service} was not ready within ${check.startSeconds} s: ${miss}`;
+      return { reason: 'never-ready', exitCode: undefined, detail: detail.slice(0, LIMITS.refusalCharacters) };
+    };
   }
 
   async #collect(job: Job, jobs: Jobs, live: Live): Promise<void> {
@@ -390,6 +442,7 @@ export class Execution implements AsyncDisposable {
       if (event.attempt !== job.attempt) continue;
       if (event.log !== undefined) transcript.log(event.log.stream === 1 ? 'stdout' : 'stderr', event.log.bytes);
       if (event.usage !== undefined) transcript.sample(decodeUsage(event.usage));
+      if (event.ready?.ready === true) this.#liveOf(job).wasReady = true;
     }
     return transcript;
   }

@@ -6,7 +6,7 @@
  * is not started twice; `recover` after a crash brings every unfinished job back to where its journal says, exactly once.
  */
 import type { Chain, LeaseAccount, LeaseTerms } from '../../chain/index.ts';
-import { type Address } from '../../protocol/address.ts';
+import { type Address, encodeAddress } from '../../protocol/address.ts';
 import type { KeyPair } from '../../protocol/ed25519.ts';
 import type { Env } from '../../protocol/env.ts';
 import { MoltError, assert, hasCode } from '../../protocol/errors.ts';
@@ -69,6 +69,18 @@ export class Jobs implements AsyncDisposable {
 
   get(lease: Address): Job | undefined {
     return this.#jobs.get(lease);
+  }
+
+  /**
+   * The job of this lease, if this peer is its buyer. Throws `job/unknown`, the same for a stranger's lease and for none,
+   * and `protocol/malformed`.
+   */
+  ownedBy(buyer: Address, lease: Uint8Array): Job {
+    if (lease.length !== 32) throw new MoltError('protocol/malformed', 'a lease is named by 32 bytes');
+    const job = this.#jobs.get(encodeAddress(lease));
+    if (job === undefined || job.agreement.delegate !== buyer)
+      throw new MoltError('job/unknown', 'no such lease of yours is known here');
+    return job;
   }
 
   list(): readonly Job[] {

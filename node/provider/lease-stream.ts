@@ -27,7 +27,7 @@ import { baseUnits, formatMolt } from '../../protocol/units.ts';
 import { STREAMS, decodeLeaseRequest, toRefusal } from '../../protocol/wire.ts';
 import type { Tell } from '../events.ts';
 import type { Confidential, Execution } from './execution.ts';
-import type { Agreement, Job } from './job.ts';
+import type { Agreement } from './job.ts';
 import { type Jobs, termsOf } from './jobs.ts';
 import type { Trade } from './trade.ts';
 
@@ -113,7 +113,7 @@ async function answer(
   }
   if (request.submit !== undefined) return submit(env, options, channel.remote, request.submit);
   if (request.attach !== undefined) {
-    const job = ownJob(options, channel.remote, request.attach.lease);
+    const job = options.jobs.ownedBy(channel.remote, request.attach.lease);
     return { lease: job.agreement.lease, from: Number(request.attach.fromSequence) };
   }
   if (request.settle !== undefined) {
@@ -121,7 +121,7 @@ async function answer(
     return undefined;
   }
   if (request.cancel !== undefined) {
-    const job = ownJob(options, channel.remote, request.cancel.lease);
+    const job = options.jobs.ownedBy(channel.remote, request.cancel.lease);
     await options.jobs.dispatch(job.agreement.lease, { type: 'cancel' });
     return undefined;
   }
@@ -190,7 +190,7 @@ async function accept(
 /** Takes the job once its lease is seen funded. */
 async function submit(env: Env, options: LeaseStreamOptions, buyer: Address, request: Submit): Promise<Follow> {
   const { jobs, execution } = options;
-  const job = ownJob(options, buyer, request.lease);
+  const job = options.jobs.ownedBy(buyer, request.lease);
   const { agreement } = job;
   if (Buffer.from(specDigest(request.spec)).toString('hex') !== agreement.specDigest) {
     throw new MoltError(
@@ -286,7 +286,7 @@ async function settle(
   buyer: Address,
   request: SettleRequest,
 ): Promise<{ operatorSignature: Uint8Array }> {
-  const job = ownJob(options, buyer, request.lease);
+  const job = options.jobs.ownedBy(buyer, request.lease);
   const { outcome, agreement } = job;
   if (outcome === undefined)
     throw new MoltError('proof/wrong-binding', 'there is no proof yet; wait for it, or cancel the job');
@@ -313,15 +313,6 @@ async function settle(
     );
   }
   return { operatorSignature: options.key.sign(draft.message) };
-}
-
-/** The job of this lease, if this peer is its buyer. The answer is the same for a stranger's lease and for none. */
-function ownJob(options: LeaseStreamOptions, buyer: Address, lease: Uint8Array): Job {
-  if (lease.length !== 32) throw new MoltError('protocol/malformed', 'a lease is named by 32 bytes');
-  const job = options.jobs.get(encodeAddress(lease));
-  if (job === undefined || job.agreement.delegate !== buyer)
-    throw new MoltError('job/unknown', 'no such lease of yours is known here');
-  return job;
 }
 
 async function tellEvents(

@@ -27,6 +27,7 @@ import type { Agreement } from './job.ts';
 import { Jobs } from './jobs.ts';
 import { serveLeases } from './lease-stream.ts';
 import { openOperations, wasDraining } from './operated.ts';
+import { serveForwards } from './services.ts';
 import { Trade } from './trade.ts';
 
 const FACTS_REFRESH_MS = 5_000;
@@ -90,6 +91,7 @@ export async function openProvider(base: ProviderParts, opened: AsyncDisposableS
     trade.stakeReserved(lease);
   };
   opened.use(await serveLeases(env, { ...shared, egress: config.egress, jobs, trade, execution, onFunded }));
+  opened.use(await serveForwards(env, { network: mesh, jobs, execution }));
   opened.use(await artifacts.serve(mesh, (peer, cid) => mayFetch(jobs, peer, cid)));
   opened.use(trade);
   await openOperations(env, { ...parts, jobs, trade, metrics }, opened);

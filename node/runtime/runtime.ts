@@ -103,7 +103,9 @@ export type ExitReason =
   | 'cancelled'
   | 'output-too-large'
   | 'crashed'
-  | 'engine-failed';
+  | 'engine-failed'
+  /** Stopped because a health check was missed too long; said by the provider's loop, never by a runtime. */
+  | 'never-ready';
 
 export interface RunExit {
   readonly reason: ExitReason;

@@ -13,6 +13,7 @@ import type { Duplex } from 'node:stream';
 
 import type { Feature } from '../../protocol/messages.ts';
 import type { UsageSample } from '../../protocol/usage.ts';
+import type { GpuDevice } from '../gpu/index.ts';
 
 /** What can execute the job: a WebAssembly file on this machine, or a container image pinned by digest. */
 export type ModuleImage = {
@@ -201,6 +202,11 @@ export interface Runtime extends AsyncDisposable {
    * wasm). Its logs start after `logsSinceMs`, Unix ms, by default at the beginning of what the engine kept.
    */
   adopt(attemptId: string, logsSinceMs?: number): Promise<Run | undefined>;
+  /**
+   * Whether a job here that is given the device sees exactly it, found by trying: undefined when it does, else why not. Only
+   * devices for which it did can be in a request.
+   */
+  checkGpu(device: GpuDevice, signal: AbortSignal): Promise<string | undefined>;
   /** Ends and deletes everything of the attempt. Idempotent. */
   remove(attemptId: string): Promise<void>;
   /** Attempts of which something is left on this machine. */

@@ -20,6 +20,9 @@ import { type PackedTree, packTrees } from './archive.ts';
 import { ContainerRun, isEndOfUnknownCause, type RunTerms } from './container-run.ts';
 import { Disks } from './disk.ts';
 import { connectEngine, type Engine, engineCall, engineFailed, engineRemoval, faultOf, LABEL } from './engine.ts';
+import type { GpuDevice } from '../../gpu/index.ts';
+import { findPassing } from './gpu-check.ts';
+import type { GpuPassing } from './gpu-passing.ts';
 import { containerConfig, type ContainerPlacement, loaderConfig, mount } from './host-config.ts';
 import { ensureIdleImage, IDLE_IMAGE } from './idle-image.ts';
 import type { JobNetwork } from './network.ts';
@@ -39,6 +42,8 @@ export interface ContainerOptions {
   readonly loopDisks?: boolean;
   /** Which jobs get a runtime that isolates more than a container does; `when-asked` by default. */
   readonly sandbox?: 'when-asked' | 'always';
+  /** Where the host's device nodes are; /dev by default. */
+  readonly devices?: string;
   /** What jobs with egress rules may reach at all; the public internet by default. */
   readonly outside?: Outside;
 }
@@ -85,6 +90,9 @@ export class ContainerRuntime implements Runtime {
   /** Loaders that are being removed, by attempt. */
   readonly #leaving = new Map<string, Promise<void>>();
   readonly #sandbox: 'when-asked' | 'always';
+  readonly #devices: string;
+  /** GPUs that a container has seen, by id. */
+  readonly #gpus = new Map<string, GpuPassing>();
   #facts: Promise<EngineFacts> | undefined;
   #findings: Promise<Findings> | undefined;
   #nodeId: Promise<string> | undefined;
@@ -98,6 +106,7 @@ export class ContainerRuntime implements Runtime {
     this.#disks = new Disks(join(options.directory, 'disks'));
     this.#loopDisks = options.loopDisks ?? true;
     this.#sandbox = options.sandbox ?? 'when-asked';
+    this.#devices = options.devices ?? '/dev';
     this.#networks = new Networks(env, calls, options.outside ?? publicInternet);
   }
 
@@ -166,6 +175,44 @@ export class ContainerRuntime implements Runtime {
     return sandbox;
   }
 
+  async checkGpu(device: GpuDevice, signal: AbortSignal): Promise<string | undefined> {
+    if (this.#sandbox === 'always') {
+      return 'the setting sandbox is "always", and a sandbox has no GPU; set it to "when-asked" to sell GPUs';
+    }
+    try {
+      const facts = await this.#learn();
+      const trial = {
+        env: this.#env,
+        engine: this.#engine,
+        facts,
+        nodeId: await this.#id(),
+        devices: this.#devices,
+        signal,
+      };
+      const found = await findPassing(trial, device, [...this.#gpus.values()].at(-1));
+      if ('refusal' in found) return found.refusal;
+      this.#gpus.set(device.id, found);
+      return undefined;
+    } catch (error) {
+      return error instanceof Error ? error.message : String(error);
+    }
+  }
+
+  /** How the job gets its devices. Throws `job/impossible` for one that no container has seen. */
+  #passingOf({ gpus = [], sandbox }: RunRequest): readonly GpuPassing[] | undefined {
+    if (gpus.length === 0) return undefined;
+    if (sandbox === true) {
+      throw new MoltError('job/impossible', 'the run cannot be started: a sandbox has no GPU; leave out one of them');
+    }
+    return gpus.map((id) => {
+      const passing = this.#gpus.get(id);
+      if (passing === undefined) {
+        throw new MoltError('job/impossible', `the run cannot be started: no container here has seen GPU ${id}`);
+      }
+      return passing;
+    });
+  }
+
   /** A name of this runtime's directory for labels, so that two nodes on one engine do not touch each other's jobs. */
   async #id(): Promise<string> {
     this.#nodeId ??= (async () => {
@@ -212,6 +259,7 @@ export class ContainerRuntime implements Runtime {
     signal: AbortSignal,
   ): Promise<Run> {
     const { attemptId, limits, outputDirectory } = request;
+    const gpus = this.#passingOf(request);
     await using opened = new AsyncDisposableStack();
     const place = await this.#networks.create(request, facts.architecture, await this.#labels(attemptId, 'network'));
     if (place !== undefined) opened.use(place.network);
@@ -232,6 +280,7 @@ export class ContainerRuntime implements Runtime {
       seccomp: facts.seccomp,
       init: facts.init,
       ...(sandbox === undefined ? {} : { sandbox }),
+      ...(gpus === undefined ? {} : { gpus }),
       ...(place === undefined ? {} : { network: place.mode, variables: place.variables }),
       ...(await this.#createVolumes(request, facts)),
     };

@@ -10,6 +10,7 @@ import { MoltError } from '../../../protocol/errors.ts';
 import type { RunRequest } from '../runtime.ts';
 import { JOB_UID } from './archive.ts';
 import type { EngineKind } from './engine.ts';
+import { type GpuPassing, gpuConfig } from './gpu-passing.ts';
 
 const SCRATCH_BYTES = 64 << 20;
 /**
@@ -44,6 +45,8 @@ export interface ContainerPlacement {
   /** Absent where disk cannot be limited by a volume: then `/out` lies in the container's writable layer. */
   readonly outputVolume?: string;
   readonly secretsVolume?: string;
+  /** GPUs of the job, and how this engine gives them. */
+  readonly gpus?: readonly GpuPassing[];
   /** The container whose network the job joins, as the engine names it; absent: none. */
   readonly network?: string;
   /** Variables that the job finds beside its own, which win. */
@@ -63,11 +66,13 @@ function mount(source: string, target: string, readOnly: boolean): Mount {
 function hostConfig(request: RunRequest, placement: ContainerPlacement): HostConfig {
   const { limits } = request;
   const memory = Math.floor(limits.memoryBytes);
+  const gpus = gpuConfig(placement.gpus ?? []);
   const mounts: Mount[] = [];
   if (placement.inputVolume !== undefined) mounts.push(mount(placement.inputVolume, '/in', true));
   if (placement.outputVolume !== undefined) mounts.push(mount(placement.outputVolume, '/out', false));
   if (placement.secretsVolume !== undefined) mounts.push(mount(placement.secretsVolume, '/secrets', true));
   return {
+    ...gpus.host,
     NetworkMode: placement.network ?? 'none',
     ReadonlyRootfs: placement.outputVolume !== undefined,
     CapDrop: ['ALL'],
@@ -80,7 +85,8 @@ function hostConfig(request: RunRequest, placement: ContainerPlacement): HostCon
     PidsLimit: placement.sandbox === undefined ? limits.processes : Math.max(limits.processes, SANDBOX_PROCESSES_MIN),
     ...(placement.sandbox === undefined ? {} : { Runtime: placement.sandbox }),
     OomScoreAdj: 500,
-    ShmSize: SCRATCH_BYTES,
+    // Processes that share a GPU hand each other buffers through it; it counts as the job's memory.
+    ShmSize: placement.gpus === undefined ? SCRATCH_BYTES : Math.max(SCRATCH_BYTES, Math.floor(memory / 2)),
     IpcMode: 'private',
     CgroupnsMode: 'private',
     // With no network nothing resolves anyway; this keeps the host's own resolvers out of the job's sight. A network that
@@ -93,7 +99,7 @@ function hostConfig(request: RunRequest, placement: ContainerPlacement): HostCon
       { Name: 'nproc', Soft: 4096, Hard: 4096 },
       // One byte and not none: where the host pipes cores into a program, the kernel ignores 0 and obeys 1.
       { Name: 'core', Soft: 1, Hard: 1 },
-      { Name: 'memlock', Soft: 65_536, Hard: 65_536 },
+      ...(gpus.host.Ulimits ?? []),
     ],
     Tmpfs: {
       '/tmp': TMPFS[placement.engine].scratch,
@@ -119,7 +125,7 @@ export function containerConfig(request: RunRequest, placement: ContainerPlaceme
     ...(program === undefined ? {} : { Entrypoint: [program], Cmd: rest }),
     Env: [
       ...Object.entries({ ...placement.variables, ...request.environment }).map(([name, value]) => `${name}=${value}`),
-      'NVIDIA_VISIBLE_DEVICES=void',
+      ...gpuConfig(placement.gpus ?? []).env,
     ],
     ...(request.workdir === undefined ? {} : { WorkingDir: request.workdir }),
     User: `${JOB_UID}:${JOB_UID}`,

@@ -223,6 +223,9 @@ export class WasmRuntime implements Runtime {
 
   async start(request: RunRequest, signal: AbortSignal): Promise<Run> {
     checkRequest(request, []);
+    if ((request.gpus ?? []).length > 0) {
+      throw new MoltError('job/impossible', 'the run cannot be started: a wasm job has no GPU; use a container');
+    }
     if (request.workdir !== undefined) {
       throw new MoltError(
         'job/impossible',
@@ -251,6 +254,10 @@ export class WasmRuntime implements Runtime {
   }
 
   /** The sandbox process dies with the node, so there is never anything to take up. */
+  checkGpu(): Promise<string | undefined> {
+    return Promise.resolve('a wasm job has no GPU; it takes a container');
+  }
+
   async adopt(_attemptId: string): Promise<undefined> {
     return undefined;
   }

@@ -287,6 +287,13 @@ function addBuyerCommands(program: Command, run: Run): void {
     .option('--out <dir>', 'where outputs and proof go (default: molt-out/<time>)')
     .option('--env <key=value>', 'environment variable of the job; repeatable', collect)
     .option('--secret <name=file>', 'file seen by the job as /secrets/<name>; repeatable', collect)
+    .option('--egress <host:port>', 'what the job may connect to, also *.suffix:port; repeatable', collect)
+    .option('--service <[name=]port>', 'TCP port on which the job serves its buyer; repeatable', collect)
+    .option(
+      '--forward <port[:local]>',
+      'service that 127.0.0.1:<local> leads to while the job runs; repeatable',
+      collect,
+    )
     .option('--max-price <amount>', 'most the whole job may cost, in MOLT', '2')
     .option('--timeout <seconds>', 'longest run')
     .option('--memory <size>', 'memory, for example 512M or 2G')
@@ -300,8 +307,24 @@ function addBuyerCommands(program: Command, run: Run): void {
     '    python /in/count.py /in/data.csv /out/result.json',
     'molt run --image tool.wasm --timeout 60 --memory 256M -- tool --verbose',
     'molt run --image alpine --max-price 0.5 -- echo hello',
+    'molt run --image python:3.13-alpine --forward 8000 --timeout 3600 -- python -m http.server 8000',
     'molt run --spec job.json --json',
   ]);
+
+  const forward = command(
+    program,
+    'forward',
+    'Lead a port of this machine to a service of a running job, until Ctrl-C.',
+  )
+    .argument('<job>', 'lease of the job; a unique beginning is enough')
+    .argument('<port[:local]>', "the service's port, and the one on 127.0.0.1 (default: a free one)")
+    .action(
+      run(async ({ context, flags, words }) =>
+        (await import('./cli/forward.ts')).forwardCommand(context, flags, words),
+      ),
+    );
+  settingFlags(forward, ['rpcUrl', 'bootstrap', 'mdns']);
+  examples(forward, ['molt forward 7xKX 8080', 'molt forward 7xKX 8080:18080']);
 
   const offers = command(program, 'offers', 'List who sells what, at what price.')
     .option('--watch', 'renew the list until Ctrl-C')

@@ -20,6 +20,8 @@ export interface Home {
   readonly lock: string;
   /** Unix socket at which a running node answers its operator. */
   readonly door: string;
+  /** Unix socket at which a running `molt run` opens forwards to its job. */
+  readonly runDoor: string;
 }
 
 /** Names the files of a home. `directory` undefined means `~/.molt`. Touches nothing. */
@@ -32,6 +34,7 @@ export function homeAt(directory?: string): Home {
     config: join(path, 'config.json'),
     lock: join(path, 'node.lock'),
     door: join(path, 'node.sock'),
+    runDoor: join(path, 'run.sock'),
   };
 }
 

@@ -91,7 +91,7 @@ async function printBought(context: CommandContext, flags: Flags, { word, wanted
 }
 
 /** A whole address is taken as it is; a beginning is looked for among open leases, then in the budget's last weeks. */
-async function findBought(
+export async function findBought(
   context: CommandContext,
   flags: Flags,
   { word, budget, key }: { readonly word: string; readonly budget: Address; readonly key: Address },

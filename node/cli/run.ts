@@ -2,18 +2,22 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { parseAddress } from '../../protocol/address.ts';
+import { type Address, parseAddress } from '../../protocol/address.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import { parseJobSpec } from '../../protocol/job-spec.ts';
 import { parseMolt } from '../../protocol/units.ts';
 import { lockHome } from '../home.ts';
-import { type Molt, connect } from '../../sdk/index.ts';
+import { type Job, type Molt, connect } from '../../sdk/index.ts';
 import { type CommandContext, loadSettings, moltCommand, requireBudget } from './command.ts';
+import type { PortPair } from './forward-flags.ts';
+import { printForward } from './forward.ts';
 import { createLineWriter, resultLine, toJson } from './job-line.ts';
 import { type Flags, buildSpec, parseRequest } from './job-request.ts';
 import { createJobView, receipt } from './job-view.ts';
 import { createLiveList } from './live-list.ts';
 import { readNodeKey } from './node-key.ts';
+import { type ForwardLine, openRunDoor } from './run-door.ts';
+import { harmless } from './terminal.ts';
 
 export async function runCommand(context: CommandContext, flags: Flags, words: readonly string[]): Promise<void> {
   const { env, home, signal } = context;
@@ -45,14 +49,21 @@ export async function runCommand(context: CommandContext, flags: Flags, words: r
     signal.throwIfAborted();
     const spec = parseJobSpec(await buildSpec(molt, request, signal));
     await writeFile(join(directory, 'spec.json'), `${JSON.stringify(spec, null, 2)}\n`);
-    const result = await molt.run(spec, {
+    let lease: Address | undefined;
+    const job = molt.start(spec, {
       maxPrice,
       signal,
       outputDirectory: directory,
       secrets: await readSecrets(request.secrets),
-      onEvent: (event) => print.event(event),
+      onEvent: (event) => {
+        if (event.type === 'lease-opened') ({ lease } = event);
+        print.event(event);
+      },
       ...quotes,
     });
+    await using forwards = new AsyncDisposableStack();
+    await openForwards(context, { job, forwards, wanted: request.forwards, print, lease: () => lease });
+    const result = await job.result;
     const proofFile = join(directory, 'proof.json');
     await writeFile(proofFile, result.proof);
     print.result(result, proofFile);
@@ -61,16 +72,46 @@ export async function runCommand(context: CommandContext, flags: Flags, words: r
   }
 }
 
+interface Forwarding {
+  readonly job: Job;
+  readonly forwards: AsyncDisposableStack;
+  readonly wanted: readonly PortPair[];
+  readonly print: Printer;
+  readonly lease: () => Address | undefined;
+}
+
+/** The ports that --forward names, and a door for `molt forward` of this home. A port that is taken ends the job. */
+async function openForwards({ home }: CommandContext, forwarding: Forwarding): Promise<void> {
+  const { job, forwards, wanted, print, lease } = forwarding;
+  try {
+    for (const { servicePort, ...local } of wanted) {
+      const onRefused = ({ code, message }: MoltError): void =>
+        print.forward({ type: 'refused', code, reason: message });
+      const { port } = forwards.use(await job.forward(servicePort, { ...local, onRefused }));
+      print.forward({ type: 'listening', port, servicePort });
+    }
+  } catch (error) {
+    job.cancel();
+    await job.result.catch(() => undefined);
+    throw error;
+  }
+  const door = await openRunDoor(home.runDoor, { lease, forward: (port, options) => job.forward(port, options) });
+  if (door !== undefined) forwards.use(door);
+}
+
 interface Printer {
+  forward(line: ForwardLine): void;
   event(event: Parameters<ReturnType<typeof createLineWriter>>[0]): void;
   result(result: Awaited<ReturnType<Molt['run']>>, proofFile: string): void;
   close(): void;
 }
 
-function createPrinter({ terminal, env, json }: CommandContext): Printer {
+function createPrinter(context: CommandContext): Printer {
+  const { terminal, env, json } = context;
   const toLine = createLineWriter();
   if (json) {
     return {
+      forward: (line) => printForward(context, line),
       event: (event) => terminal.out(toJson(toLine(event))),
       result: (result, proofFile) => terminal.out(toJson(resultLine(result, proofFile))),
       close: () => undefined,
@@ -79,6 +120,11 @@ function createPrinter({ terminal, env, json }: CommandContext): Printer {
   const list = createLiveList(terminal, env.clock);
   const view = createJobView(terminal, list, env.clock);
   return {
+    forward: (line) => {
+      if (line.type === 'listening')
+        list.print(`  127.0.0.1:${line.port} leads to port ${line.servicePort} of the job`);
+      else list.print(`  a connection was refused: ${harmless(line.reason)} (${line.code})`);
+    },
     event: (event) => view.event(toLine(event)),
     result: (result, proofFile) => {
       view.flush();

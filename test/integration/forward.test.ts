@@ -2,7 +2,9 @@
  * Goal: a buyer reaches a service of its job through the mesh, hears when it is ready, and nobody else gets in. Method:
  * provider processes on a real engine; a web server in a container; fetch through the forwarded port.
  */
+import { writeFileSync } from 'node:fs';
 import { request } from 'node:http';
+import { join } from 'node:path';
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
@@ -148,6 +150,32 @@ describe.skipIf(reason !== '')(`a service of a job${reason === '' ? '' : ` (${re
     await expect.poll(() => get(forward.port, '/index.html').catch(() => ''), { timeout: 30_000 }).toBe('200 hello\n');
     started.cancel();
     await started.result.catch(() => undefined);
+  }, 90_000);
+
+  test('is forwarded by molt run, by molt forward beside it, and by molt forward after molt run was killed', async () => {
+    const buyer = await market.buyer();
+    const file = join(market.directory, 'service.json');
+    writeFileSync(file, JSON.stringify(job(SERVE, { health })));
+    const home = ['--home', buyer.home.directory];
+    const running = market.spawn(['run', '--spec', file, '--forward', '8080', '--out', market.directory, ...home]);
+    const own = Number((await running.first('listening'))['port']);
+    const { lease } = await running.first('lease-opened');
+    expect(await running.first('ready')).toMatchObject({ service: 'web', ready: true });
+    expect(await get(own, '/index.html')).toBe('200 hello\n');
+
+    const beside = market.spawn(['forward', String(lease).slice(0, 8), '8080', ...home]);
+    expect(await get(Number((await beside.first('listening'))['port']), '/index.html')).toBe('200 hello\n');
+    const wrong = market.spawn(['forward', 'zzzz', '8080', ...home]);
+    await expect(wrong.first('listening')).rejects.toMatchObject({ code: 'job/unknown' });
+
+    if (running.pid !== undefined) process.kill(running.pid, 'SIGKILL');
+    await Promise.all([running.exited, beside.exited]);
+    const alone = market.spawn(['forward', String(lease).slice(0, 8), '8080', ...home]);
+    const listening = await alone.first('listening');
+    expect(listening).toMatchObject({ lease, host: '127.0.0.1', servicePort: 8080 });
+    expect(await get(Number(listening['port']), '/index.html')).toBe('200 hello\n');
+    if (alone.pid !== undefined) process.kill(alone.pid, 'SIGTERM');
+    await alone.exited;
   }, 90_000);
 
   test('a host beyond the provider’s policy is declined by name, and one that is no public host as well', async () => {

@@ -51,7 +51,7 @@ const root = process.argv[1];
 const path = root + '/module.wasm';
 writeFileSync(path, meterModule(assemble({ bodies: [ENDLESS] })));
 mkdirSync(root + '/runtime');
-const slot = await Slot.open(systemEnv(), root + '/runtime', {});
+const slot = await Slot.open(systemEnv(), root + '/runtime', { program: process.execPath });
 await slot.load({ task: 'load', modulePath: await slot.show(path, 'module.wasm'), baseline: false });
 slot.sandbox.onEvent = ({ event }) => event === 'started' && console.log('running');
 slot.sandbox.send({

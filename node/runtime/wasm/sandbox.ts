@@ -66,6 +66,8 @@ const event = z.discriminatedUnion('event', [
 
 /** What this machine has for sandboxes; found once by `prepareFences`. */
 export interface Fences {
+  /** Path of the Node that executes sandboxes, without links. */
+  readonly program: string;
   /** Path of a bubblewrap that works here. */
   readonly bubblewrap?: string;
   /**
@@ -171,13 +173,12 @@ export class Sandbox {
 
   constructor(env: Env, options: SandboxOptions) {
     this.#env = env;
-    const node = realpathSync(process.execPath);
-    const command = [node, ...nodeArguments(options)];
-    const { bubblewrap } = options.fences;
+    const { bubblewrap, program } = options.fences;
+    const command = [program, ...nodeArguments(options)];
     if (bubblewrap !== undefined) {
-      command.unshift(bubblewrap, ...bubblewrapArguments([node, ...readablePaths(options)], [options.writable]));
+      command.unshift(bubblewrap, ...bubblewrapArguments([program, ...readablePaths(options)], [options.writable]));
     }
-    const [file = node, ...rest] = command;
+    const [file = program, ...rest] = command;
     const stdio = Array.from({ length: 5 }, () => 'pipe' as const);
     this.#process = spawn(file, rest, { env: environmentOf(options.fences), cwd: '/', stdio });
     for (const stream of [this.#process.stdout, this.#process.stderr]) {
@@ -260,13 +261,15 @@ export class Sandbox {
   }
 }
 
-/** Finds out what this machine has. `directory` is kept and belongs to the caller. */
-export async function prepareFences(directory: string): Promise<Fences> {
+/** Finds out what this machine has. `directory` is kept and belongs to the caller; `node` executes the sandboxes. */
+export async function prepareFences(directory: string, node: string = process.execPath): Promise<Fences> {
+  const program = realpathSync(node);
   const [bubblewrap, compileCache] = await Promise.all([
-    findBubblewrap(),
-    isCheckout ? fillCompileCache(join(directory, 'compile-cache')) : undefined,
+    findBubblewrap(program),
+    isCheckout ? fillCompileCache(program, join(directory, 'compile-cache')) : undefined,
   ]);
   return {
+    program,
     ...(bubblewrap === undefined ? {} : { bubblewrap }),
     ...(compileCache === undefined ? {} : { compileCache }),
   };
@@ -281,8 +284,7 @@ async function succeeds(file: string, args: readonly string[], env: Record<strin
 }
 
 /** Runs bubblewrap with what a sandbox needs; undefined when it is absent or refused here. */
-async function findBubblewrap(): Promise<string | undefined> {
-  const node = realpathSync(process.execPath);
+async function findBubblewrap(node: string): Promise<string | undefined> {
   for (const directory of ['/usr/bin', '/bin', '/usr/local/bin']) {
     const path = join(directory, 'bwrap');
     if (await succeeds(path, [...bubblewrapArguments([node], []), node, '--version'], {})) return path;
@@ -290,13 +292,13 @@ async function findBubblewrap(): Promise<string | undefined> {
   return undefined;
 }
 
-async function fillCompileCache(directory: string): Promise<string | undefined> {
+async function fillCompileCache(program: string, directory: string): Promise<string | undefined> {
   await mkdir(directory, { recursive: true });
   const compileCache = await realpath(directory);
   const filled = await succeeds(
-    process.execPath,
+    program,
     ['--no-warnings', childEntry, WARM_UP],
-    environmentOf({ compileCache }),
+    environmentOf({ program, compileCache }),
   );
   return filled ? compileCache : undefined;
 }

@@ -84,7 +84,8 @@ export const predicateSchema = z.strictObject({
       .regex(/^sha256:[0-9a-f]{64}$/)
       .optional(),
   }),
-  inputs: z.array(z.strictObject({ path: text(255), cid })).max(LIMITS.inputs),
+  /** `url`: where the provider fetched it, without its query, when the spec names a URL instead of a CID. */
+  inputs: z.array(z.strictObject({ path: text(255), cid, url: text(2_048).optional() })).max(LIMITS.inputs),
   /** `sha256` is of the file's bytes; for a folder, of its UnixFS root block. */
   outputs: z
     .array(z.strictObject({ name: text(64), path: text(255), cid, sha256: digest, sizeBytes: whole }))

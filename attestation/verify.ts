@@ -28,8 +28,8 @@ export interface ExpectedProof {
   readonly termsDigest?: string;
   /** The spec's image. */
   readonly image?: string;
-  /** All inputs, in any order. */
-  readonly inputs?: readonly { readonly path: string; readonly cid: string }[];
+  /** All inputs, in any order; by CID, or by URL where only the provider has seen the content. */
+  readonly inputs?: readonly { readonly path: string; readonly cid?: string; readonly url?: string }[];
   /** Outputs that the verifier holds; the proof must name each, and may name more. */
   readonly outputs?: readonly { readonly name: string; readonly cid: string }[];
   readonly locked?: BaseUnits;
@@ -113,10 +113,11 @@ function assertExpected(proof: Proof, expected: ExpectedProof): void {
 }
 
 function assertInputs(proof: Proof, inputs: NonNullable<ExpectedProof['inputs']>): void {
-  const stated = new Map(proof.inputs.map(({ path, cid }) => [path, cid]));
-  for (const { path, cid } of inputs) {
-    if (stated.get(path) !== cid)
-      throw wrongBinding(`its input ${path} is ${stated.get(path) ?? 'missing'}, expected ${cid}`);
+  const stated = new Map(proof.inputs.map((input) => [input.path, input]));
+  for (const { path, cid, url } of inputs) {
+    const found = stated.get(path);
+    if (found === undefined || found.url !== url || (cid !== undefined && found.cid !== cid))
+      throw wrongBinding(`its input ${path} is ${found?.url ?? found?.cid ?? 'missing'}, expected ${url ?? cid}`);
   }
   if (stated.size !== inputs.length) {
     throw wrongBinding(`it names ${stated.size} inputs, expected ${inputs.length}`);

@@ -282,7 +282,11 @@ function addBuyerCommands(program: Command, run: Run): void {
     .argument('[command...]', 'after --: the program and its arguments')
     .option('--spec <file>', 'job specification as JSON; other options change it')
     .option('--image <image>', 'FILE.wasm, the CID of a module, "python", or a container image')
-    .option('--input <file[:path]>', 'file or folder, seen by the job as /in/<path>; repeatable', collect)
+    .option(
+      '--input <file[:path]>',
+      'file or folder, seen by the job as /in/<path>; or an https or s3 URL that the provider fetches, checked when it ends in #sha256=HEX; repeatable',
+      collect,
+    )
     .option('--output <path>', 'file the job writes to /out/<path>; repeatable', collect)
     .option('--out <dir>', 'where outputs and proof go (default: molt-out/<time>)')
     .option('--env <key=value>', 'environment variable of the job; repeatable', collect)

@@ -50,6 +50,8 @@ export interface NodeConfig {
   readonly blockedBuyers: readonly Address[];
   /** Egress rules: what jobs may be sold a way to. */
   readonly egress: readonly string[];
+  /** Inputs, outputs and modules together. */
+  readonly artifactQuotaBytes: number;
   /** TCP port on the loopback interface for `/metrics`; none when absent. */
   readonly metricsPort?: number;
 }
@@ -234,6 +236,15 @@ export const SETTINGS = {
     unit: 'host:port',
     text: 'What container jobs may connect to, if they ask: `host:port`, `*.suffix:port`, or `*:443` for every public host at that port. Empty sells no network. What jobs do there is seen as coming from here.',
   },
+  artifactQuotaBytes: {
+    schema: z
+      .int()
+      .min(64 * 2 ** 20)
+      .max(2 ** 50),
+    default: 20_000_000_000,
+    unit: 'bytes',
+    text: 'Disk for inputs, outputs and modules of jobs together; a quarter of it is for modules. What is used least goes first, never what a job on its way needs or an output that its buyer may still fetch: a job that finds no room fails.',
+  },
   blockedBuyers: {
     schema: z.array(addressText).max(1_000),
     default: [],
@@ -370,6 +381,7 @@ export async function nodeConfig(home: string, key: KeyPair, settings: Settings)
     graceSeconds: settings.graceSeconds,
     windowSeconds: settings.windowSeconds,
     egress: settings.egress,
+    artifactQuotaBytes: settings.artifactQuotaBytes,
     blockedBuyers: settings.blockedBuyers.map((text) => parseAddress(text)),
     ...(settings.metricsPort === null ? {} : { metricsPort: settings.metricsPort }),
   };

@@ -39,7 +39,7 @@ const egressRule = z
   )
   .refine((rule) => Number(rule.slice(rule.lastIndexOf(':') + 1)) <= 65_535, 'must have a port up to 65535');
 const port = z.int().min(1).max(65_535);
-/** Fetched by the provider. `s3://bucket/key` names a public object, or one whose keys are secrets of the job. */
+/** Fetched by the provider. `s3://bucket/key` names a public object; a private one is named by a presigned https URL. */
 const inputUrl = z
   .string()
   .max(2_048, { abort: true })
@@ -106,7 +106,7 @@ export const jobSpecSchema = z
       )
       .max(LIMITS.inputs)
       .default([]),
-    /** Taken from /out/<path> after the run. */
+    /** Taken from /out/<path> after the run; a path with `*`, `?` or `**` takes all files that match (output-pattern.ts). */
     outputs: z
       .array(z.strictObject({ name, path: relativePath }))
       .max(LIMITS.outputs)
@@ -265,6 +265,20 @@ export function termsDigest(quoteId: string, spec: Uint8Array): Uint8Array {
 /** Inputs that come from the buyer's own store. */
 export function storedInputs(spec: JobSpec): readonly { readonly cid: string; readonly path: string }[] {
   return spec.inputs.filter((input) => 'cid' in input);
+}
+
+/**
+ * Inputs as a proof names them. A URL is recorded without its query, which may hold a signature that gives access; its
+ * content is known to whoever fetched it, as the CID that the proof adds.
+ */
+export function recordedInputs(
+  spec: JobSpec,
+): readonly { readonly path: string; readonly cid?: string; readonly url?: string }[] {
+  return spec.inputs.map((input) => {
+    if ('cid' in input) return { path: input.path, cid: input.cid };
+    const { protocol, host, pathname } = new URL(input.url);
+    return { path: input.path, url: `${protocol}//${host}${pathname}` };
+  });
 }
 
 /** What the job needs of its provider beyond a runtime. */

@@ -22,6 +22,8 @@ export const LIMITS = {
   /** One block and its frame. */
   artifactBlockBytes: 1 * MIB,
   artifactFrameBytes: 2 * MIB,
+  /** Files and directories of one artifact. The list of one directory is held in memory. */
+  artifactEntries: 100_000,
   /** How far clocks of peers may differ, both ways. */
   clockPastMs: 60_000,
   clockFutureMs: 10_000,

@@ -16,7 +16,7 @@ import type { RankedQuote } from '../market/index.ts';
 import { type Address, decodeAddress } from '../protocol/address.ts';
 import type { VerifiedProof } from '../protocol/brands.ts';
 import { MoltError } from '../protocol/errors.ts';
-import { type JobSpec, storedInputs, termsDigest } from '../protocol/job-spec.ts';
+import { type JobSpec, recordedInputs, storedInputs, termsDigest } from '../protocol/job-spec.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import type { JobEvent as WireJobEvent } from '../protocol/molt.js';
 import { baseUnits } from '../protocol/units.ts';
@@ -194,7 +194,7 @@ async function conclude(buyer: Buyer, client: LeaseClient, concluding: Concludin
       specDigest: Buffer.from(request.specDigest).toString('hex'),
       operator: quote.signer,
       image: spec.image,
-      inputs: storedInputs(spec),
+      inputs: recordedInputs(spec),
       locked: opened.terms.amount,
       pricePerSecond: opened.terms.pricePerSecond,
       budget: opened.terms.budget,
@@ -276,7 +276,7 @@ async function takeOutputs(buyer: Buyer, request: AttemptRequest, proof: Verifie
     const path = join(outputDirectory, name);
     await mkdir(dirname(path), { recursive: true });
     await rm(path, { recursive: true, force: true });
-    await artifacts.export(cid, path, { maxBytes: limit, maxEntries: 10_000 });
+    await artifacts.export(cid, path, { maxBytes: limit, maxEntries: LIMITS.artifactEntries });
     outputs.push({ name, cid, sha256, sizeBytes, path });
   }
   for (const output of outputs) await assertContent(output);

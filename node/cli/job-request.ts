@@ -23,12 +23,17 @@ export interface ContentStore {
   add(path: string): Promise<{ readonly cid: string; readonly sizeBytes: number }>;
 }
 
+/** A file of this machine, or an address that the provider fetches. */
+type RequestedInput =
+  | { readonly file: string; readonly path: string }
+  | { readonly url: string; readonly sha256?: string; readonly path: string };
+
 /** The options, read but not yet resolved: nothing was opened or sent. */
 export interface JobRequest {
   /** Content of --spec, or an empty object. */
   readonly base: Readonly<Record<string, unknown>>;
   readonly image: string | undefined;
-  readonly inputs: readonly { readonly file: string; readonly path: string }[];
+  readonly inputs: readonly RequestedInput[];
   readonly outputs: readonly { readonly name: string; readonly path: string }[];
   readonly environment: Readonly<Record<string, string>>;
   /** Secret name → file that holds it. */
@@ -75,7 +80,8 @@ export async function buildSpec(store: ContentStore, request: JobRequest, signal
   const { base, resources, environment } = request;
   const image = request.image === undefined ? {} : await resolveImage(store, request.image, signal);
   const inputs = [];
-  for (const { file, path } of request.inputs) inputs.push({ cid: (await addFile(store, file)).cid, path });
+  for (const input of request.inputs)
+    inputs.push('url' in input ? input : { cid: (await addFile(store, input.file)).cid, path: input.path });
   const within = (key: string): Record<string, unknown> => (base[key] ?? {}) as Record<string, unknown>;
   const listed = (key: string): unknown[] => (Array.isArray(base[key]) ? base[key] : []);
   return {
@@ -162,15 +168,29 @@ async function addFile(store: ContentStore, file: string): Promise<{ readonly ci
 }
 
 /** FILE or FILE:path. A colon that is part of an existing name needs the second form. */
-function parseInput(text: string): { file: string; path: string } {
+function parseInput(text: string): RequestedInput {
+  if (/^(?:https|s3):\/\//.test(text)) return parseUrlInput(text);
   const colon = text.lastIndexOf(':');
   if (colon <= 0) return { file: text, path: basename(text) };
   return { file: text.slice(0, colon), path: text.slice(colon + 1) };
 }
 
-/** Names of outputs are flat: the file that `molt run` writes is called so. */
+/**
+ * URL, URL:path or either with `#sha256=HEX` at the end. A colon counts behind the host and before a query; one that
+ * belongs to the address is written %3A.
+ */
+function parseUrlInput(text: string): RequestedInput {
+  const match = /^([a-z0-9]+:\/\/[^/?#]+)(\/[^?#:]*)?(?::([^?#]+))?(\?[^#]*)?(?:#sha256=([0-9a-f]{64}))?$/.exec(text);
+  const [, origin = '', pathname = '/', asked, query = '', sha256] = match ?? [];
+  const path = asked ?? basename(pathname);
+  if (match === null || path === '')
+    throw usage(`--input ${text} is no URL[:path][#sha256=HEX]; say under which path the job finds it`);
+  return { url: `${origin}${pathname}${query}`, path, ...(sha256 === undefined ? {} : { sha256 }) };
+}
+
+/** Names of outputs are flat: the file that `molt run` writes is called so. A star reads as "all". */
 function outputName(path: string): string {
-  return path.replaceAll('/', '_');
+  return path.replaceAll('/', '_').replaceAll(/\*+/g, 'all').replaceAll('?', '_');
 }
 
 function parseResources(flags: Flags): Record<string, unknown> {

@@ -13,6 +13,6 @@ export { type MeshOpenOptions, type MeshProtocolLimits } from './streams.ts';
 export { nextFrame, tunnel } from './tunnel.ts';
 export { type Artifacts, type ArtifactsOptions, openArtifacts } from './artifact/artifacts.ts';
 export { type ExportOptions } from './artifact/export.ts';
-export { type AddOptions, type Added } from './artifact/import.ts';
+export { type AddOptions, type Added, cidOfFile } from './artifact/import.ts';
 export { type Allow } from './artifact/serve.ts';
 export { type FetchOptions } from './artifact/transfer.ts';

@@ -5,8 +5,8 @@
  * typed failure; nothing of a job is left on this machine after `cleanUp`. Everything a job can write is below its own
  * folder, named by lease and attempt.
  */
-import { mkdir, readdir, rm, stat } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { mkdir, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 
 import { type Transcript, createTranscript } from '../../attestation/index.ts';
@@ -25,10 +25,12 @@ import type { Tell } from '../events.ts';
 import type { Journal } from '../journal.ts';
 import type { Artifacts } from '../mesh/index.ts';
 import type { Image, RegistryCredentials, Run, RunExit, Runtime } from '../runtime/index.ts';
+import type { Content } from './content.ts';
 import { watchHealth } from './health.ts';
-import { collectOutputs, proveRun, sha256OfFile } from './evidence.ts';
+import { proveRun } from './evidence.ts';
 import type { Exit, Job } from './job.ts';
 import type { EventBody, Jobs } from './jobs.ts';
+import { collectOutputs } from './outputs.ts';
 
 export interface ExecutionOptions {
   readonly key: KeyPair;
@@ -36,6 +38,7 @@ export interface ExecutionOptions {
   readonly chain: Chain;
   readonly network: Network;
   readonly artifacts: Artifacts;
+  readonly content: Content;
   readonly runtimes: ReadonlyMap<RuntimeKind, Runtime>;
   readonly journal: Journal;
   readonly directory: string;
@@ -77,10 +80,6 @@ export class Execution implements AsyncDisposable {
   readonly #options: ExecutionOptions;
   readonly #live = new Map<Address, Live>();
   readonly #confidential = new Map<Address, Confidential>();
-  readonly #modules = new Map<string, string>();
-  /** Content that jobs on their way need, with their leases. */
-  readonly #held = new Map<string, Set<Address>>();
-  readonly #removing = new Map<string, Promise<void>>();
   readonly #closing = new AbortController();
 
   constructor(env: Env, options: ExecutionOptions) {
@@ -95,7 +94,7 @@ export class Execution implements AsyncDisposable {
 
   /** Modules and images that a new job would find here. */
   warm(): readonly string[] {
-    return [...this.#modules.keys()];
+    return this.#options.content.warm();
   }
 
   async perform(step: Step, job: Job, jobs: Jobs): Promise<void> {
@@ -163,7 +162,7 @@ export class Execution implements AsyncDisposable {
   }
 
   /** After the lease: sandbox, folders and inputs go; outputs stay for a while, modules for the next job. */
-  async cleanUp(job: Job, all: readonly Job[]): Promise<void> {
+  async cleanUp(job: Job): Promise<void> {
     const { lease } = job.agreement;
     this.#live.get(lease)?.abort.abort(new MoltError('job/cancelled', 'the job is over'));
     this.#live.delete(lease);
@@ -173,12 +172,8 @@ export class Execution implements AsyncDisposable {
       if (job.spec !== undefined) await this.#removeAttempt(past);
       await rm(this.#folder(past), { recursive: true, force: true });
     }
-    this.#letGo(lease);
-    if (job.spec !== undefined)
-      await this.removeContent(
-        storedInputs(specOf(job)).map((input) => input.cid),
-        all,
-      );
+    const stored = job.spec === undefined ? [] : storedInputs(specOf(job)).map(({ path, cid }) => [path, cid] as const);
+    await this.#options.content.release(lease, { ...Object.fromEntries(stored), ...job.inputs });
   }
 
   /** An engine that is away now is asked again when it may be back; a node that restarts meanwhile finds what is left. */
@@ -194,31 +189,6 @@ export class Execution implements AsyncDisposable {
     }
   }
 
-  /** Removes content that no job on its way holds and no kept job has as its output. */
-  async removeContent(cids: readonly string[], all: readonly Job[]): Promise<void> {
-    const outputs = new Set(all.flatMap((job) => job.outcome?.outputs ?? []));
-    for (const cid of cids) {
-      if (this.#held.has(cid) || this.#removing.has(cid) || outputs.has(cid)) continue;
-      const removal = this.#options.artifacts.remove(cid);
-      this.#removing.set(cid, removal);
-      await removal.finally(() => this.#removing.delete(cid));
-    }
-  }
-
-  /** From now on nothing removes this content for `lease`; a removal that is under way is waited for. */
-  async #hold(lease: Address, cid: string): Promise<void> {
-    const holders = this.#held.get(cid) ?? new Set();
-    this.#held.set(cid, holders.add(lease));
-    await this.#removing.get(cid);
-  }
-
-  #letGo(lease: Address): void {
-    for (const [cid, holders] of this.#held) {
-      holders.delete(lease);
-      if (holders.size === 0) this.#held.delete(cid);
-    }
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort(new MoltError('node/stopped', 'the node is closing'));
     for (const live of this.#live.values()) live.abort.abort(new MoltError('node/stopped', 'the node is closing'));
@@ -226,37 +196,14 @@ export class Execution implements AsyncDisposable {
   }
 
   async #fetch(job: Job, jobs: Jobs, live: Live): Promise<void> {
-    const { artifacts, network } = this.#options;
     const { agreement } = job;
-    const spec = specOf(job);
-    const wanted = storedInputs(spec).map((input) => ({
-      cid: input.cid,
-      what: `input ${input.path}`,
-      missing: 'job/input-missing' as ErrorCode,
-    }));
-    if (spec.runtime === 'wasm') wanted.push({ cid: spec.image, what: 'module', missing: 'job/image-missing' });
-    for (const { cid, what, missing } of wanted) {
-      await this.#hold(agreement.lease, cid);
-      if (await artifacts.has(cid)) continue;
-      const report = this.#progress(job, jobs, 'fetching', what);
-      try {
-        await artifacts.fetch(network, agreement.delegate, cid, {
-          maxBytes: spec.resources.diskBytes + LIMITS.artifactBlockBytes,
-          signal: live.abort.signal,
-          addresses: agreement.buyerAddresses,
-          onProgress: report,
-        });
-      } catch (cause) {
-        if (!(cause instanceof MoltError) || cause.code === 'job/disk-full') throw cause;
-        throw new MoltError(
-          missing,
-          `the ${what} (${cid}) could not be fetched from the buyer: ${cause.message}`,
-          { cid },
-          { cause },
-        );
-      }
-    }
-    await jobs.dispatch(agreement.lease, { type: 'fetched', attempt: job.attempt });
+    const inputs = await this.#options.content.fetch({
+      agreement,
+      spec: specOf(job),
+      signal: live.abort.signal,
+      report: (what) => this.#progress(job, jobs, 'fetching', what),
+    });
+    await jobs.dispatch(agreement.lease, { type: 'fetched', attempt: job.attempt, inputs });
   }
 
   async #prepare(job: Job, jobs: Jobs, live: Live): Promise<void> {
@@ -276,14 +223,7 @@ export class Execution implements AsyncDisposable {
     const folder = this.#folder(job);
     await rm(folder, { recursive: true, force: true });
     for (const name of ['in', 'out']) await mkdir(join(folder, name), { recursive: true, mode: 0o700 });
-    for (const input of storedInputs(spec)) {
-      const target = join(folder, 'in', input.path);
-      await mkdir(dirname(target), { recursive: true });
-      await this.#options.artifacts.export(input.cid, target, {
-        maxBytes: spec.resources.diskBytes,
-        maxEntries: 10_000,
-      });
-    }
+    await this.#options.content.place(spec, job.inputs ?? {}, join(folder, 'in'));
     const confidential = this.#confidential.get(agreement.lease) ?? NOTHING_CONFIDENTIAL;
     const run = await this.#runtime(job).start(
       {
@@ -422,10 +362,15 @@ export class Execution implements AsyncDisposable {
   }
 
   async #collect(job: Job, jobs: Jobs, live: Live): Promise<void> {
-    const { key, chain, artifacts, tell } = this.#options;
+    const { key, chain, artifacts, content, tell } = this.#options;
     const { lease } = job.agreement;
     const transcript = live.transcript ?? (await this.#replay(job));
-    const collected = await collectOutputs(artifacts, specOf(job), join(this.#folder(job), 'out'));
+    const directory = join(this.#folder(job), 'out');
+    const collected = await collectOutputs(artifacts, specOf(job), directory, live.abort.signal);
+    content.keepOutputs(
+      lease,
+      collected.outputs.map(({ cid }) => cid),
+    );
     const proof = proveRun({ key, network: chain.network, job, spec: specOf(job), collected, transcript });
     const { proofDigest, claimed } = proof.outcome;
     tell({ type: 'proof', lease, digest: proofDigest, claimed });
@@ -453,18 +398,7 @@ export class Execution implements AsyncDisposable {
       const credentials = this.#confidential.get(job.agreement.lease)?.registry;
       return { kind: 'image', reference: spec.image, ...(credentials === undefined ? {} : { credentials }) };
     }
-    const path = join(this.#options.directory, 'modules', `${spec.image}.wasm`);
-    const known = this.#modules.get(spec.image);
-    if (known !== undefined && (await stat(path).catch(() => undefined)) !== undefined)
-      return { kind: 'module', path, digest: known };
-    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-    await rm(path, { force: true });
-    await this.#options.artifacts.export(spec.image, path, {
-      maxBytes: spec.resources.diskBytes + LIMITS.artifactBlockBytes,
-      maxEntries: 1,
-    });
-    const digest = await sha256OfFile(path);
-    this.#modules.set(spec.image, digest);
+    const { path, digest } = await this.#options.content.module(spec.image, spec.resources.diskBytes);
     return { kind: 'module', path, digest };
   }
 

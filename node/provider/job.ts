@@ -83,6 +83,8 @@ export interface Job {
   /** dag-cbor of the specification, base64, once received. */
   readonly spec?: string;
   readonly hasSecrets?: boolean;
+  /** CIDs of the inputs by path, once they are here: what a URL gave this time. */
+  readonly inputs?: Readonly<Record<string, string>>;
   readonly startedAtMs?: number;
   readonly exit?: Exit;
   readonly outcome?: Outcome;
@@ -97,7 +99,7 @@ export type Input =
   | { readonly type: 'lease-funded' }
   | { readonly type: 'lease-missing' }
   | { readonly type: 'spec'; readonly spec: string; readonly hasSecrets: boolean }
-  | { readonly type: 'fetched'; readonly attempt: number }
+  | { readonly type: 'fetched'; readonly attempt: number; readonly inputs: Readonly<Record<string, string>> }
   | { readonly type: 'prepared'; readonly attempt: number }
   | { readonly type: 'started'; readonly attempt: number; readonly startedAtMs: number }
   | { readonly type: 'exited'; readonly attempt: number; readonly exit: Exit }
@@ -228,7 +230,9 @@ const TABLE: { readonly [P in Phase]: Row } = {
   fetching: {
     ...beforeRun,
     fetched: (job, input, nowMs) =>
-      input.attempt === job.attempt ? to(job, 'pulling', nowMs, { type: 'prepare' }) : stay(job),
+      input.attempt === job.attempt
+        ? to({ ...job, inputs: input.inputs }, 'pulling', nowMs, { type: 'prepare' })
+        : stay(job),
     restarted: (job, _input, nowMs) => again(job, nowMs),
   },
   pulling: {

@@ -15,6 +15,7 @@ import { baseUnits } from '../../protocol/units.ts';
 import { toRefusal } from '../../protocol/wire.ts';
 import type { Tell } from '../events.ts';
 import type { Journal, JournaledEvent } from '../journal.ts';
+import type { Content } from './content.ts';
 import type { Execution } from './execution.ts';
 import {
   type Agreement,
@@ -35,6 +36,7 @@ export interface JobsOptions {
   readonly chain: Chain;
   readonly journal: Journal;
   readonly execution: Execution;
+  readonly content: Content;
   readonly tell: Tell;
   /** The job is over and its capacity free. */
   readonly onRelease: (agreement: Agreement) => void;
@@ -101,6 +103,7 @@ export class Jobs implements AsyncDisposable {
     for (const job of await journal.jobs()) {
       const { lease } = job.agreement;
       this.#jobs.set(lease, job);
+      this.#options.content.keepOutputs(lease, job.outcome?.outputs ?? []);
       this.#sequences.set(lease, await journal.nextSequence(lease));
       if (job.phase !== 'closed') recovered.push(job);
     }
@@ -176,7 +179,7 @@ export class Jobs implements AsyncDisposable {
     this.#jobs.delete(lease);
     this.#sequences.delete(lease);
     const forgetting = async (): Promise<void> => {
-      await this.#options.execution.removeContent(job.outcome?.outputs ?? [], this.list());
+      await this.#options.content.dropOutputs(lease, job.outcome?.outputs ?? []);
       await this.#options.journal.forget(lease);
     };
     void this.#enqueue(lease, forgetting).catch(() => undefined);
@@ -241,7 +244,7 @@ export class Jobs implements AsyncDisposable {
         return this.#onChain(job, 'refund');
       case 'release':
         onRelease(job.agreement);
-        return execution.cleanUp(job, this.list());
+        return execution.cleanUp(job);
       default:
         return undefined;
     }

@@ -21,7 +21,10 @@ import { type Artifacts, type Mesh, openArtifacts } from '../mesh/index.ts';
 import { Metrics } from '../metrics.ts';
 import type { NodeStatus } from '../operator/index.ts';
 import { type Runtime, createRuntimes } from '../runtime/index.ts';
+import { publicInternet } from '../outside.ts';
 import { type Speed, measureSpeed } from '../speed.ts';
+import { Content } from './content.ts';
+import { secureConnection } from './download.ts';
 import { Execution } from './execution.ts';
 import type { Agreement } from './job.ts';
 import { Jobs } from './jobs.ts';
@@ -33,7 +36,8 @@ import { Trade } from './trade.ts';
 const FACTS_REFRESH_MS = 5_000;
 const PROBE_MS = 30_000;
 const ANNOUNCE_EVERY_MS = 1_000;
-const ARTIFACT_QUOTA_BYTES = 20 * 10 ** 9;
+/** Of `artifactQuotaBytes`: modules are kept as files beside the store. */
+const MODULE_SHARE = 0.25;
 
 /** What the node opened before. */
 export interface ProviderParts {
@@ -75,12 +79,13 @@ export async function openProvider(base: ProviderParts, opened: AsyncDisposableS
   const onRefused = ({ code, reason }: Refusal): void => tell({ type: 'offer-refused', code, reason });
   const feed = opened.use(await openOfferFeed(env, { pubsub: mesh, network: mesh, networkId, admission, onRefused }));
   const shared = { key, provider, chain, network: mesh, journal, tell };
-  const execution = new Execution(env, { ...shared, artifacts, runtimes, directory: home });
+  const content = await openContent(parts);
+  const execution = new Execution(env, { ...shared, artifacts, content, runtimes, directory: home });
   const wasm = runtimes.get('wasm');
   const speed = wasm === undefined ? { score: 0, measuredMs: env.clock.now() } : await measureSpeed(env, wasm, home);
   const trade = createTrade(parts, { admission, feed, execution, speed, draining: await wasDraining(journal) });
   const onRelease = (agreement: Agreement): void => trade.endLease(agreement.lease);
-  const jobs = opened.use(new Jobs(env, { ...shared, execution, onRelease }));
+  const jobs = opened.use(new Jobs(env, { ...shared, execution, content, onRelease }));
   const recovered = await jobs.recover();
   for (const { agreement, phase } of recovered) {
     const { lease, need, gpus, reserve } = agreement;
@@ -117,6 +122,16 @@ function announceMarket({ env, mesh, networkId, config }: OpenParts, opened: Asy
   );
 }
 
+function openContent({ env, config, mesh, artifacts }: OpenParts): Promise<Content> {
+  return Content.open(env, {
+    network: mesh,
+    artifacts,
+    web: { connect: secureConnection(publicInternet), policy: config.egress },
+    directory: config.home,
+    moduleBytesMax: config.artifactQuotaBytes * MODULE_SHARE,
+  });
+}
+
 async function openParts(base: ProviderParts, opened: AsyncDisposableStack): Promise<OpenParts> {
   const { env, config, chain, tell } = base;
   const machine = await describeMachine(config.home);
@@ -126,7 +141,7 @@ async function openParts(base: ProviderParts, opened: AsyncDisposableStack): Pro
   const account = opened.use(await followAccount(env, chain, config));
   assertWindows(chain, config);
   const directory = join(config.home, 'artifacts');
-  const artifacts = await openArtifacts(env, { directory, quotaBytes: ARTIFACT_QUOTA_BYTES });
+  const artifacts = await openArtifacts(env, { directory, quotaBytes: config.artifactQuotaBytes * (1 - MODULE_SHARE) });
   const usable = await usableRuntimes(env, config, tell);
   return { ...base, clock, account, artifacts, ...usable };
 }
@@ -199,6 +214,8 @@ async function usableRuntimes(
     // A way out is sold only where the owner of this machine has said where to.
     features.push(...capability.features.filter((feature) => feature !== 'egress' || config.egress.length > 0));
   }
+  // What jobs may reach, this node may fetch for them.
+  if (config.egress.length > 0) features.push('fetch');
   if (usable.size === 0) {
     throw new MoltError(
       'runtime/unavailable',

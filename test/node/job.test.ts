@@ -74,7 +74,7 @@ const spec: Input = { type: 'spec', spec: 'AA==', hasSecrets: false };
 const toRunning: readonly Input[] = [
   { type: 'lease-funded' },
   spec,
-  { type: 'fetched', attempt: 1 },
+  { type: 'fetched', attempt: 1, inputs: {} },
   { type: 'prepared', attempt: 1 },
   { type: 'started', attempt: 1, startedAtMs: 5 },
 ];
@@ -111,7 +111,7 @@ describe('a job whose own phase fails before the run', () => {
     const { job } = play([{ type: 'lease-funded' }, spec, { type: 'restarted', adopted: false }]);
     expect(job).toMatchObject({ phase: 'fetching', attempt: 2 });
     expect(decide(job, { type: 'failed', attempt: 1, failure }, 0)).toEqual({ job, effects: [] });
-    expect(decide(job, { type: 'fetched', attempt: 1 }, 0)).toEqual({ job, effects: [] });
+    expect(decide(job, { type: 'fetched', attempt: 1, inputs: {} }, 0)).toEqual({ job, effects: [] });
   });
 
   test('a phase that misses its deadline is a failure with the name of the phase', () => {
@@ -214,7 +214,7 @@ test('any history: at most one release, nothing after it, and the end of the lea
       { type: 'claim-confirmed' },
       { type: 'lease-closed' },
     ),
-    attempt.map((n): Input => ({ type: 'fetched', attempt: n })),
+    attempt.map((n): Input => ({ type: 'fetched', attempt: n, inputs: {} })),
     attempt.map((n): Input => ({ type: 'prepared', attempt: n })),
     attempt.map((n): Input => ({ type: 'started', attempt: n, startedAtMs: 1 })),
     attempt.map((n): Input => ({ type: 'exited', attempt: n, exit })),

@@ -2,9 +2,10 @@
  * Artifacts: inputs and outputs of jobs, named by the CID of a UnixFS tree, kept on disk under a quota.
  *
  * A tree counts as here when its root is marked, which happens after its last block is written. Equal blocks of several
- * trees are kept once; removing a tree removes the blocks that no other marked tree and no running operation needs.
+ * trees are kept once; removing a tree removes the blocks that no other marked tree and no running operation needs. When
+ * the quota is reached, leftovers are swept first, then trees that nobody has pinned go, the least recently used first.
  */
-import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import type { CID } from 'multiformats/cid';
@@ -17,13 +18,13 @@ import { hasCode } from '../../../protocol/errors.ts';
 import { Blocks, diskErrors } from './blocks.ts';
 import { DagWalk, blockKey, parseArtifactCid } from './dag.ts';
 import { type ExportOptions, exportTree } from './export.ts';
-import { type AddOptions, type Added, type PutBlock, importBytes, importPath } from './import.ts';
+import { type AddOptions, type Added, type PutBlock, importBytes, importPath, importStream } from './import.ts';
 import { type Allow, serveBlocks } from './serve.ts';
 import { type FetchOptions, fetchBlocks } from './transfer.ts';
 
 export interface ArtifactsOptions {
   readonly directory: string;
-  /** All blocks together. Beyond it, what no artifact needs is swept first, then `job/disk-full`. */
+  /** All blocks together. Where no more room can be made, `job/disk-full`. */
   readonly quotaBytes: number;
 }
 
@@ -34,6 +35,8 @@ export interface Artifacts {
   add(path: string, options?: AddOptions): Promise<Added>;
   /** Bytes as one file. */
   addBytes(bytes: Uint8Array): Promise<Added>;
+  /** The same for bytes as they come; what the source throws is thrown, and nothing is here then. */
+  addStream(content: AsyncIterable<Uint8Array>): Promise<Added>;
   /**
    * Writes the tree to a path that must not exist or be an empty directory. Throws `artifact/not-found`,
    * `artifact/corrupt`, `artifact/too-large`, `artifact/unsafe-path`, `job/disk-full`; leaves nothing behind then.
@@ -41,6 +44,8 @@ export interface Artifacts {
   export(cid: string, toPath: string, options: ExportOptions): Promise<{ sizeBytes: number }>;
   /** Whether the whole tree is here. */
   has(cid: string): Promise<boolean>;
+  /** Until disposed, this tree is not taken away: neither to make room nor by `remove`, which then waits for the last pin. */
+  pin(cid: string): Disposable;
   remove(cid: string): Promise<void>;
   /** Serves whole trees to the peers that `allow` names; the others cannot tell a refusal from absence. */
   serve(network: Network, allow: Allow): Promise<AsyncDisposable>;
@@ -56,7 +61,8 @@ export async function openArtifacts(env: Env, options: ArtifactsOptions): Promis
   const roots = join(options.directory, 'roots');
   await diskErrors(() => mkdir(roots, { recursive: true, mode: 0o700 }));
   const blocks = await Blocks.open(env, join(options.directory, 'blocks'), options.quotaBytes);
-  const marked = new Set(await readdir(roots));
+  const marked = new Map<string, number>();
+  for (const name of await readdir(roots)) marked.set(name, (await stat(join(roots, name))).mtimeMs);
   return new DiskArtifacts(env, { blocks, roots, marked });
 }
 
@@ -64,13 +70,20 @@ class DiskArtifacts implements Artifacts {
   readonly #env: Env;
   readonly #blocks: Blocks;
   readonly #roots: string;
-  readonly #marked: Set<string>;
+  /** Roots that are here, with when they were last used, Unix ms. */
+  readonly #marked: Map<string, number>;
+  readonly #pins = new Map<string, number>();
+  /** Removed while pinned. */
+  readonly #unwanted = new Set<string>();
   /** Blocks that running operations count on, a set for each. */
   readonly #inUse = new Set<Set<string>>();
   /** The sweep that runs now: writes wait for it, so that none counts on a block that is about to go. */
   #sweeping: Promise<void> = Promise.resolve();
 
-  constructor(env: Env, parts: { readonly blocks: Blocks; readonly roots: string; readonly marked: Set<string> }) {
+  constructor(
+    env: Env,
+    parts: { readonly blocks: Blocks; readonly roots: string; readonly marked: Map<string, number> },
+  ) {
     this.#env = env;
     this.#blocks = parts.blocks;
     this.#roots = parts.roots;
@@ -89,6 +102,10 @@ class DiskArtifacts implements Artifacts {
     return this.#adding((put) => importBytes(put, bytes));
   }
 
+  addStream(content: AsyncIterable<Uint8Array>): Promise<Added> {
+    return this.#adding((put) => importStream(put, content));
+  }
+
   async #adding(add: (put: PutBlock) => Promise<Added>): Promise<Added> {
     return this.#using(async (used) => {
       const added = await add((cid, bytes) => this.#put(used, cid, bytes));
@@ -99,7 +116,9 @@ class DiskArtifacts implements Artifacts {
 
   async export(cid: string, toPath: string, options: ExportOptions): Promise<{ sizeBytes: number }> {
     const root = parseArtifactCid(cid);
+    using _pin = this.pin(cid);
     try {
+      await this.#touch(root.toString());
       return await exportTree(this.#blocks, root, toPath, options);
     } catch (error) {
       // A tree with a hole must not count as here, or nobody would fetch it again.
@@ -113,9 +132,32 @@ class DiskArtifacts implements Artifacts {
     return this.#marked.has(parseArtifactCid(cid).toString());
   }
 
+  pin(cid: string): Disposable {
+    const name = parseArtifactCid(cid).toString();
+    this.#pins.set(name, (this.#pins.get(name) ?? 0) + 1);
+    let isHeld = true;
+    return {
+      [Symbol.dispose]: () => {
+        if (!isHeld) return;
+        isHeld = false;
+        const left = (this.#pins.get(name) ?? 1) - 1;
+        if (left > 0) this.#pins.set(name, left);
+        else this.#pins.delete(name);
+        if (left > 0 || !this.#unwanted.has(name)) return;
+        void this.remove(name).catch((error: unknown) =>
+          this.#env.logger.log('warn', 'artifact not removed', { cid: name, error }),
+        );
+      },
+    };
+  }
+
   async remove(cid: string): Promise<void> {
     const name = parseArtifactCid(cid).toString();
     if (!this.#marked.has(name)) return;
+    if (this.#pins.has(name)) {
+      this.#unwanted.add(name);
+      return;
+    }
     await this.#unmark(name);
     await this.#sweep();
   }
@@ -129,7 +171,10 @@ class DiskArtifacts implements Artifacts {
 
   async fetch(network: Network, from: Address, cid: string, options: FetchOptions): Promise<void> {
     const root = parseArtifactCid(cid);
-    if (this.#marked.has(root.toString())) return;
+    if (this.#marked.has(root.toString())) {
+      await this.#touch(root.toString());
+      return;
+    }
     await this.#using(async (used) => {
       await this.#holdPresent(used, root);
       const store = { blocks: this.#blocks, put: (one: CID, bytes: Uint8Array) => this.#put(used, one, bytes) };
@@ -163,22 +208,43 @@ class DiskArtifacts implements Artifacts {
   async #put(used: Set<string>, cid: CID, bytes: Uint8Array): Promise<void> {
     used.add(blockKey(cid));
     await this.#sweeping;
-    try {
-      await this.#blocks.put(cid, bytes);
-    } catch (error) {
-      if (!hasCode(error, 'job/disk-full')) throw error;
-      await this.#sweep();
-      await this.#blocks.put(cid, bytes);
+    // Leftovers first; then trees, twice as many each time, so that making room takes few sweeps.
+    for (let evicted = 0; ; evicted = Math.max(1, 2 * evicted)) {
+      try {
+        await this.#blocks.put(cid, bytes);
+        return;
+      } catch (error) {
+        if (!hasCode(error, 'job/disk-full') || (evicted > 0 && !(await this.#evict(evicted)))) throw error;
+        await this.#sweep();
+      }
     }
+  }
+
+  /** Lets go of so many trees that nobody has pinned, the least recently used first; false when there is none. */
+  async #evict(count: number): Promise<boolean> {
+    const free = [...this.#marked].filter(([name]) => !this.#pins.has(name)).sort(([, a], [, b]) => a - b);
+    for (const [name] of free.slice(0, count)) await this.#unmark(name);
+    return free.length > 0;
+  }
+
+  async #touch(name: string): Promise<void> {
+    if (!this.#marked.has(name)) return;
+    const nowMs = this.#env.clock.now();
+    this.#marked.set(name, nowMs);
+    // Only the order after a restart depends on it.
+    await utimes(join(this.#roots, name), nowMs / 1000, nowMs / 1000).catch(() => undefined);
   }
 
   async #mark(name: string): Promise<void> {
     await diskErrors(() => writeFile(join(this.#roots, name), ''));
-    this.#marked.add(name);
+    this.#marked.set(name, 0);
+    this.#unwanted.delete(name);
+    await this.#touch(name);
   }
 
   async #unmark(name: string): Promise<void> {
     this.#marked.delete(name);
+    this.#unwanted.delete(name);
     await rm(join(this.#roots, name), { force: true });
   }
 
@@ -191,7 +257,7 @@ class DiskArtifacts implements Artifacts {
 
   async #sweepNow(): Promise<void> {
     const live = new Set<string>();
-    for (const name of this.#marked) await this.#collect(parseArtifactCid(name), live);
+    for (const name of this.#marked.keys()) await this.#collect(parseArtifactCid(name), live);
     for await (const key of this.#blocks.keys()) {
       const isUsed = live.has(key) || this.#inUse.values().some((used) => used.has(key));
       if (!isUsed) await this.#blocks.delete(key);

@@ -6,18 +6,22 @@
  * and a link in them could name any file of this machine.
  */
 import { constants } from 'node:fs';
-import { lstat, open, readdir } from 'node:fs/promises';
+import { lstat, open, opendir } from 'node:fs/promises';
+import type { Dirent } from 'node:fs';
 import { join } from 'node:path';
 
 import type { CID } from 'multiformats/cid';
 
 import { MoltError, assert } from '../../../protocol/errors.ts';
+import { LIMITS } from '../../../protocol/limits.ts';
 import { DEPTH_MAX, tooLarge } from './dag.ts';
 import { Names, unsafePath } from './name.ts';
 
 export interface AddOptions {
   readonly maxBytes?: number;
   readonly maxEntries?: number;
+  /** Of a directory, the files to take, by their path in it; directories only where such a file is. All when absent. */
+  readonly include?: (path: string) => boolean;
   readonly signal?: AbortSignal;
 }
 
@@ -25,6 +29,8 @@ export interface Added {
   readonly cid: string;
   /** Bytes of all files together. */
   readonly sizeBytes: number;
+  /** Files and directories below the root. */
+  readonly entries: number;
 }
 
 interface Candidate {
@@ -53,6 +59,23 @@ export function importBytes(put: PutBlock, bytes: Uint8Array): Promise<Added> {
   const count = new Counter({});
   count.addBytes(bytes.length);
   return importAll(put, [{ path: 'file', content: [bytes] }], { count, wrap: false });
+}
+
+/** Bytes as they come, as one file. */
+export function importStream(put: PutBlock, content: AsyncIterable<Uint8Array>): Promise<Added> {
+  const count = new Counter({});
+  const counted = async function* (): AsyncGenerator<Uint8Array> {
+    for await (const chunk of content) {
+      count.addBytes(chunk.length);
+      yield chunk;
+    }
+  };
+  return importAll(put, [{ path: 'file', content: counted() }], { count, wrap: false });
+}
+
+/** The CID that a file has as an artifact; nothing is stored. */
+export async function cidOfFile(path: string): Promise<string> {
+  return (await importPath(() => Promise.resolve(), path)).cid;
 }
 
 async function importAll(
@@ -84,29 +107,36 @@ async function importAll(
   // The root comes last.
   for await (const entry of imported) root = entry.cid;
   assert(root !== undefined, 'every import has a root');
-  return { cid: root.toV1().toString(), sizeBytes: count.bytes };
+  return { cid: root.toV1().toString(), sizeBytes: count.bytes, entries: count.entries };
 }
 
 /** The entries below a directory in the order of their names, parents first. */
 async function* walk(root: string, count: Counter, below = '', depth = 1): AsyncGenerator<Candidate> {
   if (depth > DEPTH_MAX / 2) throw tooLarge('depth', `directories deeper than ${DEPTH_MAX / 2}`);
-  const entries = await readdir(join(root, below), { withFileTypes: true });
   const names = new Names(below);
-  for (const entry of entries.sort((a, b) => (a.name < b.name ? -1 : 1))) {
-    names.add(entry.name);
-    count.addEntry();
+  for (const entry of await entriesOf(join(root, below), count)) {
     const path = below === '' ? entry.name : `${below}/${entry.name}`;
+    const isTaken = entry.isDirectory() ? count.include === undefined : (count.include?.(path) ?? true);
+    if (isTaken || entry.isDirectory()) names.add(entry.name);
+    if (isTaken) count.addEntry();
     if (entry.isDirectory()) {
-      yield { path };
+      if (isTaken) yield { path };
       yield* walk(root, count, path, depth + 1);
-    } else if (entry.isFile()) {
-      yield { path, content: readFile(join(root, path), count) };
-    } else if (entry.isSymbolicLink()) {
-      throw unsafePath(path, 'symlink', 'a symbolic link');
-    } else {
-      throw unsafePath(path, 'special', 'neither a file nor a directory');
-    }
+    } else if (!isTaken) continue;
+    else if (entry.isFile()) yield { path, content: readFile(join(root, path), count) };
+    else if (entry.isSymbolicLink()) throw unsafePath(path, 'symlink', 'a symbolic link');
+    else throw unsafePath(path, 'special', 'neither a file nor a directory');
   }
+}
+
+/** One by one: a directory of strangers may have more entries than fit in memory. */
+async function entriesOf(path: string, count: Counter): Promise<Dirent[]> {
+  const entries: Dirent[] = [];
+  for await (const entry of await opendir(path)) {
+    count.see();
+    entries.push(entry);
+  }
+  return entries.sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
 async function* readFile(path: string, count: Counter): AsyncGenerator<Uint8Array> {
@@ -125,11 +155,14 @@ async function* readFile(path: string, count: Counter): AsyncGenerator<Uint8Arra
 
 class Counter {
   readonly #options: AddOptions;
+  readonly include: AddOptions['include'];
   bytes = 0;
-  #entries = 0;
+  entries = 0;
+  #seen = 0;
 
   constructor(options: AddOptions) {
     this.#options = options;
+    this.include = options.include;
   }
 
   addBytes(bytes: number): void {
@@ -137,17 +170,27 @@ class Counter {
     this.bytes += bytes;
     const limit = this.#options.maxBytes ?? Number.MAX_SAFE_INTEGER;
     if (this.bytes > limit)
-      throw new MoltError('artifact/too-large', `expected at most ${limit} bytes of content, found more`);
+      throw new MoltError('artifact/too-large', `expected at most ${limit} bytes of content, found more`, {
+        reason: 'bytes',
+      });
   }
 
   addEntry(): void {
+    this.entries++;
+    this.#assertFew(this.entries, this.#options.maxEntries ?? LIMITS.artifactEntries);
+  }
+
+  /** An entry that is looked at, taken or not. */
+  see(): void {
     this.#options.signal?.throwIfAborted();
-    this.#entries++;
-    const limit = this.#options.maxEntries ?? ENTRIES_MAX;
-    if (this.#entries > limit)
-      throw new MoltError('artifact/too-large', `expected at most ${limit} files and directories, found more`);
+    this.#seen++;
+    this.#assertFew(this.#seen, LIMITS.artifactEntries);
+  }
+
+  #assertFew(found: number, limit: number): void {
+    if (found <= limit) return;
+    throw new MoltError('artifact/too-large', `expected at most ${limit} files and directories, found more`, {
+      reason: 'entries',
+    });
   }
 }
-
-/** Files and directories of one artifact, unless the caller says less. The tree is built in memory. */
-const ENTRIES_MAX = 100_000;

@@ -14,6 +14,7 @@ import type { Channel, Network } from '../../../market/ports.ts';
 import type { Address } from '../../../protocol/address.ts';
 import type { Env } from '../../../protocol/env.ts';
 import { type ErrorCode, MoltError, hasCode } from '../../../protocol/errors.ts';
+import { LIMITS } from '../../../protocol/limits.ts';
 import { ArtifactAnswer, ArtifactRequest } from '../../../protocol/molt.js';
 import { STREAMS, fromRefusal } from '../../../protocol/wire.ts';
 import type { MeshOpenOptions } from '../streams.ts';
@@ -44,7 +45,6 @@ export interface Store {
 /** A silent peer is given up after this long; a transfer that made progress is taken up again this often. */
 export const IDLE_MS = 20_000;
 const RESUMES_MAX = 5;
-const ENTRIES_MAX = 100_000;
 /** Blocks that are being written while the next ones arrive. */
 const WRITES_AT_ONCE = 8;
 
@@ -159,7 +159,7 @@ class Receiver {
   async receive(): Promise<void> {
     try {
       await this.#nodes();
-      const { maxBytes, maxEntries = ENTRIES_MAX, signal } = this.#options;
+      const { maxBytes, maxEntries = LIMITS.artifactEntries, signal } = this.#options;
       const bounds = { maxBytes, maxEntries, ...(signal && { signal }) };
       await checkTree((cid) => this.#store.blocks.get(cid), this.#source.root, bounds);
       await this.#leaves();

@@ -18,6 +18,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Blocks } from '../../../node/mesh/artifact/blocks.ts';
 import { type Artifacts, openArtifacts } from '../../../node/mesh/index.ts';
 import { systemEnv } from '../../../protocol/env.ts';
+import { until } from '../mesh/peers.ts';
 
 const env = systemEnv();
 const MIB = 1024 * 1024;
@@ -145,8 +146,44 @@ describe('artifacts', () => {
     const small = await openArtifacts(env, { directory: join(directory, 'small'), quotaBytes: 4 * MIB });
     await expect(small.addBytes(randomBytes(6 * MIB))).rejects.toMatchObject({ code: 'job/disk-full' });
     const kept = await small.addBytes(randomBytes(3 * MIB));
+    using _pin = small.pin(kept.cid);
     await expect(small.addBytes(randomBytes(2 * MIB))).rejects.toMatchObject({ code: 'job/disk-full' });
     await small.export(kept.cid, out(), BOUNDS);
+  });
+
+  it('make room by what was used least of what nobody has pinned, also after a restart', async () => {
+    let atMs = 1_000_000;
+    const clock = { ...env.clock, now: () => (atMs += 1_000), sleep: env.clock.sleep, every: env.clock.every };
+    const store = { directory: join(directory, 'small'), quotaBytes: 4 * MIB + 10_000 };
+    let small = await openArtifacts({ ...env, clock }, store);
+    const add = async (): Promise<string> => (await small.addBytes(randomBytes(MIB))).cid;
+    const [pinned, used, old, newer] = [await add(), await add(), await add(), await add()];
+    await small.export(used, out(), BOUNDS);
+    small = await openArtifacts({ ...env, clock }, store);
+    const pin = small.pin(pinned);
+    const here = async (): Promise<boolean[]> => Promise.all([pinned, used, old, newer].map((cid) => small.has(cid)));
+    await add();
+    expect(await here()).toEqual([true, true, false, true]);
+    await add();
+    expect(await here()).toEqual([true, true, false, false]);
+    await small.remove(pinned);
+    expect(await here()).toEqual([true, true, false, false]);
+    pin[Symbol.dispose]();
+    pin[Symbol.dispose]();
+    await until('the pinned one is gone', () => small.usedBytes === 3 * MIB);
+    expect(await small.has(pinned)).toBe(false);
+  });
+
+  it('take bytes as they come, and nothing when their source fails', async () => {
+    const bytes = randomBytes(3 * MIB + 1);
+    const source = async function* (fails: boolean): AsyncGenerator<Uint8Array> {
+      for (let at = 0; at < bytes.length; at += 100_000) yield bytes.subarray(at, at + 100_000);
+      if (fails) throw new Error('cut');
+    };
+    await expect(artifacts.addStream(source(true))).rejects.toThrow('cut');
+    const { cid, sizeBytes } = await artifacts.addStream(source(false));
+    expect(sizeBytes).toBe(bytes.length);
+    expect(cid).toBe((await artifacts.addBytes(bytes)).cid);
   });
 
   it('find damage on disk, and no longer claim to have the tree', async () => {

@@ -31,6 +31,7 @@ import { proveRun } from './evidence.ts';
 import type { Exit, Job } from './job.ts';
 import type { EventBody, Jobs } from './jobs.ts';
 import { collectOutputs } from './outputs.ts';
+import { paceLogs } from './log-pace.ts';
 
 export interface ExecutionOptions {
   readonly key: KeyPair;
@@ -281,7 +282,7 @@ export class Execution implements AsyncDisposable {
     const pump = async (): Promise<void> => {
       // An adopted run tells its output from the beginning: what the journal holds is skipped.
       const known = { stdout: transcript.logBytes.stdout, stderr: transcript.logBytes.stderr };
-      for await (const chunk of run.logs) {
+      for await (const chunk of paceLogs(this.#env.clock, run.logs)) {
         const skipped = Math.min(known[chunk.stream], chunk.bytes.length);
         known[chunk.stream] -= skipped;
         for (let at = skipped; at < chunk.bytes.length; at += LIMITS.logChunkBytes) {

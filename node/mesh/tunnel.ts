@@ -4,6 +4,7 @@
  * Half-open connections stay half open, a break on one side breaks the other, and a slow end slows the other down: what can
  * pile up is one frame and what the channel and the socket bound themselves.
  */
+import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 
 import type { Channel } from '../../market/ports.ts';
@@ -17,7 +18,9 @@ export async function tunnel(channel: Channel, socket: Duplex, frameBytesMax: nu
     await Promise.all([toSocket(channel, socket), toChannel(channel, socket, frameBytesMax)]);
   } catch (error) {
     channel.abort(error instanceof MoltError ? error : new MoltError('mesh/closed', 'the connection broke'));
-    socket.destroy();
+    // A reset: whoever is behind the socket must not take what came so far for the whole.
+    if (socket instanceof Socket) socket.resetAndDestroy();
+    else socket.destroy();
   }
 }
 

@@ -293,20 +293,23 @@ export class JobNetwork implements AsyncDisposable {
     this.#sweep?.[Symbol.dispose]();
     for (const server of this.#servers) server.close();
     for (const pair of this.#pairs) destroy(pair);
-    for (const socket of this.#guests) socket.destroy();
+    for (const socket of this.#guests) socket.resetAndDestroy();
     await this.#namespace[Symbol.asyncDispose]();
   }
 }
 
 function destroy({ inner, outer }: Pair): void {
-  inner.destroy();
-  outer?.destroy();
+  inner.resetAndDestroy();
+  outer?.resetAndDestroy();
 }
 
-/** A socket that closed without having ended both ways takes the other with it; a proper end was passed on by `pipe`. */
+/**
+ * A socket that closed without having ended both ways takes the other with it, by a reset, so that nobody takes what came so
+ * far for the whole; a proper end was passed on by `pipe`.
+ */
 function breakTogether(one: Socket, other: Socket): void {
   one.once('close', () => {
-    if (!one.readableEnded || !one.writableFinished) other.destroy();
+    if (!one.readableEnded || !one.writableFinished) other.resetAndDestroy();
   });
 }
 

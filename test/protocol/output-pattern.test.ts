@@ -62,6 +62,6 @@ function slowly(parts: readonly string[], names: readonly string[]): boolean {
   if (part === '**') return names.some((_, at) => slowly(rest, names.slice(at))) || slowly(rest, []);
   const [name, ...others] = names;
   if (name === undefined) return false;
-  const text = new RegExp(`^${[...part].map((one) => (one === '*' ? '.*' : one === '?' ? '.' : one)).join('')}$`);
+  const text = new RegExp(`^${Array.from(part, (one) => (one === '*' ? '.*' : one === '?' ? '.' : one)).join('')}$`);
   return text.test(name) && slowly(rest, others);
 }

@@ -43,6 +43,7 @@ export interface NodeConfig {
   readonly runtimes: readonly RuntimeKind[];
   readonly containerSocket: string;
   readonly containerSandbox: 'when-asked' | 'always';
+  readonly containerPool: number;
   readonly durationSecondsMax: number;
   readonly wasmCompiler: 'optimizing' | 'baseline';
   readonly graceSeconds: number;
@@ -203,6 +204,12 @@ export const SETTINGS = {
     default: 'when-asked',
     unit: 'when-asked, always',
     text: 'Which container jobs get a kernel of their own (gVisor or Kata, registered with the engine as runsc or kata). Always is safer, slower for system calls, and has no network.',
+  },
+  containerPool: {
+    schema: z.number().int().min(0).max(64),
+    default: 0,
+    unit: 'containers',
+    text: 'Containers started ahead for images in frequent use, each used once. A short job starts several times sooner; each costs about 15 MB of memory and a disk that is empty. Docker only, and only for jobs without inputs, secrets, network, GPUs and working directory.',
   },
   durationSecondsMax: {
     schema: z.int().min(1).max(LIMITS.leaseSeconds),
@@ -375,6 +382,7 @@ export async function nodeConfig(home: string, key: KeyPair, settings: Settings)
     },
     runtimes: settings.runtimes,
     containerSandbox: settings.containerSandbox,
+    containerPool: settings.containerPool,
     containerSocket: settings.containerSocket ?? engineSocket(processEnvironment()),
     durationSecondsMax: settings.durationSecondsMax,
     wasmCompiler: settings.wasmCompiler,

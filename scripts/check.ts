@@ -40,6 +40,12 @@ const GATES: readonly Gate[] = [
     repair: 'npm run program',
     cannot: () => (hasClang19() ? undefined : 'clang 19, which made the committed file, is not installed'),
   },
+  {
+    name: 'generated: node/runtime/container/entry-code.ts',
+    command: ['node', 'scripts/entry.ts', '--check'],
+    repair: 'node scripts/entry.ts',
+    cannot: () => (hasClang19() ? undefined : 'clang 19, which made the committed file, is not installed'),
+  },
   { name: 'unit tests', command: ['vitest', 'run', '--project', 'unit'], repair: 'npx vitest --project unit' },
   { name: 'dead code', command: ['knip'], repair: 'npx knip' },
   { name: 'build', command: ['node', 'scripts/build.ts'], repair: 'npm run build' },

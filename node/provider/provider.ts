@@ -197,7 +197,11 @@ async function usableRuntimes(
     wasmCompiler: config.wasmCompiler,
     ...(config.containerSocket === undefined || !config.runtimes.includes('container')
       ? {}
-      : { containerSocket: config.containerSocket, containerSandbox: config.containerSandbox }),
+      : {
+          containerSocket: config.containerSocket,
+          containerSandbox: config.containerSandbox,
+          containerPool: config.containerPool,
+        }),
   });
   const usable = new Map<RuntimeKind, Runtime>();
   const features: Feature[] = [];

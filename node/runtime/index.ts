@@ -38,6 +38,8 @@ export interface RuntimesOptions {
   readonly containerSocket?: string;
   /** See `ContainerOptions.sandbox`. */
   readonly containerSandbox?: 'when-asked' | 'always';
+  /** See `ContainerOptions.pool`. */
+  readonly containerPool?: number;
 }
 
 /** The runtimes of one node; which of them work here is told by their `probe`. */
@@ -47,6 +49,7 @@ export function createRuntimes(env: Env, options: RuntimesOptions): readonly Run
   const container = new ContainerRuntime(env, {
     directory: join(options.directory, 'container'),
     socketPath: options.containerSocket,
+    ...(options.containerPool === undefined ? {} : { pool: options.containerPool }),
     ...(options.containerSandbox === undefined ? {} : { sandbox: options.containerSandbox }),
   });
   return [wasm, container];

@@ -14,7 +14,8 @@ import { hasCode, MoltError } from '../../../protocol/errors.ts';
 import { type ExitReason, type LogChunk, NO_DEVICES, type Run, type RunExit, type RunUsage } from '../runtime.ts';
 import { unpackTree } from './archive.ts';
 import { engineCall, engineFailed, isMissing } from './engine.ts';
-import { readFrames } from './frames.ts';
+import { afterMark } from './entry.ts';
+import { type Frame, readFrames } from './frames.ts';
 import type { JobNetwork, NetworkTerms } from './network.ts';
 
 const SIGNALS_MAX = 64;
@@ -48,7 +49,9 @@ export interface ContainerRunOptions {
   readonly terms: RunTerms;
   readonly startedAtMs: number;
   /** Output from before the start; without it the engine's log is read. */
-  readonly attached?: Readable;
+  readonly attached?: AsyncIterable<Frame>;
+  /** The engine's log begins with the mark of a pooled container, which is not the job's. */
+  readonly marked?: boolean;
   /** With the engine's log: only what is later than this, Unix ms. */
   readonly logsSinceMs: number;
   /** Resolves when the engine says that the container stopped; may hang or reject. */
@@ -85,6 +88,7 @@ export class ContainerRun implements Run {
   readonly #streams: Container;
   readonly #terms: RunTerms;
   readonly #waiting: Promise<unknown>;
+  readonly #marked: boolean;
   readonly #network: JobNetwork | undefined;
   readonly #deadline: number;
   readonly #over = new AbortController();
@@ -109,6 +113,7 @@ export class ContainerRun implements Run {
     );
     const ranMs = Math.max(0, env.clock.now() - options.startedAtMs);
     this.#deadline = env.clock.monotonic() + options.terms.durationMs - ranMs;
+    this.#marked = options.marked ?? false;
     this.logs = this.#readLogs(options.attached, options.logsSinceMs);
     this.exit = this.#finish();
   }
@@ -269,41 +274,42 @@ export class ContainerRun implements Run {
     }
   }
 
-  async *#readLogs(attached: Readable | undefined, sinceMs: number): AsyncGenerator<LogChunk, void, undefined> {
-    let source = attached;
+  async *#readLogs(
+    attached: AsyncIterable<Frame> | undefined,
+    sinceMs: number,
+  ): AsyncGenerator<LogChunk, void, undefined> {
+    let frames = attached;
     let lastMs = sinceMs;
     let left = this.#terms.logBytes;
     let interrupted = false;
-    try {
-      for (;;) {
-        try {
-          source ??= await this.#openLog(lastMs);
-          for await (const { stream, bytes } of readFrames(source)) {
-            lastMs = this.#env.clock.now();
-            if (left < 0) continue;
-            const kept = bytes.subarray(0, left);
-            left -= bytes.length;
-            if (kept.length > 0) yield { stream, bytes: kept, atMs: lastMs };
-            if (left < 0) yield { stream: 'stderr', bytes: Buffer.from(CUT_MARK), atMs: lastMs };
-          }
-          if (!interrupted && !(await this.#container.inspect()).State.Running) return;
-          interrupted = false;
-        } catch (error) {
-          // The engine is away: what it kept is read when it is back, or the run is given up and so is its output.
-          if (isMissing(error) || this.#over.signal.aborted) return;
-          interrupted = true;
+    for (;;) {
+      try {
+        frames ??= await this.#openLog(lastMs);
+        for await (const { stream, bytes } of frames) {
+          lastMs = this.#env.clock.now();
+          if (left < 0) continue;
+          const kept = bytes.subarray(0, left);
+          left -= bytes.length;
+          if (kept.length > 0) yield { stream, bytes: kept, atMs: lastMs };
+          if (left < 0) yield { stream: 'stderr', bytes: Buffer.from(CUT_MARK), atMs: lastMs };
         }
-        source = undefined;
-        await this.#env.clock.sleep(POLL_MS, this.#over.signal).catch(() => undefined);
+        if (!interrupted && !(await this.#container.inspect()).State.Running) return;
+        interrupted = false;
+      } catch (error) {
+        // The engine is away: what it kept is read when it is back, or the run is given up and so is its output.
+        if (isMissing(error) || this.#over.signal.aborted) return;
+        interrupted = true;
       }
-    } finally {
-      source?.resume();
+      frames = undefined;
+      await this.#env.clock.sleep(POLL_MS, this.#over.signal).catch(() => undefined);
     }
   }
 
-  async #openLog(sinceMs: number): Promise<Readable> {
+  async #openLog(sinceMs: number): Promise<AsyncIterable<Frame>> {
     const since = sinceMs === 0 ? 0 : (sinceMs + 1) / 1000;
-    return (await this.#streams.logs({ follow: true, stdout: true, stderr: true, since })) as Readable;
+    const log = (await this.#streams.logs({ follow: true, stdout: true, stderr: true, since })) as Readable;
+    const frames = readFrames(log);
+    return this.#marked && since === 0 ? (await afterMark(frames)).frames : frames;
   }
 
   async usage(): Promise<RunUsage> {

@@ -7,28 +7,32 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Readable } from 'node:stream';
-import type { Container, ContainerInfo } from 'dockerode';
+import type { Duplex, Readable } from 'node:stream';
+import type { Container, ContainerCreateOptions, ContainerInfo } from 'dockerode';
 import { z } from 'zod';
 import type { Env } from '../../../protocol/env.ts';
 import { MoltError } from '../../../protocol/errors.ts';
 import type { Feature } from '../../../protocol/messages.ts';
 import { type Outside, publicInternet } from '../../outside.ts';
 import { checkRequest } from '../request.ts';
-import type { Capability, Image, PrepareProgress, Run, RunRequest, Runtime } from '../runtime.ts';
+import type { Capability, Image, PrepareProgress, Run, RunLimits, RunRequest, Runtime } from '../runtime.ts';
 import { type PackedTree, packTrees } from './archive.ts';
 import { ContainerRun, isEndOfUnknownCause, type RunTerms } from './container-run.ts';
 import { Disks } from './disk.ts';
 import { connectEngine, type Engine, engineCall, engineFailed, engineRemoval, faultOf, LABEL } from './engine.ts';
+import { ENTRY_DIRECTORY, ENTRY_NAME, entryProgram } from './entry.ts';
+import { readFrames } from './frames.ts';
 import type { GpuDevice } from '../../gpu/index.ts';
 import { findPassing } from './gpu-check.ts';
 import type { GpuPassing } from './gpu-passing.ts';
-import { containerConfig, type ContainerPlacement, loaderConfig, mount } from './host-config.ts';
+import { checkClaims, containerConfig, type ContainerPlacement, loaderConfig, mount } from './host-config.ts';
 import { ensureIdleImage, IDLE_IMAGE } from './idle-image.ts';
 import type { JobNetwork } from './network.ts';
 import { Networks } from './networks.ts';
+import { Pool, type Shape } from './pool.ts';
 import { imageReference, pullImage } from './pull.ts';
 import { askEngine, capabilityOf, type EngineFacts, type Findings, tryEngine, unavailable } from './probe.ts';
+import { Assignments, PooledSlot, SLOT_PREFIX } from './slot.ts';
 
 export interface ContainerOptions {
   /** Belongs to this runtime: the node's id for labels, and the files behind jobs' disks. */
@@ -46,6 +50,8 @@ export interface ContainerOptions {
   readonly devices?: string;
   /** What jobs with egress rules may reach at all; the public internet by default. */
   readonly outside?: Outside;
+  /** Containers that are started ahead for images in frequent use; none by default. Docker only. */
+  readonly pool?: number;
 }
 
 const runTerms = z.object({
@@ -64,6 +70,8 @@ const runTerms = z.object({
     .optional(),
 });
 
+type Role = 'job' | 'pool' | 'entry' | 'loader' | 'network' | 'self-test';
+
 const REMOVE_TRIES = 10;
 const REMOVE_PAUSE_MS = 100;
 const SECRETS_BYTES = 1 << 20;
@@ -76,6 +84,21 @@ async function allEnded<T extends readonly unknown[] | []>(
 ): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
   await Promise.allSettled(work);
   return Promise.all(work);
+}
+
+function termsOf({ outputDirectory, limits, collects }: RunRequest, facts: EngineFacts): RunTerms {
+  const { durationMs, diskBytes, logBytes } = limits;
+  return { outputDirectory, durationMs, diskBytes, logBytes, watchDisk: !facts.limitsDisk, collects: collects ?? true };
+}
+
+/**
+ * True when a waiting container can be the job with nothing missing: its mounts, its network and its working directory
+ * were fixed when it was made, and it was made without.
+ */
+async function fitsPool(request: RunRequest): Promise<boolean> {
+  const { command, workdir, egress = [], services = [], gpus = [], secrets = {}, inputDirectory } = request;
+  const asks = egress.length + services.length + gpus.length + Object.keys(secrets).length;
+  return command.length > 0 && workdir === undefined && asks === 0 && (await readdir(inputDirectory)).length === 0;
 }
 
 export class ContainerRuntime implements Runtime {
@@ -93,6 +116,11 @@ export class ContainerRuntime implements Runtime {
   readonly #devices: string;
   /** GPUs that a container has seen, by id. */
   readonly #gpus = new Map<string, GpuPassing>();
+  readonly #assignments: Assignments;
+  readonly #pool: Pool<PooledSlot, RunLimits> | undefined;
+  /** Slots of this process that belong to no attempt yet. */
+  readonly #waiting = new Set<string>();
+  #entryVolume: Promise<string> | undefined;
   #facts: Promise<EngineFacts> | undefined;
   #findings: Promise<Findings> | undefined;
   #nodeId: Promise<string> | undefined;
@@ -104,6 +132,9 @@ export class ContainerRuntime implements Runtime {
     this.#streams = streams;
     this.#directory = options.directory;
     this.#disks = new Disks(join(options.directory, 'disks'));
+    this.#assignments = new Assignments(join(options.directory, 'assigned'));
+    const size = options.pool ?? 0;
+    if (size > 0) this.#pool = new Pool(env, size, (shape, limits) => this.#openSlot(shape, limits));
     this.#loopDisks = options.loopDisks ?? true;
     this.#sandbox = options.sandbox ?? 'when-asked';
     this.#devices = options.devices ?? '/dev';
@@ -226,7 +257,7 @@ export class ContainerRuntime implements Runtime {
     return this.#nodeId;
   }
 
-  async #labels(attemptId: string, role: 'job' | 'loader' | 'network' | 'self-test'): Promise<Record<string, string>> {
+  async #labels(attemptId: string, role: Role): Promise<Record<string, string>> {
     return { [LABEL.node]: await this.#id(), [LABEL.attempt]: attemptId, [LABEL.role]: role };
   }
 
@@ -239,6 +270,10 @@ export class ContainerRuntime implements Runtime {
     const image = imageReference(request.image);
     const facts = await this.#learn();
     const sandbox = await this.#sandboxFor(request, facts, signal);
+    if (sandbox === undefined && !signal.aborted) {
+      const run = await this.#startPooled(request, image, facts);
+      if (run !== undefined) return run;
+    }
     await pullImage(this.#streams, image, () => undefined, signal);
     try {
       return await this.#create(request, { image, facts, sandbox }, signal);
@@ -258,20 +293,12 @@ export class ContainerRuntime implements Runtime {
     { image, facts, sandbox }: { image: string; facts: EngineFacts; sandbox: string | undefined },
     signal: AbortSignal,
   ): Promise<Run> {
-    const { attemptId, limits, outputDirectory } = request;
+    const { attemptId } = request;
     const gpus = this.#passingOf(request);
     await using opened = new AsyncDisposableStack();
     const place = await this.#networks.create(request, facts.architecture, await this.#labels(attemptId, 'network'));
     if (place !== undefined) opened.use(place.network);
-    const terms: RunTerms = {
-      outputDirectory,
-      durationMs: limits.durationMs,
-      diskBytes: limits.diskBytes,
-      logBytes: limits.logBytes,
-      watchDisk: !facts.limitsDisk,
-      collects: request.collects ?? true,
-      ...(place === undefined ? {} : { network: place.terms }),
-    };
+    const terms = { ...termsOf(request, facts), ...(place === undefined ? {} : { network: place.terms }) };
     const labels = { ...(await this.#labels(attemptId, 'job')), [LABEL.terms]: JSON.stringify(terms) };
     const placement: ContainerPlacement = {
       engine: facts.kind,
@@ -289,18 +316,115 @@ export class ContainerRuntime implements Runtime {
     const loader = await this.#load(request, placement, facts);
     if (signal.aborted)
       throw new MoltError('job/cancelled', 'the start of the job was cancelled', {}, { cause: signal.reason });
-    const container = await this.#engine.createContainer({
-      ...config,
-      name: `molt-${(await this.#id()).slice(0, 8)}-${attemptId}`,
-    });
-    if (terms.watchDisk) {
-      const out = { name: 'out', directoryMode: 0o755, fileMode: 0o644 };
-      await container.putArchive(packTrees([out]), { path: '/' });
-    }
+    const container = await this.#createContainer(attemptId, config, facts);
     const run = await this.#launch(container, terms, request.command, place?.network);
     opened.move();
     if (loader !== undefined) this.#dismiss(attemptId, loader);
     return run;
+  }
+
+  async #createContainer(attemptId: string, config: ContainerCreateOptions, facts: EngineFacts): Promise<Container> {
+    const name = `molt-${(await this.#id()).slice(0, 8)}-${attemptId}`;
+    const container = await this.#engine.createContainer({ ...config, name });
+    if (!facts.limitsDisk) {
+      const out = { name: 'out', directoryMode: 0o755, fileMode: 0o644 };
+      await container.putArchive(packTrees([out]), { path: '/' });
+    }
+    return container;
+  }
+
+  /** The job in a container that waited for it; undefined when there is none, or it did not take the job. */
+  async #startPooled(request: RunRequest, image: string, facts: EngineFacts): Promise<Run | undefined> {
+    if (this.#pool === undefined || facts.kind !== 'docker' || !(await fitsPool(request))) return undefined;
+    checkClaims(request);
+    const { attemptId, limits } = request;
+    const slot = this.#pool.take({ image, diskBytes: limits.diskBytes }, limits);
+    try {
+      if (slot === undefined) return undefined;
+      const terms = termsOf(request, facts);
+      const { startedAtMs, frames } = await slot.begin(this.#env, request);
+      await this.#assignments.write(attemptId, { slot: slot.id, startedAtMs, terms });
+      this.#waiting.delete(slot.id);
+      const { container, waiting } = slot;
+      const streams = this.#streams.getContainer(container.id);
+      const at = { startedAtMs, attached: frames, logsSinceMs: 0, waiting, marked: true };
+      return new ContainerRun(this.#env, { container, streams, terms, ...at });
+    } catch (error) {
+      this.#env.logger.log('warn', 'a waiting container was not used', { fault: faultOf(error).message });
+      await slot?.remove().catch(() => undefined);
+      return undefined;
+    } finally {
+      this.#pool.fill().catch((error: unknown) => {
+        this.#env.logger.log('warn', 'no container could be started ahead', { fault: faultOf(error).message });
+      });
+    }
+  }
+
+  /** A container like a job's own, with the entry program in it. */
+  async #openSlot({ image, diskBytes }: Shape, limits: RunLimits): Promise<PooledSlot> {
+    const facts = await this.#learn();
+    const id = `${SLOT_PREFIX}${randomUUID()}`;
+    const inputDirectory = join(this.#directory, 'empty');
+    await mkdir(inputDirectory, { recursive: true });
+    const request: RunRequest = {
+      attemptId: id,
+      image: { kind: 'image', reference: image },
+      command: [`${ENTRY_DIRECTORY}/${ENTRY_NAME}`],
+      environment: {},
+      inputDirectory,
+      outputDirectory: '',
+      limits: { ...limits, diskBytes },
+      randomSeed: new Uint8Array(32),
+      clockStartMs: 0,
+    };
+    this.#waiting.add(id);
+    const remove = async (): Promise<void> => {
+      await this.remove(id);
+      this.#waiting.delete(id);
+    };
+    try {
+      const { kind: engine, seccomp, init } = facts;
+      const labels = await this.#labels(id, 'pool');
+      const entryVolume = await this.#fillEntryVolume(facts);
+      const volumes = await this.#createVolumes(request, facts);
+      const config = containerConfig(request, { engine, image, labels, seccomp, init, entryVolume, ...volumes });
+      const container = await this.#createContainer(id, config, facts);
+      const streams = this.#streams.getContainer(container.id);
+      const options = { stream: true, stdin: true, stdout: true, stderr: true, hijack: true };
+      const attached = (await streams.attach(options)) as unknown as Duplex;
+      await container.start();
+      return new PooledSlot({ id, container, attached, waiting: streams.wait(), limits, remove });
+    } catch (error) {
+      await remove().catch(() => undefined);
+      throw engineFailed('starting a container ahead', error);
+    }
+  }
+
+  /** The volume with the entry program, filled once by each process. */
+  async #fillEntryVolume(facts: EngineFacts): Promise<string> {
+    const fill = async (): Promise<string> => {
+      const name = `molt-${(await this.#id()).slice(0, 8)}-entry`;
+      // Without an attempt: it belongs to the node and is nothing that a job left.
+      const Labels = { [LABEL.node]: await this.#id(), [LABEL.role]: 'entry' };
+      await this.#engine.createVolume({ Name: name, Driver: 'local', Labels });
+      await ensureIdleImage(this.#engine, facts.architecture);
+      const labels = await this.#labels(`${SLOT_PREFIX}entry`, 'loader');
+      const mounts = [mount(name, ENTRY_DIRECTORY, false)];
+      const loader = await this.#engine.createContainer(loaderConfig(IDLE_IMAGE, labels, mounts));
+      const files = new Map([[ENTRY_NAME, entryProgram(facts.architecture)]]);
+      const tree = { name: '.', files, directoryMode: 0o555, fileMode: 0o555 };
+      try {
+        await loader.putArchive(packTrees([tree]), { path: ENTRY_DIRECTORY });
+      } finally {
+        await loader.remove({ force: true });
+      }
+      return name;
+    };
+    this.#entryVolume ??= fill().catch((error: unknown) => {
+      this.#entryVolume = undefined;
+      throw error;
+    });
+    return this.#entryVolume;
   }
 
   /** Attaches before it starts, so that no output is missed. */
@@ -328,7 +452,7 @@ export class ContainerRuntime implements Runtime {
     waiting.catch(() => undefined);
     const { State } = await container.inspect();
     const startedAtMs = Date.parse(State.StartedAt);
-    const at = { startedAtMs, attached, logsSinceMs: 0, waiting };
+    const at = { startedAtMs, attached: readFrames(attached), logsSinceMs: 0, waiting };
     return new ContainerRun(this.#env, { container, streams, terms, ...at, ...(network && { network }) });
   }
 
@@ -407,19 +531,22 @@ export class ContainerRuntime implements Runtime {
   }
 
   async adopt(attemptId: string, logsSinceMs: number = 0): Promise<Run | undefined> {
-    const containers = await this.#containers(attemptId);
-    const found = containers.find(({ Labels }) => Labels[LABEL.role] === 'job');
+    const assigned = await this.#assignments.read(attemptId);
+    const place = assigned?.slot ?? attemptId;
+    const containers = await this.#containers(place);
+    const role: Role = assigned === undefined ? 'job' : 'pool';
+    const found = containers.find(({ Labels }) => Labels[LABEL.role] === role);
     if (found === undefined) return undefined;
     const container = this.#engine.getContainer(found.Id);
     const { State } = await engineCall('looking at the container', () => container.inspect());
     // Nobody watched: an end that the restart of engine or machine may have caused is no verdict of the job.
     if (State.Status === 'created' || isEndOfUnknownCause(State)) return undefined;
-    if (!(await this.#hasItsDisk(attemptId))) return undefined;
-    const terms = runTerms.parse(JSON.parse(found.Labels[LABEL.terms] ?? '{}'));
+    if (!(await this.#hasItsDisk(place))) return undefined;
+    const terms = runTerms.parse(assigned?.terms ?? JSON.parse(found.Labels[LABEL.terms] ?? '{}'));
     const streams = this.#streams.getContainer(found.Id);
     const waiting = streams.wait({ condition: 'not-running' });
-    const startedAtMs = Date.parse(State.StartedAt);
-    const at = { startedAtMs, logsSinceMs, waiting };
+    const startedAtMs = assigned?.startedAtMs ?? Date.parse(State.StartedAt);
+    const at = { startedAtMs, logsSinceMs, waiting, marked: assigned !== undefined };
     if (!State.Running || terms.network === undefined) {
       return new ContainerRun(this.#env, { container, streams, terms, ...at });
     }
@@ -463,14 +590,16 @@ export class ContainerRuntime implements Runtime {
 
   async remove(attemptId: string): Promise<void> {
     await this.#leaving.get(attemptId);
-    const [containers, volumes] = await Promise.all([this.#containers(attemptId), this.#volumes(attemptId)]);
+    const place = (await this.#assignments.read(attemptId))?.slot ?? attemptId;
+    const [containers, volumes] = await Promise.all([this.#containers(place), this.#volumes(place)]);
     await allEnded(
       containers.map(({ Id }) =>
         engineRemoval('removing the container', () => this.#engine.getContainer(Id).remove({ force: true, v: true })),
       ),
     );
     await allEnded(volumes.map((name) => this.#removeVolume(name)));
-    await this.#disks.remove(attemptId);
+    await this.#disks.remove(place);
+    await this.#assignments.remove(attemptId);
   }
 
   async #volumes(attemptId?: string): Promise<string[]> {
@@ -509,11 +638,17 @@ export class ContainerRuntime implements Runtime {
     const { Volumes } = await engineCall('listing volumes', () => this.#engine.listVolumes({ filters: { label } }));
     const labelled = [...(await this.#containers()), ...(Volumes ?? [])];
     const attempts = labelled.flatMap(({ Labels }) => Labels?.[LABEL.attempt] ?? []);
-    return [...new Set([...attempts, ...(await this.#disks.list())])].sort();
+    const places = new Set([...attempts, ...(await this.#disks.list())]);
+    const assigned = await this.#assignments.list();
+    const theirs = [...places]
+      .filter((place) => !this.#waiting.has(place))
+      .map((place) => assigned.get(place) ?? place);
+    return [...new Set([...theirs, ...assigned.values()])].sort();
   }
 
-  /** Containers go on; the next node process adopts them. */
+  /** Containers of jobs go on; the next node process adopts them. */
   async close(): Promise<void> {
+    await this.#pool?.[Symbol.asyncDispose]();
     await this.#networks[Symbol.asyncDispose]();
   }
 

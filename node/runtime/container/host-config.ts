@@ -7,8 +7,9 @@
  */
 import type { ContainerCreateOptions } from 'dockerode';
 import { MoltError } from '../../../protocol/errors.ts';
-import type { RunRequest } from '../runtime.ts';
+import type { RunLimits, RunRequest } from '../runtime.ts';
 import { JOB_UID } from './archive.ts';
+import { ENTRY_DIRECTORY } from './entry.ts';
 import type { EngineKind } from './engine.ts';
 import { type GpuPassing, gpuConfig } from './gpu-passing.ts';
 
@@ -45,6 +46,8 @@ export interface ContainerPlacement {
   /** Absent where disk cannot be limited by a volume: then `/out` lies in the container's writable layer. */
   readonly outputVolume?: string;
   readonly secretsVolume?: string;
+  /** Of a pooled container: the program that waits in it, told over stdin what to be. */
+  readonly entryVolume?: string;
   /** GPUs of the job, and how this engine gives them. */
   readonly gpus?: readonly GpuPassing[];
   /** The container whose network the job joins, as the engine names it; absent: none. */
@@ -63,11 +66,26 @@ function mount(source: string, target: string, readOnly: boolean): Mount {
   return { Type: 'volume', Source: source, Target: target, ReadOnly: readOnly };
 }
 
+/** The limits that can be changed while a container runs. */
+export function limitsConfig(
+  limits: RunLimits,
+  sandbox?: string,
+): Required<Pick<HostConfig, 'Memory' | 'MemorySwap' | 'NanoCpus' | 'PidsLimit'>> {
+  const memory = Math.floor(limits.memoryBytes);
+  return {
+    Memory: memory,
+    MemorySwap: memory,
+    NanoCpus: Math.round(Math.max(limits.cpus, NODE_CPUS_MIN) * 1e9),
+    PidsLimit: sandbox === undefined ? limits.processes : Math.max(limits.processes, SANDBOX_PROCESSES_MIN),
+  };
+}
+
 function hostConfig(request: RunRequest, placement: ContainerPlacement): HostConfig {
   const { limits } = request;
   const memory = Math.floor(limits.memoryBytes);
   const gpus = gpuConfig(placement.gpus ?? []);
   const mounts: Mount[] = [];
+  if (placement.entryVolume !== undefined) mounts.push(mount(placement.entryVolume, ENTRY_DIRECTORY, true));
   if (placement.inputVolume !== undefined) mounts.push(mount(placement.inputVolume, '/in', true));
   if (placement.outputVolume !== undefined) mounts.push(mount(placement.outputVolume, '/out', false));
   if (placement.secretsVolume !== undefined) mounts.push(mount(placement.secretsVolume, '/secrets', true));
@@ -79,10 +97,7 @@ function hostConfig(request: RunRequest, placement: ContainerPlacement): HostCon
     Privileged: false,
     Init: placement.init,
     SecurityOpt: ['no-new-privileges:true', `seccomp=${placement.seccomp}`],
-    Memory: memory,
-    MemorySwap: memory,
-    NanoCpus: Math.round(Math.max(limits.cpus, NODE_CPUS_MIN) * 1e9),
-    PidsLimit: placement.sandbox === undefined ? limits.processes : Math.max(limits.processes, SANDBOX_PROCESSES_MIN),
+    ...limitsConfig(limits, placement.sandbox),
     ...(placement.sandbox === undefined ? {} : { Runtime: placement.sandbox }),
     OomScoreAdj: 500,
     // Processes that share a GPU hand each other buffers through it; it counts as the job's memory.
@@ -111,7 +126,7 @@ function hostConfig(request: RunRequest, placement: ContainerPlacement): HostCon
 }
 
 /** Throws `job/impossible` for variables with which an image could claim devices that were not leased. */
-export function containerConfig(request: RunRequest, placement: ContainerPlacement): ContainerCreateOptions {
+export function checkClaims(request: RunRequest): void {
   const claims = Object.keys(request.environment).filter((name) => name.startsWith('NVIDIA_'));
   if (claims.length > 0) {
     throw new MoltError(
@@ -119,6 +134,12 @@ export function containerConfig(request: RunRequest, placement: ContainerPlaceme
       `${claims.join(', ')} cannot be set by a job: devices are leased, not claimed`,
     );
   }
+}
+
+/** Throws what `checkClaims` throws. */
+export function containerConfig(request: RunRequest, placement: ContainerPlacement): ContainerCreateOptions {
+  checkClaims(request);
+  const waits = placement.entryVolume !== undefined;
   const [program, ...rest] = request.command;
   return {
     Image: placement.image,
@@ -130,7 +151,10 @@ export function containerConfig(request: RunRequest, placement: ContainerPlaceme
     ...(request.workdir === undefined ? {} : { WorkingDir: request.workdir }),
     User: `${JOB_UID}:${JOB_UID}`,
     Labels: placement.labels,
-    OpenStdin: false,
+    // One reader, once: when our connection ends, so does the input, and with it a container that still waits.
+    OpenStdin: waits,
+    AttachStdin: waits,
+    StdinOnce: waits,
     Tty: false,
     HostConfig: hostConfig(request, placement),
   };

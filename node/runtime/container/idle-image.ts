@@ -174,10 +174,14 @@ const MACHINES: Readonly<Record<EngineArchitecture, Machine>> = {
   aarch64: { elf: 183, code: AARCH64 },
 };
 
-/** The program as an ELF executable of one loaded segment. */
+/** One of our programs as an executable file. */
 export function ownProgram(architecture: EngineArchitecture, program: OwnProgram): Buffer {
+  return executable(architecture, MACHINES[architecture].code[program]);
+}
+
+/** Machine code, entered at its beginning, as an ELF executable of one loaded segment. */
+export function executable(architecture: EngineArchitecture, code: ArrayLike<number>): Buffer {
   const { elf } = MACHINES[architecture];
-  const code = MACHINES[architecture].code[program];
   const size = HEADER_BYTES + PROGRAM_HEADER_BYTES + code.length;
   const file = Buffer.alloc(size);
   file.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]); // 64-bit, little-endian

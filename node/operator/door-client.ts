@@ -7,13 +7,14 @@ import type { LogRecord } from '../../protocol/job-log.ts';
 import type { JobSummary } from './job-summary.ts';
 import type { LogQuery, NodeStatus, Operator } from './operator.ts';
 
+/** What the system says where nobody listens; too long a path is refused, and a node does not listen at one either. */
+const NOBODY: ReadonlySet<string | undefined> = new Set(['ENOENT', 'ECONNREFUSED', 'EINVAL', 'ENAMETOOLONG']);
+
 /** A running node at this socket; undefined where nobody listens. */
 export async function connectDoor(path: string): Promise<Operator | undefined> {
-  const status = await ask<NodeStatus>(path, 'GET', '/status').catch((error: unknown) => {
-    const { code } = error as NodeJS.ErrnoException;
-    // Too long a path is refused by the system itself, and a node does not listen at one either.
-    if (code === 'ENOENT' || code === 'ECONNREFUSED' || code === 'EINVAL' || code === 'ENAMETOOLONG') return undefined;
-    throw gone(path, error);
+  const status = await ask<NodeStatus>(path, 'GET', '/status').catch((error: MoltError) => {
+    if (NOBODY.has((error.cause as NodeJS.ErrnoException | undefined)?.code)) return undefined;
+    throw error;
   });
   if (status === undefined) return undefined;
   return {
@@ -29,12 +30,12 @@ async function* readLogs(
   path: string,
   { lease, query, signal }: { readonly lease: Address; readonly query: LogQuery; readonly signal: AbortSignal },
 ): AsyncGenerator<LogRecord> {
-  const asked = `/logs/${lease}?from=${query.from}${query.follow ? '&follow=1' : ''}`;
-  const response = await open(path, 'GET', asked);
-  const leave = (): void => void response.destroy();
+  let response: IncomingMessage | undefined;
+  const leave = (): void => void response?.destroy();
   signal.addEventListener('abort', leave, { once: true });
   let text = '';
   try {
+    response = await open(path, 'GET', `/logs/${lease}?from=${query.from}${query.follow ? '&follow=1' : ''}`);
     response.setEncoding('utf8');
     for await (const chunk of response) {
       const lines = (text + (chunk as string)).split('\n');
@@ -42,10 +43,10 @@ async function* readLogs(
       for (const line of lines) yield parseRecord(line);
     }
   } catch (cause) {
-    if (!signal.aborted) throw gone(path, cause);
+    if (!signal.aborted) throw told(path, cause);
   } finally {
     signal.removeEventListener('abort', leave);
-    response.destroy();
+    response?.destroy();
   }
 }
 
@@ -54,8 +55,13 @@ function parseRecord(line: string): LogRecord {
   return { ...record, bytes: Buffer.from(base64, 'base64') };
 }
 
+/** Throws what the node refused with, or `node/stopped` when it does not answer. */
 async function ask<Answer>(path: string, method: string, route: string): Promise<Answer> {
-  return JSON.parse(await textOf(await open(path, method, route))) as Answer;
+  try {
+    return JSON.parse(await textOf(await open(path, method, route))) as Answer;
+  } catch (cause) {
+    throw told(path, cause);
+  }
 }
 
 /** The response of a route that answered well; else throws the error it told. */
@@ -75,7 +81,8 @@ async function textOf(response: IncomingMessage): Promise<string> {
   return text;
 }
 
-function gone(path: string, cause?: unknown): MoltError {
+function told(path: string, cause: unknown): MoltError {
+  if (cause instanceof MoltError) return cause;
   const why = cause instanceof Error ? `: ${cause.message}` : '';
   const message = `the node behind ${path} does not answer any more${why}; is it still running? try again`;
   return new MoltError('node/stopped', message, {}, { cause });

@@ -112,6 +112,23 @@ test('a follower that goes ends the following, and its own loop', async () => {
   await seen.left.promise;
 });
 
+test('a node that stops while it is spoken to is told as that', async () => {
+  const door = await openDoor(homeAt(directory).door, madeUp().operated);
+  await using operator = await openOperator(env, homeAt(directory));
+  const following = operator.logs(lease, { from: 0, follow: true }, new AbortController().signal);
+  const read: number[] = [];
+  const loop = (async () => {
+    for await (const { sequence } of following) {
+      read.push(sequence);
+      if (sequence === 1) void door[Symbol.asyncDispose]();
+    }
+  })();
+  await expect(loop).rejects.toMatchObject({ code: 'node/stopped' });
+  expect(read).toEqual([0, 1]);
+  await expect(operator.jobs()).rejects.toMatchObject({ code: 'node/stopped' });
+  await expect(operator.setDraining(true)).rejects.toMatchObject({ code: 'node/stopped' });
+});
+
 test('what is not known is refused in words, and the door stays open', async () => {
   const operator = await connected(madeUp().operated);
   const other = encodeAddress(new Uint8Array(32).fill(6));

@@ -33,6 +33,8 @@ export interface ModuleParts {
   readonly importModule?: string;
   /** Memory limits; `[0, 1]` (one page, no maximum) when absent. */
   readonly memory?: readonly number[];
+  /** How many types () -> () follow the three that are there. */
+  readonly moreTypes?: number;
   /** The whole table section. */
   readonly tables?: readonly number[];
   /** Globals: type, mutability, initial expression. */
@@ -47,11 +49,11 @@ export interface ModuleParts {
 }
 
 /** Types: 0 is () -> (), 1 is (i32 × 4) -> i32, 2 is (i32) -> (). */
-const TYPES = vector([
+const TYPES: readonly (readonly number[])[] = [
   [0x60, 0, 0],
   [0x60, 4, 0x7f, 0x7f, 0x7f, 0x7f, 1, 0x7f],
   [0x60, 1, 0x7f, 0],
-]);
+];
 
 /** Assembles a WASI command. `proc_exit` gets type 2, every other import type 1. */
 export function assemble(parts: ModuleParts): Uint8Array {
@@ -65,7 +67,7 @@ export function assemble(parts: ModuleParts): Uint8Array {
   ];
   return Uint8Array.from([
     ...PREAMBLE,
-    ...section(1, TYPES),
+    ...section(1, vector([...TYPES, ...Array.from({ length: parts.moreTypes ?? 0 }, () => [0x60, 0, 0])])),
     ...(imports.length === 0
       ? []
       : section(2, vector(imports.map((name) => [...text(importModule), ...text(name), 0x00, importType(name)])))),

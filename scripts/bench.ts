@@ -10,9 +10,10 @@ import { devnet } from './bench/devnet.ts';
 import { flow } from './bench/flow.ts';
 import { nodeStart } from './bench/node-start.ts';
 import { endings } from './bench/endings.ts';
+import { wasm } from './bench/wasm.ts';
 import { type Group, type Row, holds, ratio, readable } from './bench/row.ts';
 
-const GROUPS: readonly Group[] = [nodeStart, flow(3), flow(10), chainCost, endings, devnet, artifact];
+const GROUPS: readonly Group[] = [nodeStart, flow(3), flow(10), chainCost, endings, devnet, artifact, wasm];
 
 const words = process.argv.slice(2);
 const json = words.includes('--json');

@@ -164,8 +164,17 @@ interface Body {
   readonly block: readonly number[];
 }
 
-/** For each kind: type of the local, the canonical NaN, comparison with itself, and the choice between the two. */
-const CANONICAL: ReadonlyMap<number, { type: number; nan: readonly number[]; choose: readonly number[] }> = new Map([
+interface Canonical {
+  /** Type of the value, and of the local that holds it meanwhile. */
+  readonly type: number;
+  readonly nan: readonly number[];
+  /** Of the value, the NaN, and the value twice: the value where it equals itself, else the NaN. */
+  readonly choose: readonly number[];
+  /** Of the value twice: not zero when a lane is a NaN. Only for vectors. */
+  readonly isNan?: readonly number[];
+}
+
+const CANONICAL: ReadonlyMap<number, Canonical> = new Map([
   [KIND.f32, { type: 0x7d, nan: [0x43, 0, 0, 0xc0, 0x7f], choose: [0x5b, 0x1b] }],
   [KIND.f64, { type: 0x7c, nan: [0x44, 0, 0, 0, 0, 0, 0, 0xf8, 0x7f], choose: [0x61, 0x1b] }],
   [
@@ -174,6 +183,7 @@ const CANONICAL: ReadonlyMap<number, { type: number; nan: readonly number[]; cho
       type: 0x7b,
       nan: [0xfd, 0x0c, ...Array.from({ length: 4 }, () => [0, 0, 0xc0, 0x7f]).flat()],
       choose: [0xfd, 0x41, 0xfd, 0x52],
+      isNan: [0xfd, 0x42, 0xfd, 0xa4, 0x01],
     },
   ],
   [
@@ -182,6 +192,7 @@ const CANONICAL: ReadonlyMap<number, { type: number; nan: readonly number[]; cho
       type: 0x7b,
       nan: [0xfd, 0x0c, ...Array.from({ length: 2 }, () => [0, 0, 0, 0, 0, 0, 0xf8, 0x7f]).flat()],
       choose: [0xfd, 0x47, 0xfd, 0x52],
+      isNan: [0xfd, 0x48, 0xfd, 0xc4, 0x01],
     },
   ],
 ]);
@@ -313,11 +324,15 @@ export class BodyWriter {
     this.#nextCanonical++;
     const canonical = CANONICAL.get(place % 8);
     if (canonical === undefined) return;
-    const { type, nan, choose } = canonical;
+    const { type, nan, choose, isNan } = canonical;
     const index = this.#temporaries.get(type) ?? 0;
-    const get = encoded(OP.localGet, index);
+    const [get, set] = [encoded(OP.localGet, index), encoded(OP.localSet, index)];
     this.#flush(end);
-    this.#writer.put(...encoded(OP.localTee, index), ...nan, ...get, ...get, ...choose);
+    this.#writer.put(...set);
+    // Looking at the signs of a comparison and jumping costs a vector less than choosing in every case.
+    if (isNan !== undefined) this.#writer.put(...get, ...get, ...isNan, 0x04, 0x40);
+    this.#writer.put(...get, ...nan, ...get, ...get, ...choose);
+    if (isNan !== undefined) this.#writer.put(...set, 0x0b, ...get);
   }
 }
 

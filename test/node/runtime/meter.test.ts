@@ -7,7 +7,7 @@ import { describe, expect, it } from 'vitest';
 import { MoltError } from '../../../protocol/errors.ts';
 import { FUEL_EXPORT, PAGES_EXPORT, REFUSED_EXPORT, STACK_EXPORT } from '../../../node/runtime/wasm/body-writer.ts';
 import { initialPages, meterModule, STACK_SLOTS } from '../../../node/runtime/wasm/meter.ts';
-import { assemble, ENDLESS, leb, type ModuleParts, NOTHING, RECURSE, section, text, vector } from './module.ts';
+import { assemble, ENDLESS, leb, type ModuleParts, NOTHING, RECURSE, section, signed, text, vector } from './module.ts';
 
 interface Outcome {
   readonly burnt: bigint;
@@ -344,15 +344,4 @@ describe('the meter and NaNs', () => {
 
 function range(first: number, last: number): number[] {
   return Array.from({ length: last - first + 1 }, (_, index) => first + index);
-}
-
-/** Signed LEB128 of 32 bits. */
-function signed(value: number): number[] {
-  const bytes: number[] = [];
-  for (let rest = value; ;) {
-    const low = rest & 0x7f;
-    rest >>= 7;
-    if ((rest === 0 && (low & 0x40) === 0) || (rest === -1 && (low & 0x40) !== 0)) return [...bytes, low];
-    bytes.push(low | 0x80);
-  }
 }

@@ -14,6 +14,17 @@ export function leb(value: number): number[] {
   return bytes;
 }
 
+/** Signed LEB128 of 32 bits. */
+export function signed(value: number): number[] {
+  const bytes: number[] = [];
+  for (let rest = value; ;) {
+    const low = rest & 0x7f;
+    rest >>= 7;
+    if ((rest === 0 && (low & 0x40) === 0) || (rest === -1 && (low & 0x40) !== 0)) return [...bytes, low];
+    bytes.push(low | 0x80);
+  }
+}
+
 export function text(value: string): number[] {
   const bytes = [...Buffer.from(value, 'utf8')];
   return [...leb(bytes.length), ...bytes];

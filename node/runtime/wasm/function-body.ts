@@ -77,6 +77,8 @@ class Analysis {
   readonly #kinds: Uint8Array;
   readonly #stack: number[] = [];
   readonly #blocks: Block[] = [];
+  /** Where the operands of the innermost block begin. */
+  #base: number = 0;
   readonly assigned: Uint8Array;
   readonly seen: Set<number> = new Set();
   height: number = 0;
@@ -118,17 +120,17 @@ class Analysis {
       const value = this.#pop();
       if (value > 0 && !ignoresNan(opcode, value % 8)) this.seen.add(value);
     }
+    if (leavesOf(opcode) === 0) return;
     const kind = nanMadeBy(opcode);
     if (kind !== 0) this.arithmetic = true;
-    for (let count = leavesOf(opcode); count > 0; count--) {
-      this.#stack.push(kind === 0 ? this.#constant(start) : this.#reader.offset * 8 + kind);
-    }
+    this.#stack.push(kind === 0 ? this.#constant(start) : this.#reader.offset * 8 + kind);
   }
 
   /** An instruction that is no arithmetic: is what it leaves known to be no NaN? */
   #constant(start: number): number {
     const { opcode } = this.#reader;
     if (isNeverNan(opcode)) return NO_NAN;
+    if (opcode < OP.f32Const) return OPAQUE;
     if (opcode !== OP.f32Const && opcode !== OP.f64Const && opcode !== OP.v128Const) return OPAQUE;
     const { length } = this.#bytes;
     const at = this.#reader.offset - (opcode === OP.f32Const ? 4 : opcode === OP.f64Const ? 8 : 16);
@@ -204,7 +206,7 @@ class Analysis {
   }
 
   #pop(): number {
-    const base = this.#blocks.at(-1)?.base ?? 0;
+    const base = this.#base;
     // Behind an unconditional branch, and in ill-typed code, there may be fewer values than are taken.
     return this.#stack.length > base ? (this.#stack.pop() ?? OPAQUE) : OPAQUE;
   }
@@ -228,14 +230,14 @@ class Analysis {
       'typeIndex' in type ? [parameters[type.typeIndex] ?? 0, results[type.typeIndex] ?? 0] : [0, type.results];
     this.#show(taken);
     const carries = opcode === OP.loop ? taken : left;
-    this.#blocks.push({ base: this.#stack.length, parameters: taken, results: left, carries });
+    this.#base = this.#stack.length;
+    this.#blocks.push({ base: this.#base, parameters: taken, results: left, carries });
     this.#push(taken);
   }
 
   /** Everything of the open block is shown: these are its results. */
   #leave(): void {
-    const base = this.#blocks.at(-1)?.base ?? 0;
-    this.#show(this.#stack.length - base);
+    this.#show(this.#stack.length - this.#base);
   }
 
   #else(): void {
@@ -246,6 +248,7 @@ class Analysis {
   #close(): void {
     this.#leave();
     const block = this.#blocks.pop();
+    this.#base = this.#blocks.at(-1)?.base ?? 0;
     this.#push(block?.results ?? 0);
   }
 

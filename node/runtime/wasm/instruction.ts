@@ -90,6 +90,11 @@ export class InstructionReader {
     const start = this.#reader.offset;
     this.opcode = this.#reader.byte();
     if (this.opcode >= 0x45 && this.opcode <= 0xc4) return;
+    // By far the most frequent ones.
+    if (this.opcode >= OP.localGet && this.opcode <= OP.localTee) {
+      this.index = this.#reader.u32();
+      return;
+    }
     if (this.opcode >= 0x28 && this.opcode <= 0x3e) this.#memoryArgument();
     else if (this.opcode === 0xfc) this.#bulk(start);
     else if (this.opcode === 0xfd) this.#vector(start);
@@ -120,9 +125,6 @@ export class InstructionReader {
       case OP.if:
         this.#block();
         return;
-      case OP.localGet:
-      case OP.localSet:
-      case OP.localTee:
       case 0x25: // table.get
       case 0x26: // table.set
         this.index = this.#reader.u32();

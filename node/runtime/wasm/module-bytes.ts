@@ -46,6 +46,11 @@ export class ModuleReader {
   /** Unsigned LEB128 of at most 32 bits. */
   u32(): number {
     const start = this.offset;
+    const first = start < this.end ? (this.bytes[start] ?? 0x80) : 0x80;
+    if (first < 0x80) {
+      this.offset = start + 1;
+      return first;
+    }
     let value = 0;
     for (let shift = 0; shift < 35; shift += 7) {
       const byte = this.byte();

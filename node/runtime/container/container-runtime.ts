@@ -75,8 +75,6 @@ type Role = 'job' | 'pool' | 'entry' | 'loader' | 'network' | 'self-test';
 const REMOVE_TRIES = 10;
 const REMOVE_PAUSE_MS = 100;
 const SECRETS_BYTES = 1 << 20;
-/** What needs a network of the job's own; offered where one can be made. */
-const FEATURES_OFFERED: readonly Feature[] = ['egress', 'services'];
 
 /** The results of all, after all have ended; throws the first failure. */
 async function allEnded<T extends readonly unknown[] | []>(
@@ -109,6 +107,8 @@ export class ContainerRuntime implements Runtime {
   readonly #directory: string;
   readonly #disks: Disks;
   readonly #networks: Networks;
+  /** What the last probe found; before one, a job that asks is let try. */
+  #networkFeatures: readonly Feature[] = ['egress', 'services'];
   readonly #loopDisks: boolean;
   /** Loaders that are being removed, by attempt. */
   readonly #leaving = new Map<string, Promise<void>>();
@@ -151,20 +151,26 @@ export class ContainerRuntime implements Runtime {
           'the setting sandbox is "always", and no runtime of this engine isolates more than a container does; install runsc and register it with the engine, or set it to "when-asked"',
         );
       }
-      const noNetwork = await this.#whyNoNetwork(facts);
-      const features: Feature[] = noNetwork === undefined ? [...FEATURES_OFFERED] : [];
-      if (findings.sandbox !== undefined) features.push('sandbox');
+      const networks = await this.#tryNetworks(facts);
+      this.#networkFeatures = networks.features;
+      const features: Feature[] = [
+        ...networks.features,
+        ...(findings.sandbox === undefined ? [] : ['sandbox' as const]),
+      ];
       const capability = capabilityOf(facts, findings, features);
-      return { ...capability, gaps: [...capability.gaps, ...(noNetwork === undefined ? [] : [noNetwork])] };
+      return { ...capability, gaps: [...capability.gaps, ...networks.gaps] };
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       return { available: false, reason, features: [], details: {}, guarantees: [], gaps: [] };
     }
   }
 
-  async #whyNoNetwork(facts: EngineFacts): Promise<string | undefined> {
-    if (this.#sandbox === 'always') return 'egress and services are not offered: in the sandbox a job has no network';
-    return this.#networks.whyNot(facts.architecture, await this.#labels(`self-test-${randomUUID()}`, 'self-test'));
+  async #tryNetworks(facts: EngineFacts): ReturnType<Networks['tryOut']> {
+    if (this.#sandbox === 'always') {
+      return { features: [], gaps: ['egress and services are not offered: in the sandbox a job has no network'] };
+    }
+    const labels = await this.#labels(`self-test-${randomUUID()}`, 'self-test');
+    return this.#networks.tryOut(facts.architecture, labels);
   }
 
   async #learn(): Promise<EngineFacts> {
@@ -266,7 +272,7 @@ export class ContainerRuntime implements Runtime {
   }
 
   async start(request: RunRequest, signal: AbortSignal): Promise<Run> {
-    checkRequest(request, [...FEATURES_OFFERED, 'sandbox']);
+    checkRequest(request, [...this.#networkFeatures, 'sandbox']);
     const image = imageReference(request.image);
     const facts = await this.#learn();
     const sandbox = await this.#sandboxFor(request, facts, signal);
@@ -592,11 +598,15 @@ export class ContainerRuntime implements Runtime {
     await this.#leaving.get(attemptId);
     const place = (await this.#assignments.read(attemptId))?.slot ?? attemptId;
     const [containers, volumes] = await Promise.all([this.#containers(place), this.#volumes(place)]);
-    await allEnded(
-      containers.map(({ Id }) =>
-        engineRemoval('removing the container', () => this.#engine.getContainer(Id).remove({ force: true, v: true })),
-      ),
-    );
+    const isNetwork = ({ Labels }: ContainerInfo): boolean => Labels[LABEL.role] === 'network';
+    // Podman keeps a container while another one uses its network.
+    for (const group of [containers.filter((each) => !isNetwork(each)), containers.filter(isNetwork)]) {
+      await allEnded(
+        group.map(({ Id }) =>
+          engineRemoval('removing the container', () => this.#engine.getContainer(Id).remove({ force: true, v: true })),
+        ),
+      );
+    }
     await allEnded(volumes.map((name) => this.#removeVolume(name)));
     await this.#disks.remove(place);
     await this.#assignments.remove(attemptId);

@@ -1,7 +1,7 @@
 /**
  * What a job's container is created with: everything denied but what the job was leased.
  *
- * No network, read-only root, no capabilities, no new privileges, our own seccomp profile, nobody as user, limits on
+ * No network but one that is joined, read-only root, no capabilities, no new privileges, our own seccomp profile, nobody as user, limits on
  * memory (swap included), cpu, processes, files, locked memory and core dumps. Ulimits are explicit because Podman would
  * raise them otherwise. Every host path stays outside: data goes through volumes, never through binds.
  */

@@ -9,6 +9,7 @@ import type { Container } from 'dockerode';
 
 import type { Env } from '../../../protocol/env.ts';
 import { MoltError } from '../../../protocol/errors.ts';
+import type { Feature } from '../../../protocol/messages.ts';
 import type { Outside } from '../../outside.ts';
 import type { RunRequest } from '../runtime.ts';
 import { type Engine, engineCall, isMissing } from './engine.ts';
@@ -43,26 +44,48 @@ export class Networks implements AsyncDisposable {
     this.#outside = outside;
   }
 
-  /** Why jobs cannot have a network here, found by making one; undefined when they can. */
-  async whyNot(
+  /** What jobs can have of a network here, found by making one; each thing that they cannot have with its reason. */
+  async tryOut(
     architecture: EngineArchitecture,
     labels: Readonly<Record<string, string>>,
-  ): Promise<string | undefined> {
-    if (process.platform !== 'linux') return 'egress and services are not offered: they need Linux';
-    if (process.getuid?.() !== 0) return 'egress and services are not offered: the node needs root for them';
-    let holder: Container | undefined;
+  ): Promise<{ readonly features: readonly Feature[]; readonly gaps: readonly string[] }> {
+    const none = (why: string): { features: []; gaps: [string] } => ({
+      features: [],
+      gaps: [`egress and services are not offered: ${why}`],
+    });
+    if (process.platform !== 'linux') return none('they need Linux');
+    if (process.getuid?.() !== 0) return none('the node needs root for them');
+    await using holders = new AsyncDisposableStack();
+    const removed = (container: Container): Container =>
+      holders.adopt(container, async () => container.remove({ force: true, v: true }).catch(() => undefined));
     try {
-      holder = await this.#hold(architecture, labels, []);
+      const holder = removed(await this.#hold(architecture, labels, []));
       await using namespace = await this.#namespaceOf(holder);
       const [server] = await namespace.listen([{ address: '127.0.0.1', port: TEST_PORT }]);
       const socket = await namespace.connect(TEST_PORT, AbortSignal.timeout(TEST_MS)).finally(() => server?.close());
       socket.destroy();
-      return undefined;
+      const guest = removed(await this.#join(holder, labels));
+      const [held, joined] = [await holder.inspect(), await guest.inspect()];
+      if (held.HostsPath !== '' && held.HostsPath === joined.HostsPath)
+        return { features: ['egress', 'services'], gaps: [] };
+      const why = 'egress is not offered: this engine does not pass on the names of a network that a container joins';
+      return { features: ['services'], gaps: [why] };
     } catch (error) {
-      return `egress and services are not offered: ${error instanceof Error ? error.message : String(error)}`;
-    } finally {
-      await holder?.remove({ force: true, v: true }).catch(() => undefined);
+      return none(error instanceof Error ? error.message : String(error));
     }
+  }
+
+  /** A container that joins a network, as a job does. */
+  async #join(holder: Container, labels: Readonly<Record<string, string>>): Promise<Container> {
+    const { NetworkDisabled: _disabled, HostConfig, ...rest } = loaderConfig(IDLE_IMAGE, labels, []);
+    return engineCall('joining a network', async () => {
+      const guest = await this.#engine.createContainer({
+        ...rest,
+        HostConfig: { ...HostConfig, NetworkMode: `container:${holder.id}` },
+      });
+      await guest.start();
+      return guest;
+    });
   }
 
   /**

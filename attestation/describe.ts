@@ -21,6 +21,7 @@ export function describeProof(proof: Proof): readonly ProofRow[] {
     row('operator', `${proof.operator} (signed this)`),
     row('runtime', `${proof.runtime.kind} ${proof.runtime.version}`),
     row('image', proof.image.reference),
+    ...(proof.gpus ?? []).map((id) => row('gpu', id)),
     ...proof.inputs.map(({ path, cid }) => row(`input ${path}`, cid)),
     row('ended', `${exit.reason}${code}${exit.detail === '' ? '' : `: ${exit.detail}`}`),
     row('started', new Date(proof.startedAtMs).toISOString()),

@@ -84,6 +84,8 @@ export const predicateSchema = z.strictObject({
       .regex(/^sha256:[0-9a-f]{64}$/)
       .optional(),
   }),
+  /** Devices that the job was given, as their vendor names them; absent when there were none. Self-reported. */
+  gpus: z.array(text(120)).min(1).max(LIMITS.gpusPerJob).optional(),
   /** `url`: where the provider fetched it, without its query, when the spec names a URL instead of a CID. */
   inputs: z.array(z.strictObject({ path: text(255), cid, url: text(2_048).optional() })).max(LIMITS.inputs),
   /** `sha256` is of the file's bytes; for a folder, of its UnixFS root block. */

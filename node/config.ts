@@ -39,7 +39,14 @@ export interface NodeConfig {
   readonly prices: Prices;
   /** Base units per second; no quote goes below. */
   readonly floor?: BaseUnits;
+  /** For sale: what the host keeps for itself is taken off. */
   readonly capacity: { readonly cpuMillis: number; readonly memoryBytes: number; readonly diskBytes: number };
+  /** What of the machine is not for sale. */
+  readonly reserve: { readonly cpuMillis: number; readonly memoryBytes: number };
+  /** Ids of GPUs to sell; "all" stands for every one, "none" for none. */
+  readonly gpus: readonly string[];
+  /** Where the tools of GPU vendors are looked for. */
+  readonly toolPath: string;
   readonly runtimes: readonly RuntimeKind[];
   readonly containerSocket: string;
   readonly containerSandbox: 'when-asked' | 'always';
@@ -165,7 +172,13 @@ export const SETTINGS = {
     schema: z.int().min(10).max(1_024_000).nullable(),
     default: null,
     unit: '1/1000 core',
-    text: 'Processor time to sell; null sells every core. Leave some when the machine does other work.',
+    text: 'Processor time to sell; null sells every core but hostCpuMillis. Leave some when the machine does other work.',
+  },
+  hostCpuMillis: {
+    schema: z.int().min(0).max(1_024_000),
+    default: 100,
+    unit: '1/1000 core',
+    text: 'Processor time that is never sold: what the node and the system need. 0 sells all, and jobs slow the node down.',
   },
   memoryBytes: {
     schema: z
@@ -175,7 +188,16 @@ export const SETTINGS = {
       .nullable(),
     default: null,
     unit: 'bytes',
-    text: 'Memory to sell; null sells three quarters of it. Selling all of it risks the node itself.',
+    text: 'Memory to sell; null sells three quarters of it, and never what hostMemoryBytes keeps.',
+  },
+  hostMemoryBytes: {
+    schema: z
+      .int()
+      .min(0)
+      .max(2 ** 44),
+    default: 2 ** 29,
+    unit: 'bytes',
+    text: 'Memory that is never sold: what the node and the system need. Less risks that the kernel ends the node.',
   },
   diskBytes: {
     schema: z
@@ -186,6 +208,12 @@ export const SETTINGS = {
     default: null,
     unit: 'bytes',
     text: 'Disk to sell; null sells half of what is free in the home directory at start.',
+  },
+  gpus: {
+    schema: z.array(z.string().regex(/^[A-Za-z0-9:./-]{1,120}$/, 'must be the id of a GPU, or all, or none')).max(64),
+    default: ['all'],
+    unit: 'ids, all or none',
+    text: 'GPUs to sell, by id as `molt up` prints them. Each is tried in a container first, and not sold when that fails.',
   },
   runtimes: {
     schema: z.array(z.enum(RUNTIMES)).min(1).max(RUNTIMES.length),
@@ -376,10 +404,15 @@ export async function nodeConfig(home: string, key: KeyPair, settings: Settings)
     },
     ...(floor === baseUnits(0) ? {} : { floor }),
     capacity: {
-      cpuMillis: settings.cpuMillis ?? availableParallelism() * 1_000,
-      memoryBytes: settings.memoryBytes ?? Math.floor(totalmem() * 0.75),
+      cpuMillis: settings.cpuMillis ?? Math.max(0, availableParallelism() * 1_000 - settings.hostCpuMillis),
+      memoryBytes:
+        settings.memoryBytes ??
+        Math.max(0, Math.floor(Math.min(totalmem() * 0.75, totalmem() - settings.hostMemoryBytes))),
       diskBytes: settings.diskBytes ?? (await halfOfFreeDisk(home)),
     },
+    reserve: { cpuMillis: settings.hostCpuMillis, memoryBytes: settings.hostMemoryBytes },
+    gpus: settings.gpus,
+    toolPath: processEnvironment()['PATH'] ?? '/usr/local/bin:/usr/bin:/bin',
     runtimes: settings.runtimes,
     containerSandbox: settings.containerSandbox,
     containerPool: settings.containerPool,

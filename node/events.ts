@@ -8,6 +8,17 @@ export type NodeEvent =
   | ({ readonly type: 'machine' } & Machine)
   | { readonly type: 'runtime'; readonly runtime: string; readonly available: boolean; readonly reason: string }
   | {
+      readonly type: 'gpu';
+      readonly id: string;
+      readonly model: string;
+      readonly memoryBytes: number;
+      readonly offered: boolean;
+      /** Why not, when it is not. */
+      readonly reason: string;
+    }
+  /** A GPU that is sold went bad, or is well again (then without a reason). */
+  | { readonly type: 'gpu-health'; readonly id: string; readonly well: boolean; readonly reason: string }
+  | {
       readonly type: 'selling';
       readonly provider: Address;
       readonly cpuMillis: number;

@@ -36,21 +36,21 @@ export async function describeMachine(home: string): Promise<Machine> {
   };
 }
 
-/** Throws `config/invalid` when more is for sale than the machine has. */
-export function assertSellable(capacity: NodeConfig['capacity'], machine: Machine): void {
-  const { cpuMillis, memoryBytes } = capacity;
-  if (cpuMillis > machine.cores * 1_000) {
+/** Throws `config/invalid` when more is for sale than the machine has beside what the host keeps. */
+export function assertSellable(config: Pick<NodeConfig, 'capacity' | 'reserve'>, machine: Machine): void {
+  const { capacity, reserve } = config;
+  if (capacity.cpuMillis + reserve.cpuMillis > machine.cores * 1_000) {
     throw new MoltError(
       'config/invalid',
-      `cpuMillis sells ${cpuMillis / 1_000} cores, this machine has ${machine.cores}; lower it with --cpu-millis or in config.json`,
-      { cpuMillis, cores: machine.cores },
+      `cpuMillis sells ${capacity.cpuMillis / 1_000} cores and hostCpuMillis keeps ${reserve.cpuMillis / 1_000}, this machine has ${machine.cores}; lower one with --cpu-millis, --host-cpu-millis or in config.json`,
+      { cpuMillis: capacity.cpuMillis, hostCpuMillis: reserve.cpuMillis, cores: machine.cores },
     );
   }
-  if (memoryBytes > machine.memoryBytes) {
+  if (capacity.memoryBytes + reserve.memoryBytes > machine.memoryBytes) {
     throw new MoltError(
       'config/invalid',
-      `memoryBytes sells ${formatBytes(memoryBytes)}, this machine has ${formatBytes(machine.memoryBytes)}; lower it with --memory-bytes or in config.json`,
-      { memoryBytes, has: machine.memoryBytes },
+      `memoryBytes sells ${formatBytes(capacity.memoryBytes)} and hostMemoryBytes keeps ${formatBytes(reserve.memoryBytes)}, this machine has ${formatBytes(machine.memoryBytes)}; lower one with --memory-bytes, --host-memory-bytes or in config.json`,
+      { memoryBytes: capacity.memoryBytes, hostMemoryBytes: reserve.memoryBytes, has: machine.memoryBytes },
     );
   }
 }

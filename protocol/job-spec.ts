@@ -75,7 +75,7 @@ export const jobSpecSchema = z
         gpus: z
           .array(
             z.strictObject({
-              count: z.int().min(1).max(64),
+              count: z.int().min(1).max(LIMITS.gpusPerKind),
               /** Memory of each, at least. */
               vramBytes: z.int().min(0).default(0),
               /** As the driver names it; empty: any. */

@@ -35,6 +35,8 @@ export const LIMITS = {
   /** As many as fit beside two addresses and a region; with GPUs fewer are sent. */
   warmPerOffer: 8,
   gpuKindsPerMessage: 4,
+  gpusPerKind: 64,
+  gpusPerJob: 256,
   regionCharacters: 12,
   modelCharacters: 40,
   quotesWanted: 20,

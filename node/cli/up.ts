@@ -78,6 +78,10 @@ export function inWords(event: NodeEvent): string {
       return `on ${event.cpu}, ${event.cores} cores, ${formatBytes(event.memoryBytes)} memory, ${formatBytes(event.diskFreeBytes)} disk free, ${event.system}`;
     case 'runtime':
       return `runtime ${event.runtime} is ${event.available ? 'offered' : `not offered: ${event.reason}`}`;
+    case 'gpu':
+      return `GPU ${event.id}, ${event.model} with ${formatBytes(event.memoryBytes)}, is ${event.offered ? 'offered' : `not offered: ${event.reason}`}`;
+    case 'gpu-health':
+      return event.well ? `GPU ${event.id} is well again` : `GPU ${event.id} goes to nobody: ${event.reason}`;
     case 'selling':
       return `selling as provider ${event.provider}: ${event.cpuMillis / 1_000} cores, ${formatBytes(event.memoryBytes)} memory, speed ${event.speed}`;
     case 'draining':

@@ -5,10 +5,17 @@ import type { GpuDetection, GpuSource } from './device.ts';
 import { createGraphics } from './graphics.ts';
 import { createNvidia } from './nvidia.ts';
 import { type Tool, createTool } from './tool.ts';
+import { type Toolkit, readToolkit } from './toolkit.ts';
+
+export interface GpuDetector {
+  readonly source: GpuSource;
+  readonly toolkit: () => Promise<Toolkit>;
+}
 
 /** `path` is where tools are looked for, as in the environment variable PATH. */
-export function createDetection(env: Env, path: string): GpuSource {
-  return combine(createTool(env, path), createGraphics());
+export function createDetector(env: Env, path: string): GpuDetector {
+  const tool = createTool(env, path);
+  return { source: combine(tool, createGraphics()), toolkit: () => readToolkit(tool) };
 }
 
 /** Vendors' tools first. Where none found a card, whoever else knows of one tells why it is not sold. */

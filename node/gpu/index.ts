@@ -5,3 +5,6 @@
  * over those that are sold, from the check inside a container at the start to the waiting for their memory after a job.
  */
 export type { GpuDetection, GpuDevice, GpuSource, GpuVendor } from './device.ts';
+export { type GpuDetector, createDetector } from './detect.ts';
+export { type ExaminedGpu, type GpuExamination, Gpus, type GpuUse, examineGpus } from './gpus.ts';
+export { TOOLKIT_VERSION_MIN } from './toolkit.ts';

@@ -1,5 +1,5 @@
 /** Machine-made XML as a tree: elements and their text, bounded, and nothing for what is not well-formed. */
-import { parser as createParser } from 'sax';
+import sax from 'sax';
 
 export interface XmlElement {
   readonly name: string;
@@ -21,7 +21,7 @@ interface Open {
 /** The root element; undefined for anything that is not one well-formed document. Never throws. */
 export function parseXml(xml: string): XmlElement | undefined {
   if (xml.length > CHARACTERS_MAX) return undefined;
-  const parser = createParser(true);
+  const parser = sax.parser(true);
   const open: Open[] = [];
   let root: XmlElement | undefined;
   let broken = false;

@@ -63,6 +63,7 @@ export function proveRun(run: {
       attempt: job.attempt,
       runtime: { kind: spec.runtime, version: MOLT_VERSION },
       image: { reference: spec.image },
+      ...(agreement.gpus === undefined || agreement.gpus.length === 0 ? {} : { gpus: [...agreement.gpus] }),
       inputs: recordedInputs(spec).map((input) => ({ ...input, cid: input.cid ?? job.inputs?.[input.path] ?? '' })),
       outputs: [...outputs],
       exit: { ...ending, exitCode: exit.exitCode },

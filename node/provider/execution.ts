@@ -22,6 +22,7 @@ import type { RuntimeKind } from '../../protocol/messages.ts';
 import { JobEvent as WireEvent } from '../../protocol/molt.js';
 import { decodeUsage, encodeUsage } from '../../protocol/usage.ts';
 import type { Tell } from '../events.ts';
+import type { GpuUse } from '../gpu/index.ts';
 import type { Journal } from '../journal.ts';
 import type { Artifacts } from '../mesh/index.ts';
 import type { Image, RegistryCredentials, Run, RunExit, Runtime } from '../runtime/index.ts';
@@ -43,6 +44,8 @@ export interface ExecutionOptions {
   readonly runtimes: ReadonlyMap<RuntimeKind, Runtime>;
   readonly journal: Journal;
   readonly directory: string;
+  /** What a job's GPUs do now. */
+  readonly gpuUse: (ids: readonly string[]) => Promise<GpuUse>;
   readonly tell: Tell;
 }
 
@@ -75,6 +78,8 @@ const STOP_GRACE_MS = 2_000;
 const REMOVE_AGAIN_MS = 1_000;
 const REMOVE_MS_MAX = 60_000;
 const PROCESSES_MAX = 256;
+/** Frameworks start several threads for each GPU and each loader of data. */
+const GPU_PROCESSES_MAX = 1_024;
 
 export class Execution implements AsyncDisposable {
   readonly #env: Env;
@@ -240,7 +245,7 @@ export class Execution implements AsyncDisposable {
         egress: spec.network.egress,
         services: spec.services.map(({ port }) => port),
         sandbox: spec.sandbox,
-        gpus: [],
+        gpus: agreement.gpus ?? [],
         limits: {
           cpus: spec.resources.cpuMillis / 1000,
           memoryBytes: spec.resources.memoryBytes,
@@ -248,7 +253,7 @@ export class Execution implements AsyncDisposable {
           durationMs: spec.maxDurationSeconds * 1000,
           ...(spec.fuel === undefined ? {} : { fuel: BigInt(spec.fuel) }),
           logBytes: LIMITS.logBytes,
-          processes: PROCESSES_MAX,
+          processes: (agreement.gpus ?? []).length === 0 ? PROCESSES_MAX : GPU_PROCESSES_MAX,
         },
         randomSeed: Buffer.from(agreement.specDigest, 'hex'),
         clockStartMs: spec.clockMs,
@@ -299,7 +304,9 @@ export class Execution implements AsyncDisposable {
       const usage = await run.usage().catch(() => undefined);
       if (usage === undefined || live.abort.signal.aborted) return;
       const elapsedMs = Math.max(0, this.#env.clock.now() - run.startedAtMs);
-      const sample = transcript.sample({ ...usage, elapsedMs });
+      const gpus = await this.#options.gpuUse(job.agreement.gpus ?? []);
+      if (live.abort.signal.aborted) return;
+      const sample = transcript.sample({ ...usage, ...gpus, elapsedMs });
       if (sample !== undefined) await jobs.append(lease, [{ usage: encodeUsage(sample) }]);
     });
     live.drained = pump();

@@ -6,6 +6,7 @@
  * is not started twice; `recover` after a crash brings every unfinished job back to where its journal says, exactly once.
  */
 import type { Chain, LeaseAccount, LeaseTerms } from '../../chain/index.ts';
+import { LIMITS } from '../../protocol/limits.ts';
 import { type Address, encodeAddress } from '../../protocol/address.ts';
 import type { KeyPair } from '../../protocol/ed25519.ts';
 import type { Env } from '../../protocol/env.ts';
@@ -243,8 +244,8 @@ export class Jobs implements AsyncDisposable {
       case 'refund':
         return this.#onChain(job, 'refund');
       case 'release':
-        onRelease(job.agreement);
-        return execution.cleanUp(job);
+        // What it took is free when nothing of it is left that could use it.
+        return execution.cleanUp(job).finally(() => onRelease(job.agreement));
       default:
         return undefined;
     }
@@ -375,7 +376,7 @@ export class Jobs implements AsyncDisposable {
 function tellOf(job: Job, effect: Effect): EventBody[] {
   switch (effect.type) {
     case 'tell-phase':
-      return [{ phase: { phase: job.phase, detail: '', bytesDone: 0n, bytesTotal: 0n } }];
+      return [{ phase: { phase: job.phase, detail: detailOf(job), bytesDone: 0n, bytesTotal: 0n } }];
     case 'tell-failure':
       return [{ failed: toRefusal(effect.failure) }];
     case 'tell-closed':
@@ -390,6 +391,11 @@ function tellOf(job: Job, effect: Effect): EventBody[] {
     default:
       return [];
   }
+}
+
+/** A running job names the GPUs that it was given. */
+function detailOf({ phase, agreement: { gpus = [] } }: Job): string {
+  return phase === 'running' && gpus.length > 0 ? `on ${gpus.join(', ')}`.slice(0, LIMITS.refusalCharacters) : '';
 }
 
 export function termsOf(agreement: Agreement): LeaseTerms {

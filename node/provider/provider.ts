@@ -10,11 +10,20 @@ import type { Address } from '../../protocol/address.ts';
 import { Deadline } from '../../protocol/deadline.ts';
 import type { Env } from '../../protocol/env.ts';
 import { MoltError } from '../../protocol/errors.ts';
-import { type Feature, type RuntimeKind, resourceClassOf } from '../../protocol/messages.ts';
+import { type Feature, type Resources, type RuntimeKind, resourceClassOf } from '../../protocol/messages.ts';
 import { baseUnits, formatMolt } from '../../protocol/units.ts';
 import { marketCid } from '../../protocol/wire.ts';
 import type { NodeConfig } from '../config.ts';
 import type { Tell } from '../events.ts';
+import {
+  type GpuDetector,
+  type GpuDevice,
+  type GpuSource,
+  type GpuUse,
+  Gpus,
+  createDetector,
+  examineGpus,
+} from '../gpu/index.ts';
 import type { Journal } from '../journal.ts';
 import { assertSellable, describeMachine } from '../machine.ts';
 import { type Artifacts, type Mesh, openArtifacts } from '../mesh/index.ts';
@@ -60,6 +69,9 @@ interface OpenParts extends ProviderParts {
   readonly probed: NodeStatus['runtimes'];
   /** Of all usable runtimes together. */
   readonly features: readonly Feature[];
+  /** Each was seen inside a container. */
+  readonly gpus: readonly GpuDevice[];
+  readonly gpuSource: GpuSource;
 }
 
 /**
@@ -80,11 +92,16 @@ export async function openProvider(base: ProviderParts, opened: AsyncDisposableS
   const feed = opened.use(await openOfferFeed(env, { pubsub: mesh, network: mesh, networkId, admission, onRefused }));
   const shared = { key, provider, chain, network: mesh, journal, tell };
   const content = await openContent(parts);
-  const execution = new Execution(env, { ...shared, artifacts, content, runtimes, directory: home });
+  const gpus = opened.use(watchGpus(parts, () => trade));
+  const gpuUse = (ids: readonly string[]): Promise<GpuUse> => gpus.use(ids);
+  const execution = new Execution(env, { ...shared, artifacts, content, runtimes, directory: home, gpuUse });
   const wasm = runtimes.get('wasm');
   const speed = wasm === undefined ? { score: 0, measuredMs: env.clock.now() } : await measureSpeed(env, wasm, home);
   const trade = createTrade(parts, { admission, feed, execution, speed, draining: await wasDraining(journal) });
-  const onRelease = (agreement: Agreement): void => trade.endLease(agreement.lease);
+  const onRelease = (agreement: Agreement): void => {
+    gpus.release(agreement.gpus ?? []);
+    trade.endLease(agreement.lease);
+  };
   const jobs = opened.use(new Jobs(env, { ...shared, execution, content, onRelease }));
   const recovered = await jobs.recover();
   for (const { agreement, phase } of recovered) {
@@ -102,14 +119,14 @@ export async function openProvider(base: ProviderParts, opened: AsyncDisposableS
   await openOperations(env, { ...parts, jobs, trade, metrics }, opened);
   await jobs.resume(recovered);
   await trade.open();
-  announceMarket(parts, opened);
+  announceMarket(parts, trade.total, opened);
   const { cpuMillis, memoryBytes } = config.capacity;
   tell({ type: 'selling', provider, cpuMillis, memoryBytes, speed: speed.score });
 }
 
 /** Stands in the DHT as a provider of its class. Peers come later than we start, so it is tried until it works. */
-function announceMarket({ env, mesh, networkId, config }: OpenParts, opened: AsyncDisposableStack): void {
-  const cid = marketCid(networkId, resourceClassOf({ ...config.capacity, gpus: [] }));
+function announceMarket({ env, mesh, networkId }: OpenParts, total: Resources, opened: AsyncDisposableStack): void {
+  const cid = marketCid(networkId, resourceClassOf(total));
   let announced = false;
   opened.use(
     env.clock.every(ANNOUNCE_EVERY_MS, async () => {
@@ -136,14 +153,54 @@ async function openParts(base: ProviderParts, opened: AsyncDisposableStack): Pro
   const { env, config, chain, tell } = base;
   const machine = await describeMachine(config.home);
   tell({ type: 'machine', ...machine });
-  assertSellable(config.capacity, machine);
+  assertSellable(config, machine);
   const clock = opened.use(await openChainClock(env, chain));
   const account = opened.use(await followAccount(env, chain, config));
   assertWindows(chain, config);
   const directory = join(config.home, 'artifacts');
   const artifacts = await openArtifacts(env, { directory, quotaBytes: config.artifactQuotaBytes * (1 - MODULE_SHARE) });
   const usable = await usableRuntimes(env, config, tell);
-  return { ...base, clock, account, artifacts, ...usable };
+  const detector = createDetector(env, config.toolPath);
+  const gpus = await sellableGpus(base, detector, usable.runtimes.get('container'));
+  return { ...base, clock, account, artifacts, ...usable, gpus, gpuSource: detector.source };
+}
+
+/** `trade` is asked for when something happens, which is not before it is there. */
+function watchGpus({ env, tell, gpuSource, gpus }: OpenParts, trade: () => Trade): Gpus {
+  return new Gpus(env, {
+    source: gpuSource,
+    devices: gpus,
+    leased: () => trade().leasedGpus(),
+    onWithheld: (ids) => trade().withholdGpus(ids),
+    tell: (id, reason) => tell({ type: 'gpu-health', id, well: reason === undefined, reason: reason ?? '' }),
+  });
+}
+
+/** Looks for GPUs, tries each in a container, and tells of all of them. */
+async function sellableGpus(
+  { env, config, tell, journal }: ProviderParts,
+  { source, toolkit }: GpuDetector,
+  containers: Runtime | undefined,
+): Promise<readonly GpuDevice[]> {
+  const unfinished = (await journal.jobs()).filter(({ phase }) => phase !== 'closed');
+  const check = async (device: GpuDevice): Promise<string | undefined> => {
+    if (containers === undefined) return 'the container runtime is not offered, and nothing else can have a GPU';
+    using deadline = new Deadline(env.clock, PROBE_MS);
+    return containers.checkGpu(device, deadline.signal);
+  };
+  const { gpus, problems } = await examineGpus({
+    source,
+    toolkit,
+    check,
+    selling: config.gpus,
+    leased: new Set(unfinished.flatMap(({ agreement }) => agreement.gpus ?? [])),
+  });
+  for (const reason of problems) tell({ type: 'trouble', what: 'GPUs', code: 'runtime/unavailable', reason });
+  for (const { device, reason } of gpus) {
+    const { id, model, memoryBytes } = device;
+    tell({ type: 'gpu', id, model, memoryBytes, offered: reason === undefined, reason: reason ?? '' });
+  }
+  return gpus.flatMap(({ device, reason }) => (reason === undefined ? [device] : []));
 }
 
 function createTrade(
@@ -167,7 +224,7 @@ function createTrade(
     admission,
     journal,
     total: config.capacity,
-    gpus: [],
+    gpus: parts.gpus,
     policy: { prices, durationSecondsMax, blockedBuyers, ...(floor === undefined ? {} : { floorPerSecond: floor }) },
     region: config.region,
     runtimes: () => [...runtimes.keys()],

@@ -144,6 +144,12 @@ export class Trade implements AsyncDisposable {
     this.#decide({ type: 'lease-restored', lease, ...taken });
   }
 
+  /** GPUs that a lease has: not those that are only promised. */
+  leasedGpus(): ReadonlySet<string> {
+    const leases = [...this.#seller.capacity.reservations.values()].filter(({ expiresMs }) => expiresMs === undefined);
+    return new Set(leases.flatMap(({ gpus }) => gpus));
+  }
+
   /** These devices go to nobody until the next call says otherwise; leases that have one keep it. */
   withholdGpus(ids: ReadonlySet<string>): void {
     void this.#dispatch({ type: 'gpus-withheld', ids });

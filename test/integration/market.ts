@@ -142,6 +142,7 @@ async function createProvider(
     listen: [`/ip4/127.0.0.1/tcp/${port}`],
     runtimes: ['wasm'],
     cpuMillis: 1_000,
+    hostCpuMillis: 0,
     memoryBytes: 2 ** 30,
     diskBytes: 2 ** 30,
     ...options.settings,

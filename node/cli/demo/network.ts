@@ -105,6 +105,7 @@ const SELLER_SETTINGS = {
   mdns: false,
   listen: ['/ip4/127.0.0.1/tcp/0'],
   cpuMillis: 1_000,
+  hostCpuMillis: 0,
   memoryBytes: 2 ** 30,
   diskBytes: 2 ** 30,
 };

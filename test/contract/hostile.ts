@@ -4,21 +4,22 @@
  * Run on every kind of engine that this machine can open. `own` is a sandbox with a kernel of its own: there a system call
  * that is answered is answered by that kernel, so what it refuses proves nothing and is not asked.
  */
-import { readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { networkInterfaces } from 'node:os';
+import { networkInterfaces, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import Docker from 'dockerode';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type {
-  ContainerImage,
+import {
+  type ContainerImage,
   ContainerRuntime,
-  Run,
-  RunExit,
-  RunLimits,
-  RunRequest,
+  type Run,
+  type RunExit,
+  type RunLimits,
+  type RunRequest,
 } from '../../node/runtime/index.ts';
+import { systemEnv } from '../../protocol/env.ts';
 import { hostileFiles, openBusyboxRegistry } from '../fixtures/engine.ts';
 import type { Registry } from '../fixtures/registry.ts';
 import { makeDirectories, readLogs, requestOf, type RunDirectories } from './runtime.ts';
@@ -39,6 +40,24 @@ export interface HostileOptions {
   readonly watched?: boolean;
   /** The scratch file systems have no limit on the number of files. */
   readonly manyFiles?: boolean;
+}
+
+/** `end` is called after the runtime is closed. */
+export async function openHostileGround(
+  socketPath: string,
+  end: () => Promise<void> = async () => undefined,
+): Promise<HostileGround> {
+  const directory = mkdtempSync(join(tmpdir(), 'molt-hostile-'));
+  const runtime = new ContainerRuntime(systemEnv(), { directory, socketPath });
+  return {
+    runtime,
+    socketPath,
+    close: async () => {
+      await runtime.close();
+      await end();
+      rmSync(directory, { recursive: true, force: true });
+    },
+  };
 }
 
 const never = new AbortController().signal;
@@ -413,7 +432,7 @@ echo resolvers; cat /etc/resolv.conf 2>/dev/null; env; true`);
       const secret = `hunter2-${process.pid}-${process.hrtime.bigint()}`;
       const secrets = { key: Buffer.from(secret) };
       const run = await start(
-        'cat /secrets/key > /dev/null; env; cat /proc/self/limits; cat /secrets/key > /tmp/held; kill -SEGV $$',
+        "cat /secrets/key > /dev/null; env; cat /proc/self/limits; cat /secrets/key > /tmp/held; sh -c 'kill -SEGV $$'; exit $?",
         {},
         { secrets },
       );

@@ -84,7 +84,8 @@ export interface UnpackLimits {
 }
 
 /**
- * Writes the archive's tree, its names relative to the directory that was asked for, into `target`, which must be empty. Throws `job/output-too-large`
+ * Writes the tree under the archive's first directory into `target`, which must be empty. Throws `runtime/engine-failed`
+ * for an archive that does not even hold that directory: an engine that is busy may answer so. Throws `job/output-too-large`
  * and `artifact/unsafe-path`; what was written until then stays for the caller to delete.
  */
 export async function unpackTree(archive: Readable, target: string, limits: UnpackLimits): Promise<void> {
@@ -96,6 +97,7 @@ export async function unpackTree(archive: Readable, target: string, limits: Unpa
   const files = new Set<string>();
   let entries = 0;
   let bytes = 0;
+  let whole = false;
   const charge = (size: number): void => {
     bytes += size;
     if (bytes > limits.bytesMax) throw tooLarge(`more than the disk limit of ${limits.bytesMax} bytes`);
@@ -108,6 +110,7 @@ export async function unpackTree(archive: Readable, target: string, limits: Unpa
       if (++entries > ENTRIES_MAX) throw tooLarge(`more than ${ENTRIES_MAX} entries`);
       const path = safePath(name);
       if (path === undefined) {
+        whole = true;
         entry.resume();
         continue;
       }
@@ -129,6 +132,7 @@ export async function unpackTree(archive: Readable, target: string, limits: Unpa
       }
       entry.resume();
     }
+    if (!whole) throw new MoltError('runtime/engine-failed', 'the engine gave an empty archive of the outputs');
   } finally {
     archive.destroy();
   }
@@ -138,7 +142,7 @@ function tooLarge(what: string): MoltError {
   return new MoltError('job/output-too-large', `the outputs have ${what}; write less or ask for more disk`, { what });
 }
 
-/** The name of an entry without what does not matter in it; undefined for the directory itself. */
+/** The part of an entry's name below the archive's first directory; undefined for that directory itself. */
 export function safePath(name: string): string | undefined {
   const parts = name.split('/').filter((part) => part !== '' && part !== '.');
   const unsafe =
@@ -152,5 +156,6 @@ export function safePath(name: string): string | undefined {
       name: name.slice(0, 200),
     });
   }
-  return parts.length === 0 ? undefined : parts.join('/');
+  const below = parts.slice(1).join('/');
+  return below === '' ? undefined : below;
 }

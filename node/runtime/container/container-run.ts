@@ -22,6 +22,7 @@ const SIGNALS_MAX = 64;
 /** How often, and how far apart, a kill of unknown origin is looked at again. */
 const LATE_FLAG_LOOKS = 5;
 const LATE_FLAG_MS = 100;
+const COLLECT_TRIES = 5;
 const POLL_MS = 500;
 /** A run whose engine is away for longer is given up. */
 const ENGINE_AWAY_MS_MAX = 120_000;
@@ -261,12 +262,23 @@ export class ContainerRun implements Run {
   }
 
   async #collect(): Promise<void> {
+    for (let tries = 1; ; tries++) {
+      try {
+        await this.#collectOnce();
+        return;
+      } catch (error) {
+        if (!hasCode(error, 'runtime/engine-failed') || tries >= COLLECT_TRIES) throw error;
+        await this.#env.clock.sleep(LATE_FLAG_MS);
+      }
+    }
+  }
+
+  async #collectOnce(): Promise<void> {
     const { outputDirectory, diskBytes, collects } = this.#terms;
     // A node that restarts while it collects does so again.
     await emptyDirectory(outputDirectory);
     if (!collects) return;
-    // With the dot every engine gives names relative to the directory; without it each one puts something else before.
-    const archive = await engineCall('collecting the outputs', () => this.#streams.getArchive({ path: '/out/.' }));
+    const archive = await engineCall('collecting the outputs', () => this.#streams.getArchive({ path: '/out' }));
     try {
       await unpackTree(archive as Readable, outputDirectory, { bytesMax: diskBytes });
     } catch (error) {

@@ -47,6 +47,13 @@ export interface Facts {
     readonly details: Readonly<Record<string, string | number | boolean>>;
     readonly gaps: readonly string[];
   }[];
+  readonly gpus?: {
+    /** Nothing is looked for: the setting says so. */
+    readonly isOff: boolean;
+    readonly devices: readonly { readonly id: string; readonly model: string; readonly reason: string | undefined }[];
+    readonly problems: readonly string[];
+    readonly toolkit: string | undefined;
+  };
   readonly tools?: readonly { readonly name: string; readonly path: string | undefined; readonly use: string }[];
   readonly ports?: readonly PortFact[];
   readonly reach?: ReachFacts;
@@ -122,6 +129,7 @@ export function diagnose(facts: Facts): Check[] {
     chainCheck(facts),
     clockCheck(facts),
     ...runtimeChecks(facts),
+    ...gpuChecks(facts),
     toolsCheck(facts),
     ...portChecks(facts),
     reachCheck(facts),
@@ -230,6 +238,23 @@ function runtimeChecks({ runtimes }: Facts): Check[] {
     const not = gaps.length === 0 ? '' : `; not enforced here: ${gaps.join('; ')}`;
     return ok(name, `${[engine, version].filter((part) => part !== undefined).join(' ')}${not}`);
   });
+}
+
+function gpuChecks({ gpus }: Facts): Check[] {
+  if (gpus === undefined) return [];
+  const { isOff, devices, problems, toolkit } = gpus;
+  if (isOff) return [ok('GPUs', 'none is sold: the setting gpus says so')];
+  if (devices.length === 0 && problems.length === 0) return [ok('GPUs', 'none on this machine')];
+  const mend = 'mend that, or leave the card out with the setting gpus; in a checkout npm run gpu-check looks closer';
+  const by = toolkit === undefined ? '' : `, NVIDIA Container Toolkit ${toolkit}`;
+  return [
+    ...problems.map((problem) => warn('GPUs', problem, mend)),
+    ...devices.map(({ id, model, reason }) =>
+      reason === undefined
+        ? ok('GPU', `${model} (${id}): a container saw exactly this one${by}`)
+        : warn('GPU', `${model} (${id}) is not sold: ${reason}`, mend),
+    ),
+  ];
 }
 
 function toolsCheck({ tools }: Facts): Check | undefined {

@@ -16,10 +16,11 @@ import { MoltError } from '../../../protocol/errors.ts';
 import { baseUnits } from '../../../protocol/units.ts';
 import { meshName } from '../../../protocol/wire.ts';
 import { type Settings, engineSocket, processEnvironment } from '../../config.ts';
+import { type GpuDevice, createDetector, examineGpus } from '../../gpu/index.ts';
 import { openMesh } from '../../mesh/index.ts';
 import { type NodeStatus, openOperator } from '../../operator/index.ts';
 import { isPublicAddress } from '../../public-address.ts';
-import { createRuntimes } from '../../runtime/index.ts';
+import { type Runtime, createRuntimes } from '../../runtime/index.ts';
 import { type CommandContext, loadSettings, moltCommand } from '../command.ts';
 import type { BudgetFacts, Facts, PortFact, ProviderFacts, ReachFacts, Refused } from './checks.ts';
 
@@ -100,12 +101,12 @@ async function machineFacts(
   tell('ports');
   const ports = await portFacts(settings, running !== undefined);
   tell('runtimes, by trying them');
-  const runtimes = await runtimeFacts(context, settings);
+  const found = await runtimeFacts(context, settings, running !== undefined);
   const addresses = running?.addresses ?? [...settings.listen, ...settings.announce];
   return {
     disk: { freeBytes: disk.bavail * disk.bsize, soldBytes: settings.diskBytes },
     ports,
-    runtimes,
+    ...found,
     tools: await toolFacts(context, settings),
     reach: {
       addresses: addresses.map((address) => ({ address, reach: reachOf(address) })),
@@ -125,11 +126,17 @@ function reachOf(address: string): ReachFacts['addresses'][number]['reach'] {
 }
 
 /** In folders of their own, so that nothing of a running node's is touched. */
-async function runtimeFacts({ env }: CommandContext, settings: Settings): Promise<NonNullable<Facts['runtimes']>> {
+async function runtimeFacts(
+  context: CommandContext,
+  settings: Settings,
+  isRunning: boolean,
+): Promise<Pick<Facts, 'runtimes' | 'gpus'>> {
+  const { env } = context;
   const directory = await mkdtemp(join(tmpdir(), 'molt-doctor-'));
   const { runtimes, wasmCompiler, containerSandbox } = settings;
   const socket = settings.containerSocket ?? engineSocket(processEnvironment());
   const found: NonNullable<Facts['runtimes']>[number][] = [];
+  let containers: Runtime | undefined;
   try {
     const made = createRuntimes(env, {
       directory,
@@ -142,12 +149,45 @@ async function runtimeFacts({ env }: CommandContext, settings: Settings): Promis
       using deadline = new Deadline(env.clock, PROBE_MS);
       const { available, reason = '', details, gaps } = await runtime.probe(deadline.signal);
       found.push({ kind: runtime.kind, available, reason, details, gaps });
-      await runtime.close();
+      if (available && runtime.kind === 'container') containers = runtime;
+      else await runtime.close();
     }
+    return { runtimes: found, gpus: await gpuFacts(context, settings, { containers, isRunning }) };
   } finally {
+    await containers?.close();
     await rm(directory, { recursive: true, force: true });
   }
-  return found;
+}
+
+/** Each device is tried in a container, as the node does before it sells one. */
+async function gpuFacts(
+  { env, environment }: CommandContext,
+  settings: Settings,
+  { containers, isRunning }: { readonly containers: Runtime | undefined; readonly isRunning: boolean },
+): Promise<NonNullable<Facts['gpus']>> {
+  if (settings.gpus.every((id) => id === 'none')) return { isOff: true, devices: [], problems: [], toolkit: undefined };
+  const { source, toolkit } = createDetector(env, environment['PATH'] ?? '');
+  const looked = await source.look();
+  const check = async (device: GpuDevice): Promise<string | undefined> => {
+    if (containers === undefined) return 'the container runtime does not work here, and nothing else can have a GPU';
+    using deadline = new Deadline(env.clock, PROBE_MS);
+    return containers.checkGpu(device, deadline.signal);
+  };
+  // What is in the memory of a card that a running node may have leased is right to be there.
+  const leased = new Set(isRunning ? looked.devices.map((device) => device.id) : []);
+  const examined = await examineGpus({
+    source: { look: () => Promise.resolve(looked) },
+    toolkit,
+    check,
+    selling: settings.gpus,
+    leased,
+  });
+  return {
+    isOff: false,
+    devices: examined.gpus.map(({ device: { id, model }, reason }) => ({ id, model, reason })),
+    problems: examined.problems,
+    toolkit: examined.toolkit,
+  };
 }
 
 async function toolFacts({ environment }: CommandContext, settings: Settings): Promise<NonNullable<Facts['tools']>> {

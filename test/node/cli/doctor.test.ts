@@ -69,6 +69,35 @@ const CASES: readonly [Partial<Facts>, string, Check['verdict'], RegExp][] = [
   [{ runtimes: [wasm, noEngine] }, 'container runtime', 'warn', /no engine answers.*Docker or Podman/s],
   [{ runtimes: [noEngine] }, 'container runtime', 'fail', /no engine answers/],
   [{ runtimes: [{ ...wasm, available: false, reason: 'no' }] }, 'wasm runtime', 'fail', /no/],
+  [{ gpus: { isOff: true, devices: [], problems: [], toolkit: undefined } }, 'GPUs', 'ok', /the setting gpus/],
+  [{ gpus: { isOff: false, devices: [], problems: [], toolkit: undefined } }, 'GPUs', 'ok', /none on this machine/],
+  [
+    { gpus: { isOff: false, devices: [], problems: ['nvidia-smi hangs'], toolkit: undefined } },
+    'GPUs',
+    'warn',
+    /nvidia-smi hangs/,
+  ],
+  [
+    {
+      gpus: { isOff: false, devices: [{ id: 'GPU-1', model: 'H200', reason: 'busy' }], problems: [], toolkit: '1.19' },
+    },
+    'GPU',
+    'warn',
+    /H200 \(GPU-1\) is not sold: busy.*setting gpus/s,
+  ],
+  [
+    {
+      gpus: {
+        isOff: false,
+        devices: [{ id: 'GPU-1', model: 'H200', reason: undefined }],
+        problems: [],
+        toolkit: '1.19',
+      },
+    },
+    'GPU',
+    'ok',
+    /saw exactly this one, NVIDIA Container Toolkit 1.19/,
+  ],
   [{ tools: [{ name: 'bwrap', path: undefined, use: 'fence' }] }, 'tools', 'warn', /fence.*install bwrap/s],
   [{ ports: [{ what: '4170', state: 'free', reason: '' }] }, 'port', 'ok', /free/],
   [{ ports: [{ what: '4170', state: 'taken', reason: '' }] }, 'port', 'fail', /another program.*ss -ltnp/s],

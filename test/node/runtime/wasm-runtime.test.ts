@@ -267,6 +267,18 @@ with open('/out/totals.csv', 'w', newline='') as file:
     expect(fuels[1]).toBe(fuels[0]);
   });
 
+  it('answers SQL over CSV files, as the example in sdk/examples does', async () => {
+    const example = fileURLToPath(new URL('../../../sdk/examples/query.py', import.meta.url));
+    writeFileSync(join(directories.inputDirectory, 'query.py'), readFileSync(example));
+    writeFileSync(join(directories.inputDirectory, 'sales.csv'), 'city,amount\nBern,2\nGenf,40\nBern,5\n');
+    const query = 'select city, sum(amount) as total from sales group by city order by total';
+    const command = ['python', '/in/query.py', query];
+    const run = await runtime.start(requestOf(python, directories, { command, limits: LIMITS }), never);
+    expect(await readLogs(run)).toMatchObject({ stdout: '2 rows\n', stderr: '' });
+    expect(await run.exit).toMatchObject({ reason: 'exited', exitCode: 0 });
+    expect(readFileSync(join(directories.outputDirectory, 'result.csv'), 'utf8')).toBe('city,total\nBern,7\nGenf,40\n');
+  });
+
   it('gives equal clocks and random numbers to equal runs, and lets sleeping pass in virtual time', async () => {
     const code = `
 import time, random, os, uuid

@@ -8,7 +8,7 @@
  * comes back; its successor is started at once, in the background.
  *
  * Bounds: `MODULES_MAX` + 1 idle processes, each ended when nobody took it for `IDLE_MS`. Their memory is not part of what the
- * provider sells: about 60 MiB each, and the compiled code of the module. All of them die with the node.
+ * provider sells: 85 to 100 MiB each were measured, code shared with other processes counted in part. All of them die with the node.
  */
 import { mkdir, realpath, rm } from 'node:fs/promises';
 import type { Env } from '../../../protocol/env.ts';

@@ -6,14 +6,28 @@
  */
 import { artifact } from './bench/artifact.ts';
 import { chainCost } from './bench/chain-cost.ts';
+import { dispatch, manyJobs } from './bench/container.ts';
 import { devnet } from './bench/devnet.ts';
 import { flow } from './bench/flow.ts';
+import { logLatency } from './bench/log-latency.ts';
 import { nodeStart } from './bench/node-start.ts';
 import { endings } from './bench/endings.ts';
 import { wasm } from './bench/wasm.ts';
 import { type Group, type Row, holds, ratio, readable } from './bench/row.ts';
 
-const GROUPS: readonly Group[] = [nodeStart, flow(3), flow(10), chainCost, endings, devnet, artifact, wasm];
+const GROUPS: readonly Group[] = [
+  nodeStart,
+  flow(3),
+  flow(10),
+  chainCost,
+  endings,
+  devnet,
+  artifact,
+  wasm,
+  dispatch,
+  logLatency,
+  manyJobs,
+];
 
 const words = process.argv.slice(2);
 const json = words.includes('--json');

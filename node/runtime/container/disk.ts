@@ -6,7 +6,7 @@
  */
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, open, readdir, rm } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, realpath, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { JOB_UID } from './archive.ts';
@@ -23,6 +23,19 @@ async function tool(file: string, args: readonly string[]): Promise<string> {
     env: { LC_ALL: 'C', PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
   });
   return stdout.trim();
+}
+
+/** Loop devices that hold this file: read from the kernel, and asked from a tool only where that finds none. */
+async function devicesOf(path: string): Promise<string[]> {
+  const real = await realpath(path).catch(() => path);
+  const names = (await readdir('/sys/block').catch(() => [])).filter((name) => name.startsWith('loop'));
+  const held = await Promise.all(
+    names.map((name) => readFile(`/sys/block/${name}/loop/backing_file`, 'utf8').catch(() => '')),
+  );
+  const found = names.filter((_, index) => held[index]?.trimEnd() === real).map((name) => `/dev/${name}`);
+  if (found.length > 0) return found;
+  const told = await tool('losetup', ['-n', '-O', 'NAME', '-j', path]).catch(() => '');
+  return told.split('\n').filter(Boolean);
 }
 
 export class Disks {
@@ -83,8 +96,8 @@ export class Disks {
   async attachAs(attemptId: string, device: string): Promise<boolean> {
     const path = this.#file(attemptId);
     try {
-      const attached = await tool('losetup', ['-n', '-O', 'NAME', '-j', path]);
-      if (attached !== '') return attached === device;
+      const attached = await devicesOf(path);
+      if (attached.length > 0) return attached.includes(device);
       await tool('losetup', [device, path]);
       return true;
     } catch {
@@ -101,8 +114,7 @@ export class Disks {
   async remove(attemptId: string): Promise<void> {
     const path = this.#file(attemptId);
     if (!existsSync(path)) return;
-    const devices = await tool('losetup', ['-n', '-O', 'NAME', '-j', path]).catch(() => '');
-    for (const device of devices.split('\n').filter(Boolean)) await tool('losetup', ['-d', device]);
+    for (const device of await devicesOf(path)) await tool('losetup', ['-d', device]);
     await rm(path, { force: true });
   }
 }

@@ -98,11 +98,11 @@ export class Assignments {
     return join(this.#directory, `${attemptId}.json`);
   }
 
-  /** A crash leaves the file whole or not there. */
+  /** A crash of the node leaves the file whole or not there; one of the machine ends the container as well. */
   async write(attemptId: string, content: Assignment): Promise<void> {
     await mkdir(this.#directory, { recursive: true });
     const temporary = `${this.#file(attemptId)}.new`;
-    await writeFile(temporary, JSON.stringify(content), { mode: 0o600, flush: true });
+    await writeFile(temporary, JSON.stringify(content), { mode: 0o600 });
     await rename(temporary, this.#file(attemptId));
   }
 

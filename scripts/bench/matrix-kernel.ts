@@ -77,9 +77,23 @@ export function matrixKernel(): Uint8Array {
     constant(ROUNDS),
   );
   const print = [
-    ...[...constant(VECTOR), ...constant(VECTOR - 4), 0x36, 2, 0],
-    ...[...constant(VECTOR + 4), ...constant(4), 0x36, 2, 0],
-    ...[...constant(1), ...constant(VECTOR), ...constant(1), ...constant(VECTOR + 8), 0x10, 0, 0x1a],
+    ...constant(VECTOR),
+    ...constant(VECTOR - 4),
+    54,
+    2,
+    0,
+    ...constant(VECTOR + 4),
+    ...constant(4),
+    54,
+    2,
+    0,
+    ...constant(1),
+    ...constant(VECTOR),
+    ...constant(1),
+    ...constant(VECTOR + 8),
+    16,
+    0,
+    26,
   ];
   const locals = [2, 7, 0x7f, 1, 0x7b];
   const body = [...locals, ...loop(fill, a, constant(C)), ...rounds, ...print, 0x0b];

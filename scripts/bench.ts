@@ -4,6 +4,7 @@
  * `npm run bench -- NAME…` runs the groups whose name starts so; `--json` prints one JSON object a line; `--list` names
  * the groups. Targets are for a machine of two cores; a missed one is said, and does not fail the command.
  */
+import { artifactBig } from './bench/artifact-big.ts';
 import { artifact } from './bench/artifact.ts';
 import { chainCost } from './bench/chain-cost.ts';
 import { dispatch, manyJobs } from './bench/container.ts';
@@ -23,6 +24,7 @@ const GROUPS: readonly Group[] = [
   endings,
   devnet,
   artifact,
+  artifactBig,
   wasm,
   dispatch,
   logLatency,

@@ -190,7 +190,7 @@ class DiskArtifacts implements Artifacts {
     for (let cid = walk.next(); cid !== undefined; cid = walk.next()) {
       used.add(blockKey(cid));
       if (cid.code === raw.code) continue;
-      if ((await this.#blocks.size(cid)) === undefined) return;
+      if (this.#blocks.size(cid) === undefined) return;
       walk.enter(cid, await this.#blocks.get(cid));
     }
   }
@@ -258,7 +258,7 @@ class DiskArtifacts implements Artifacts {
   async #sweepNow(): Promise<void> {
     const live = new Set<string>();
     for (const name of this.#marked.keys()) await this.#collect(parseArtifactCid(name), live);
-    for await (const key of this.#blocks.keys()) {
+    for (const key of this.#blocks.keys()) {
       const isUsed = live.has(key) || this.#inUse.values().some((used) => used.has(key));
       if (!isUsed) await this.#blocks.delete(key);
     }

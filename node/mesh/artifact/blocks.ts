@@ -3,8 +3,8 @@
  * is read is hashed again: a disk that lies is found before its bytes are used.
  */
 import { createHash } from 'node:crypto';
-import { mkdir, open, opendir, readFile, rename, rm, stat, unlink } from 'node:fs/promises';
-import { join } from 'node:path';
+import { access, mkdir, open, opendir, readFile, rename, rm, stat, unlink } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 
 import type { CID } from 'multiformats/cid';
 
@@ -16,29 +16,32 @@ export class Blocks {
   readonly #env: Env;
   readonly #directory: string;
   readonly #quotaBytes: number;
+  /** Sizes of all blocks that are here, by key: whether a block is here is asked far more often than a block is read. */
+  readonly #sizes: Map<string, number>;
   /** Writes under way: content that repeats hands over one block several times at once. */
   readonly #writing = new Map<string, Promise<void>>();
   #usedBytes: number;
 
   private constructor(
     env: Env,
-    options: { readonly directory: string; readonly quotaBytes: number; readonly usedBytes: number },
+    options: { readonly directory: string; readonly quotaBytes: number; readonly sizes: Map<string, number> },
   ) {
     this.#env = env;
     this.#directory = options.directory;
     this.#quotaBytes = options.quotaBytes;
-    this.#usedBytes = options.usedBytes;
+    this.#sizes = options.sizes;
+    this.#usedBytes = options.sizes.values().reduce((sum, size) => sum + size, 0);
   }
 
   /** Opens the folder, removes what an earlier crash left half written, and counts what is there. */
   static async open(env: Env, directory: string, quotaBytes: number): Promise<Blocks> {
     await diskErrors(() => mkdir(directory, { recursive: true, mode: 0o700 }));
-    let usedBytes = 0;
+    const sizes = new Map<string, number>();
     for await (const path of files(directory)) {
       if (path.endsWith(PARTIAL)) await unlink(path);
-      else usedBytes += (await stat(path)).size;
+      else sizes.set(basename(path), (await stat(path)).size);
     }
-    return new Blocks(env, { directory, quotaBytes, usedBytes });
+    return new Blocks(env, { directory, quotaBytes, sizes });
   }
 
   get usedBytes(): number {
@@ -46,12 +49,30 @@ export class Blocks {
   }
 
   /** Size of a block that is here, else undefined. */
-  async size(cid: CID): Promise<number | undefined> {
+  size(cid: CID): number | undefined {
+    return this.#sizes.get(blockKey(cid));
+  }
+
+  /**
+   * The bytes of a block behind `before`, not hashed: for whoever hashes them anyway. Throws `artifact/not-found`,
+   * `artifact/corrupt` when the size is not what was stored.
+   */
+  async readBehind(cid: CID, before: Uint8Array): Promise<Uint8Array> {
+    const size = this.size(cid);
+    if (size === undefined) throw notHere(cid);
+    const bytes = Buffer.allocUnsafeSlow(before.length + size);
+    bytes.set(before);
+    await using file = await this.#open(cid);
+    const { bytesRead } = await file.read(bytes, before.length, size, 0);
+    if (bytesRead !== size) await this.#damaged(cid);
+    return bytes;
+  }
+
+  async #open(cid: CID): ReturnType<typeof open> {
     try {
-      return (await stat(this.#path(blockKey(cid)))).size;
-    } catch (error) {
-      if (isCode(error, 'ENOENT')) return undefined;
-      throw error;
+      return await open(this.#path(blockKey(cid)), 'r');
+    } catch (cause) {
+      throw isCode(cause, 'ENOENT') ? await this.#lost(cid, cause) : cause;
     }
   }
 
@@ -62,20 +83,35 @@ export class Blocks {
     try {
       bytes = await readFile(path);
     } catch (cause) {
-      if (!isCode(cause, 'ENOENT')) throw cause;
-      throw new MoltError(
-        'artifact/not-found',
-        `block ${cid.toString()} is not here; fetch the artifact again`,
-        {},
-        { cause },
-      );
+      throw isCode(cause, 'ENOENT') ? await this.#lost(cid, cause) : cause;
     }
     if (isBlock(cid, bytes)) return bytes;
+    return this.#damaged(cid);
+  }
+
+  async #damaged(cid: CID): Promise<never> {
     await this.delete(blockKey(cid));
     throw new MoltError(
       'artifact/corrupt',
       `block ${cid.toString()} was damaged on disk; it is removed, fetch the artifact again`,
     );
+  }
+
+  /** A file that somebody took away may not be the only one: what is gone is no longer counted as here. */
+  async #lost(cid: CID, cause: unknown): Promise<MoltError> {
+    for (const key of this.#sizes.keys()) {
+      const isThere = await access(this.#path(key)).then(
+        () => true,
+        () => false,
+      );
+      if (!isThere) this.#forget(key);
+    }
+    return notHere(cid, cause);
+  }
+
+  #forget(key: string): void {
+    this.#usedBytes -= this.#sizes.get(key) ?? 0;
+    this.#sizes.delete(key);
   }
 
   /** Stores a block whose hash the caller has checked. Throws `job/disk-full` at the quota or when the disk is full. */
@@ -91,7 +127,7 @@ export class Blocks {
   }
 
   async #store(cid: CID, bytes: Uint8Array): Promise<void> {
-    if ((await this.size(cid)) !== undefined) return;
+    if (this.size(cid) !== undefined) return;
     if (this.#usedBytes + bytes.length > this.#quotaBytes) {
       throw new MoltError(
         'job/disk-full',
@@ -101,6 +137,7 @@ export class Blocks {
     this.#usedBytes += bytes.length;
     try {
       await diskErrors(() => this.#write(this.#path(blockKey(cid)), bytes));
+      this.#sizes.set(blockKey(cid), bytes.length);
     } catch (error) {
       this.#usedBytes -= bytes.length;
       throw error;
@@ -120,21 +157,14 @@ export class Blocks {
   }
 
   async delete(key: string): Promise<void> {
-    const path = this.#path(key);
-    try {
-      const { size } = await stat(path);
-      await unlink(path);
-      this.#usedBytes -= size;
-    } catch (error) {
-      if (!isCode(error, 'ENOENT')) throw error;
-    }
+    if (!this.#sizes.has(key)) return;
+    this.#forget(key);
+    await rm(this.#path(key), { force: true });
   }
 
   /** Keys of all blocks, in no order. */
-  async *keys(): AsyncGenerator<string> {
-    for await (const path of files(this.#directory)) {
-      if (!path.endsWith(PARTIAL)) yield path.slice(path.lastIndexOf('/') + 1);
-    }
+  keys(): Iterable<string> {
+    return this.#sizes.keys();
   }
 
   #path(key: string): string {
@@ -143,6 +173,15 @@ export class Blocks {
 }
 
 const PARTIAL = '.part';
+
+function notHere(cid: CID, cause?: unknown): MoltError {
+  return new MoltError(
+    'artifact/not-found',
+    `block ${cid.toString()} is not here; fetch the artifact again`,
+    {},
+    { cause },
+  );
+}
 
 /** True when the bytes hash to the CID. */
 export function isBlock(cid: CID, bytes: Uint8Array): boolean {

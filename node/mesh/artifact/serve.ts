@@ -11,7 +11,7 @@ import { STREAMS, toRefusal } from '../../../protocol/wire.ts';
 import type { MeshProtocolLimits } from '../streams.ts';
 import { hasBit } from './bits.ts';
 import type { Blocks } from './blocks.ts';
-import { encodeCarHeader, encodeSection } from './car.ts';
+import { encodeCarHeader } from './car.ts';
 import { BLOCKS_MAX, DagWalk, decodeArtifactCid } from './dag.ts';
 import { IDLE_MS } from './transfer.ts';
 
@@ -90,7 +90,8 @@ async function* dueBlocks(blocks: Blocks, { root, leaves, have }: Wanted): Async
 async function* readAhead(cids: AsyncIterable<CID>, blocks: Blocks): AsyncGenerator<Uint8Array> {
   const reading: Promise<Uint8Array>[] = [];
   for await (const cid of cids) {
-    const section = blocks.get(cid).then((bytes) => encodeSection({ cid, bytes }));
+    // Not hashed here: the asker hashes every block, and a third of the work of a transfer would be done twice.
+    const section = blocks.readBehind(cid, cid.bytes);
     // It is awaited below, unless an earlier one fails first.
     section.catch(() => undefined);
     reading.push(section);

@@ -178,7 +178,7 @@ class Receiver {
     for (let cid = walk.next(); cid !== undefined; cid = walk.next()) {
       this.#options.signal?.throwIfAborted();
       if (cid.code === raw.code) continue;
-      if (isHere && (await this.#store.blocks.size(cid)) === undefined) {
+      if (isHere && this.#store.blocks.size(cid) === undefined) {
         isHere = false;
         await this.#source.ask('nodes', have);
       }
@@ -215,7 +215,7 @@ class Receiver {
         walk.enter(cid, await this.#store.blocks.get(cid));
         continue;
       }
-      const size = await this.#store.blocks.size(cid);
+      const size = this.#store.blocks.size(cid);
       have.push(size !== undefined);
       if (size === undefined) missing.push(cid);
       else {

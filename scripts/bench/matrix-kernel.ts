@@ -21,11 +21,15 @@ const add = (local: number, value: number): number[] => [...get(local), ...const
 const simd = (sub: number): number[] => [0xfd, ...leb(sub)];
 /** Repeats while `local` is below what `end` gives. */
 const loop = (body: readonly number[], local: number, end: readonly number[]): number[] => [
-  ...[0x03, 0x40],
+  0x03,
+  0x40,
   ...body,
   ...get(local),
   ...end,
-  ...[0x49, 0x0d, 0x00, 0x0b],
+  0x49,
+  0x0d,
+  0x00,
+  0x0b,
 ];
 
 const [a, b, c, rowEnd, factorsEnd, row, round, factor] = [0, 1, 2, 3, 4, 5, 6, 7];
@@ -34,27 +38,54 @@ const [a, b, c, rowEnd, factorsEnd, row, round, factor] = [0, 1, 2, 3, 4, 5, 6, 
 const step = (offset: number): number[] => [
   ...get(c),
   ...get(c),
-  ...[...simd(0), 4, ...leb(offset)],
+  ...simd(0),
+  4,
+  ...leb(offset),
   ...get(factor),
   ...get(b),
-  ...[...simd(0), 4, ...leb(offset)],
+  ...simd(0),
+  4,
+  ...leb(offset),
   ...simd(230),
   ...simd(228),
-  ...[...simd(11), 4, ...leb(offset)],
+  ...simd(11),
+  4,
+  ...leb(offset),
 ];
 
 export function matrixKernel(): Uint8Array {
   const fill = [
     ...get(a),
-    ...[...get(a), ...constant(255), 0x71, 0xb3, 0x43, 0, 0, 0, 0x3c, 0x94],
-    ...[0x38, 2, 0],
+    ...get(a),
+    ...constant(255),
+    0x71,
+    0xb3,
+    0x43,
+    0,
+    0,
+    0,
+    0x3c,
+    0x94,
+    0x38,
+    2,
+    0,
     ...add(a, 4),
   ];
   const columns = loop([...[0, 16, 32, 48].flatMap(step), ...add(b, 64), ...add(c, 64)], c, get(rowEnd));
   const factors = loop(
     [
-      ...[...get(a), 0x2a, 2, 0, ...simd(19), ...set(factor)],
-      ...[...get(row), ...set(c), ...get(row), ...constant(ROW), 0x6a, ...set(rowEnd)],
+      ...get(a),
+      0x2a,
+      2,
+      0,
+      ...simd(19),
+      ...set(factor),
+      ...get(row),
+      ...set(c),
+      ...get(row),
+      ...constant(ROW),
+      0x6a,
+      ...set(rowEnd),
       ...columns,
       ...add(a, 4),
     ],
@@ -62,12 +93,7 @@ export function matrixKernel(): Uint8Array {
     get(factorsEnd),
   );
   const rows = loop(
-    [
-      ...[...get(a), ...constant(ROW), 0x6a, ...set(factorsEnd)],
-      ...[...constant(B), ...set(b)],
-      ...factors,
-      ...add(row, ROW),
-    ],
+    [...get(a), ...constant(ROW), 0x6a, ...set(factorsEnd), ...constant(B), ...set(b), ...factors, ...add(row, ROW)],
     a,
     constant(MATRIX),
   );

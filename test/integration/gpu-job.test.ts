@@ -3,6 +3,7 @@
  * Method: provider and buyer as real processes on a real engine; the vendor's tool, the toolkit and the engine's hook are
  * replays. No GPU is behind them.
  */
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
@@ -181,6 +182,30 @@ describe.skipIf(reason !== undefined)(`GPUs for sale${reason === undefined ? '' 
     expect(idsIn(result.stdout)).toEqual([A, B]);
     expect(verifyProof(result.proof).gpus).toEqual([A, B]);
     expect(await back).toMatchObject({ message: expect.stringContaining('2 × GPU needed, 1 such free') });
+  });
+
+  test('gpu-check tries every GPU, runs a job on them, and says so; without one it says that', async () => {
+    driverSays();
+    const check = (path: string, ...args: string[]) =>
+      spawnSync(process.execPath, ['scripts/gpu-check.ts', ...args], {
+        encoding: 'utf8',
+        env: { PATH: path, DOCKER_HOST: `unix://${engine.socketPath}` },
+      });
+    const none = check(searchPath);
+    expect(none).toMatchObject({ status: 0, stdout: expect.stringContaining('there is no GPU on this machine') });
+    const found = check(
+      `${tools}${delimiter}${searchPath}`,
+      registry.reference,
+      '/bin/sh',
+      '-c',
+      '/usr/bin/nvidia-smi -L',
+    );
+    expect(found).toMatchObject({ status: 0 });
+    expect(found.stdout).toContain(`${A} NVIDIA H100 80GB HBM3, 86 GB, driver 590.48.01, compute capability 9`);
+    expect(found.stdout.match(/a container sees exactly it/g)).toHaveLength(3);
+    expect(found.stdout).toContain('not sold: the driver says: GPU requires reset');
+    expect(idsIn(found.stdout)).toEqual([A, B, C]);
+    expect(found.stdout).toContain(`the job on ${A}, ${B}, ${C} ended: exited 0`);
   });
 
   test('a toolkit with known ways out of a container sells no GPU, and says which version would', async () => {

@@ -169,6 +169,9 @@ export const jobSpecSchema = z
     if (health !== undefined && !spec.services.some((service) => service.name === health.service)) {
       context.addIssue({ code: 'custom', path: ['health', 'service'], message: 'is not one of the services' });
     }
+    if (spec.sandbox && spec.resources.gpus.length > 0) {
+      context.addIssue({ code: 'custom', path: ['sandbox'], message: 'has no GPU in it; leave out one of the two' });
+    }
     if (spec.runtime !== 'wasm') return;
     for (const [asked, path] of [
       [spec.resources.gpus.length > 0, ['resources', 'gpus']],

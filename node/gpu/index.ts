@@ -7,4 +7,3 @@
 export type { GpuDetection, GpuDevice, GpuSource, GpuVendor } from './device.ts';
 export { type GpuDetector, createDetector } from './detect.ts';
 export { type ExaminedGpu, type GpuExamination, Gpus, type GpuUse, examineGpus } from './gpus.ts';
-export { TOOLKIT_VERSION_MIN } from './toolkit.ts';

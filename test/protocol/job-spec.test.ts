@@ -74,6 +74,11 @@ test.each<[string, object, string]>([
     'has the same name twice',
   ],
   ['GPUs for wasm', { ...wasm, resources: { gpus: [{ count: 1, vramBytes: 1 }] } }, 'use runtime "container"'],
+  [
+    'a GPU in a sandbox',
+    { ...container, sandbox: true, resources: { gpus: [{ count: 1 }] } },
+    'leave out one of the two',
+  ],
   ['network for wasm', { ...wasm, network: { egress: ['example.com:443'] } }, 'use runtime "container"'],
   ['a host without a port', { ...container, network: { egress: ['example.com'] } }, 'must be host:port'],
   ['an address in place of a name', { ...container, network: { egress: ['10.0.0.1:80'] } }, 'must be host:port'],

@@ -126,13 +126,17 @@ export async function forwardThroughRun(
   onLine: (line: ForwardLine) => void,
   signal: AbortSignal,
 ): Promise<boolean> {
+  signal.throwIfAborted();
   const socket = await open(path);
   if (socket === undefined) return false;
   const onAbort = (): void => void socket.destroy();
   signal.addEventListener('abort', onAbort, { once: true });
   try {
     socket.write(`${JSON.stringify(asked)}\n`);
-    for await (const text of createInterface({ input: socket })) {
+    const lines = createInterface({ input: socket });
+    // A socket that is destroyed has no end, and lines would be waited for.
+    socket.once('close', () => lines.close());
+    for await (const text of lines) {
       const line = lineSchema.parse(JSON.parse(text));
       if (line.type !== 'failed') onLine(line);
       else throw new MoltError(isErrorCode(line.code) ? line.code : 'job/unknown', line.reason);

@@ -134,6 +134,16 @@ describe('the live list of a job', () => {
     expect(lines[position('declines')]).toContain('2 cores are needed');
   });
 
+  it('says when a service is ready and when it is no longer, and why, without escapes', () => {
+    const [ready, unready] = render([
+      { type: 'ready', service: 'web', ready: true, reason: '' },
+      { type: 'ready', service: 'web', ready: false, reason: 'GET /up answered \u001b[31m503' },
+    ]);
+    expect(ready).toBe('  web is ready');
+    expect(unready).toMatch(/^ {2}web is not ready: GET \/up answered .*503$/);
+    expect(unready).not.toContain('\u001b');
+  });
+
   it('says that a provider failed and that the next one is tried', () => {
     const failed = render([
       { type: 'provider-silent', node, reason: 'no answer for 8 s' },

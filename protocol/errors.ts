@@ -84,6 +84,7 @@ export const ERRORS = {
   'job/output-missing': entry('user', 'never', 'a declared output was not written'),
   'job/output-too-large': entry('user', 'never', 'the outputs exceed their limit'),
   'job/image-missing': entry('user', 'never', 'the image or module does not exist'),
+  'job/image-denied': entry('user', 'never', 'the registry wants credentials for the image, or refuses those given'),
   'job/module-invalid': entry('user', 'never', 'the WebAssembly module is malformed or uses a feature that is refused'),
   'job/disk-full': entry('self', 'later', 'no space is left where the job or its data is kept'),
   'job/out-of-memory': entry('user', 'never', 'the job used more memory than it asked for'),

@@ -217,7 +217,8 @@ export class Execution implements AsyncDisposable {
     const report = this.#progress(job, jobs, 'pulling', image.kind === 'image' ? image.reference : 'module');
     await this.#runtime(job).prepare(
       image,
-      (progress) => report(progress.doneBytes, progress.totalBytes),
+      ({ doneBytes, totalBytes, doneLayers, totalLayers = 0 }) =>
+        report(doneBytes, totalBytes, totalLayers === 0 ? '' : `, ${doneLayers} of ${totalLayers} layers`),
       live.abort.signal,
     );
     await jobs.dispatch(job.agreement.lease, { type: 'prepared', attempt: job.attempt });
@@ -411,13 +412,20 @@ export class Execution implements AsyncDisposable {
   }
 
   /** Tells progress at most four times a second, and always the end. */
-  #progress(job: Job, jobs: Jobs, phase: string, detail: string): (done: number, total?: number) => void {
+  #progress(
+    job: Job,
+    jobs: Jobs,
+    phase: string,
+    detail: string,
+  ): (done: number, total?: number, more?: string) => void {
     let nextMs = 0;
-    return (done, total = 0) => {
+    return (done, total = 0, more = '') => {
       const nowMs = this.#env.clock.monotonic();
       if (nowMs < nextMs && done !== total) return;
       nextMs = nowMs + PROGRESS_EVERY_MS;
-      const body: EventBody = { phase: { phase, detail, bytesDone: BigInt(done), bytesTotal: BigInt(total) } };
+      const body: EventBody = {
+        phase: { phase, detail: `${detail}${more}`, bytesDone: BigInt(done), bytesTotal: BigInt(total) },
+      };
       void jobs.append(job.agreement.lease, [body]).catch(() => undefined);
     };
   }

@@ -184,6 +184,9 @@ export interface PrepareProgress {
   readonly doneBytes: number;
   /** 0 when not known. */
   readonly totalBytes: number;
+  /** Of an image, as far as they are known by now. */
+  readonly doneLayers?: number;
+  readonly totalLayers?: number;
 }
 
 export interface Runtime extends AsyncDisposable {
@@ -192,7 +195,7 @@ export interface Runtime extends AsyncDisposable {
   probe(signal: AbortSignal): Promise<Capability>;
   /**
    * Makes the image ready, so that `start` does not wait for the network. Idempotent; `start` calls it when it must.
-   * Throws `job/image-missing`, `job/module-invalid`, `runtime/engine-failed`, `job/disk-full`.
+   * Throws `job/image-missing`, `job/image-denied`, `job/module-invalid`, `runtime/engine-failed`, `job/disk-full`.
    */
   prepare(image: Image, onProgress: (progress: PrepareProgress) => void, signal: AbortSignal): Promise<void>;
   /** Throws what `prepare` throws, and `job/impossible`, `job/out-of-memory`, `job/cancelled`, `job/failed`. */

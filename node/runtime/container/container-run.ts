@@ -13,6 +13,7 @@ import type { Env } from '../../../protocol/env.ts';
 import { hasCode, MoltError } from '../../../protocol/errors.ts';
 import { type ExitReason, type LogChunk, NO_DEVICES, type Run, type RunExit, type RunUsage } from '../runtime.ts';
 import { unpackTree } from './archive.ts';
+import { usageOf } from './statistics.ts';
 import { engineCall, engineFailed, isMissing } from './engine.ts';
 import { afterMark } from './entry.ts';
 import { type Frame, readFrames } from './frames.ts';
@@ -64,12 +65,6 @@ export interface ContainerRunOptions {
 type Ending = Extract<ExitReason, 'timed-out' | 'cancelled' | 'output-too-large'>;
 /** With `size`, the engine adds the size of the writable layer, which the type declarations do not know. */
 type Inspection = ContainerInspectInfo & { readonly SizeRw?: number };
-/** Which of these there are depends on the cgroup version, and a container that just ended has none. */
-interface MemoryStatistics {
-  readonly usage?: number;
-  readonly max_usage?: number;
-  readonly stats?: { readonly total_inactive_file?: number; readonly inactive_file?: number };
-}
 type Verdict = Pick<RunExit, 'reason' | 'exitCode' | 'signal' | 'detail'>;
 
 /** What an engine that was restarted reports of a container that it does not find, beside the codes of signals. */
@@ -211,14 +206,20 @@ export class ContainerRun implements Run {
 
   async #sample(): Promise<void> {
     const stats = await this.#container.stats({ stream: false, 'one-shot': true });
-    const { usage = 0, max_usage = 0, stats: parts } = stats.memory_stats as MemoryStatistics;
-    // The page cache of files is not the job's own memory: cgroup v1 and v2 name it differently.
-    const cache = parts?.total_inactive_file ?? parts?.inactive_file ?? 0;
-    const memoryBytes = Math.max(0, usage - cache);
-    const memoryPeakBytes = Math.max(this.#usage.memoryPeakBytes, memoryBytes, max_usage);
-    const cpuMs = Math.max(this.#usage.cpuMs, stats.cpu_stats.cpu_usage.total_usage / 1e6);
+    const now = usageOf(stats);
+    const last = this.#usage;
     const { receivedBytes: networkRxBytes, sentBytes: networkTxBytes } = this.#network?.traffic() ?? NO_TRAFFIC;
-    this.#usage = { ...NO_DEVICES, cpuMs, memoryBytes, memoryPeakBytes, networkRxBytes, networkTxBytes };
+    // Counters of a container that just ended are gone: what was seen last stays.
+    this.#usage = {
+      ...NO_DEVICES,
+      cpuMs: Math.max(last.cpuMs, now.cpuMs),
+      memoryBytes: now.memoryBytes,
+      memoryPeakBytes: Math.max(last.memoryPeakBytes, now.memoryPeakBytes, now.memoryBytes),
+      networkRxBytes,
+      networkTxBytes,
+      blockReadBytes: Math.max(last.blockReadBytes, now.blockReadBytes),
+      blockWriteBytes: Math.max(last.blockWriteBytes, now.blockWriteBytes),
+    };
   }
 
   #verdict({ State }: ContainerInspectInfo): Verdict {

@@ -30,7 +30,7 @@ import { ensureIdleImage, IDLE_IMAGE } from './idle-image.ts';
 import type { JobNetwork } from './network.ts';
 import { Networks } from './networks.ts';
 import { Pool, type Shape } from './pool.ts';
-import { imageReference, pullImage } from './pull.ts';
+import { containerImage, pullImage } from './pull.ts';
 import { askEngine, capabilityOf, type EngineFacts, type Findings, tryEngine, unavailable } from './probe.ts';
 import { Assignments, PooledSlot, SLOT_PREFIX } from './slot.ts';
 
@@ -268,19 +268,19 @@ export class ContainerRuntime implements Runtime {
   }
 
   async prepare(image: Image, onProgress: (progress: PrepareProgress) => void, signal: AbortSignal): Promise<void> {
-    await pullImage(this.#streams, imageReference(image), onProgress, signal);
+    await pullImage(this.#streams, containerImage(image), onProgress, signal);
   }
 
   async start(request: RunRequest, signal: AbortSignal): Promise<Run> {
     checkRequest(request, [...this.#networkFeatures, 'sandbox']);
-    const image = imageReference(request.image);
+    const { reference: image } = containerImage(request.image);
     const facts = await this.#learn();
     const sandbox = await this.#sandboxFor(request, facts, signal);
     if (sandbox === undefined && !signal.aborted) {
       const run = await this.#startPooled(request, image, facts);
       if (run !== undefined) return run;
     }
-    await pullImage(this.#streams, image, () => undefined, signal);
+    await pullImage(this.#streams, containerImage(request.image), () => undefined, signal);
     try {
       return await this.#create(request, { image, facts, sandbox }, signal);
     } catch (error) {

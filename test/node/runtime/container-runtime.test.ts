@@ -5,9 +5,16 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
+import { inspect } from 'node:util';
 import { pack } from 'tar-stream';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { ContainerRuntime, type ContainerImage, type RunExit, type RunLimits } from '../../../node/runtime/index.ts';
+import {
+  ContainerRuntime,
+  type ContainerImage,
+  type PrepareProgress,
+  type RunExit,
+  type RunLimits,
+} from '../../../node/runtime/index.ts';
 import { safePath, unpackTree } from '../../../node/runtime/container/archive.ts';
 import { readFrames } from '../../../node/runtime/container/frames.ts';
 import { registryOf } from '../../../node/runtime/container/pull.ts';
@@ -16,6 +23,7 @@ import { makeDirectories, newAttemptId, readLogs, requestOf, type RunDirectories
 import { busyboxFiles, findEngine, openBusyboxRegistry } from '../../fixtures/engine.ts';
 import { openRegistry, type Registry } from '../../fixtures/registry.ts';
 
+const inspectDeeply = (value: unknown): string => inspect(value, { depth: 10, showHidden: true });
 const never = new AbortController().signal;
 const LIMITS: RunLimits = {
   cpus: 1,
@@ -152,17 +160,45 @@ echo x > /bin/x 2>/dev/null && echo writable; mount -t tmpfs none /tmp 2>/dev/nu
     expect(own.requests.length).toBe(asked);
   });
 
-  it.each([
-    ['asks for credentials', { unauthorized: true }],
-    ['serves a corrupt layer', { corruptLayer: true }],
-  ])('calls an image missing when its registry %s, and names both', async (_what, faults) => {
+  it('calls an image missing when its registry serves a corrupt layer, and names both', async () => {
     const marker = { name: 'marker', contents: Buffer.from(String(process.hrtime.bigint())) };
-    await using own = await openRegistry({ name: 'molt/broken', files: [marker] }, faults);
+    await using own = await openRegistry({ name: 'molt/broken', files: [marker] }, { corruptLayer: true });
     const pulling = runtime.prepare({ kind: 'image', reference: own.reference }, () => undefined, never);
     await expect(pulling).rejects.toMatchObject({
       code: 'job/image-missing',
       context: { registry: own.host, reference: own.reference },
     });
+  });
+
+  it('pulls with credentials from a registry that asks for them, and tells them to nobody', async () => {
+    const credentials = { username: 'buyer', password: `hunter2-${process.hrtime.bigint()}` };
+    const marker = { name: 'marker', contents: Buffer.from(credentials.password) };
+    await using own = await openRegistry({ name: 'molt/private', files: [...busyboxFiles(), marker] }, { credentials });
+    const asked = { kind: 'image', reference: own.reference } as const;
+    const wrong = { ...asked, credentials: { username: 'buyer', password: 'wrong-password' } };
+    for (const [attempt, told] of [
+      [asked, 'none were given'],
+      [wrong, 'the ones given are refused'],
+    ] as const) {
+      const error: unknown = await runtime.prepare(attempt, () => undefined, never).catch((fault: unknown) => fault);
+      expect(error).toMatchObject({ code: 'job/image-denied', context: { registry: own.host } });
+      expect((error as Error).message).toContain(told);
+      expect(inspectDeeply(error)).not.toContain('wrong-password');
+    }
+    await runtime.prepare({ ...asked, credentials }, () => undefined, never);
+    const request = requestOf({ ...asked, credentials }, directories, { command: ['/bin/true'], limits: LIMITS });
+    expect(await (await runtime.start(request, never)).exit).toMatchObject({ reason: 'exited', exitCode: 0 });
+  });
+
+  it('pulls an index of several platforms by its own digest, layer by layer', async () => {
+    const marker = { name: 'marker', contents: Buffer.from(String(process.hrtime.bigint())) };
+    await using own = await openRegistry({ name: 'molt/many', files: [...busyboxFiles(), marker] }, { index: true });
+    const told: PrepareProgress[] = [];
+    await runtime.prepare({ kind: 'image', reference: own.reference }, (progress) => told.push(progress), never);
+    expect(told.at(-1)).toMatchObject({ doneLayers: 1, totalLayers: 1 });
+    const asked = own.requests.length;
+    await runtime.prepare({ kind: 'image', reference: own.reference }, () => undefined, never);
+    expect(own.requests.length).toBe(asked);
   });
 
   it('ends a job that fills its disk where the disk can only be watched, and collects outputs there too', async () => {

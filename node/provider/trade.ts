@@ -30,7 +30,7 @@ import { Deadline } from '../../protocol/deadline.ts';
 import type { KeyPair } from '../../protocol/ed25519.ts';
 import type { Env } from '../../protocol/env.ts';
 import { type Envelope, sealEnvelope } from '../../protocol/envelope.ts';
-import { ACCEPT, MoltError, type Verdict, hasCode } from '../../protocol/errors.ts';
+import { ACCEPT, MoltError, type Verdict } from '../../protocol/errors.ts';
 import { warmPrefix } from '../../protocol/job-spec.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import {
@@ -50,6 +50,7 @@ import { BidAnswer } from '../../protocol/molt.js';
 import { STREAMS, bidsTopic, offersTopic, toRefusal } from '../../protocol/wire.ts';
 import type { Tell } from '../events.ts';
 import type { Journal } from '../journal.ts';
+import { offeredOf, sealWhatFits } from './offered.ts';
 
 export interface TradeOptions {
   readonly key: KeyPair;
@@ -330,33 +331,4 @@ export class Trade implements AsyncDisposable {
       await this.#dispatch({ type: expiry.expired ? 'quote-expired' : 'quote-ended', quote: id });
     }
   }
-}
-
-/** An offer names few kinds of GPU: those that are free before those that are not, large before small. */
-function offeredOf(free: Resources): Resources {
-  const kinds = free.gpus.toSorted((a, b) => Number(b.count > 0) - Number(a.count > 0));
-  return { ...free, gpus: kinds.slice(0, LIMITS.gpuKindsPerMessage) };
-}
-
-/**
- * An offer has few bytes: what does not fit is left out, digests of warm modules first, then the second address, then
- * kinds of GPU from the end of the list. A bid for a kind that is left out is answered all the same.
- */
-function sealWhatFits(offer: Offer, seal: (offer: Offer) => Envelope): Envelope {
-  const { warm, addresses, free } = offer;
-  const bare = { ...offer, warm: [], addresses: addresses.slice(0, 1) };
-  const smaller = [
-    ...warm.map((_, index) => ({ ...offer, warm: warm.slice(0, warm.length - index) })),
-    { ...offer, warm: [] },
-    bare,
-    ...free.gpus.slice(1).map((_, index) => ({ ...bare, free: { ...free, gpus: free.gpus.slice(0, -index - 1) } })),
-  ];
-  for (const candidate of smaller.slice(0, -1)) {
-    try {
-      return seal(candidate);
-    } catch (error) {
-      if (!hasCode(error, 'protocol/oversize')) throw error;
-    }
-  }
-  return seal(smaller.at(-1) ?? bare);
 }

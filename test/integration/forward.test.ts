@@ -6,6 +6,7 @@ import { writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
 
+import Docker from 'dockerode';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import type { JobSpecInput } from '../../protocol/job-spec.ts';
@@ -69,6 +70,18 @@ describe.skipIf(reason !== '')(`a service of a job${reason === '' ? '' : ` (${re
     for await (const event of started.events) if (matches(event)) return event;
     await started.result;
     throw new Error('the job ended without that event');
+  };
+
+  /** Ends a job whose buyer is gone for good. */
+  const removeContainers = async (attempt: string): Promise<void> => {
+    const docker = new Docker({ socketPath: engine.socketPath });
+    const filters = { label: [`molt.attempt=${attempt}`] };
+    for (const { Id } of await docker.listContainers({ all: true, filters })) {
+      await docker.getContainer(Id).remove({ force: true, v: true });
+    }
+    // What the provider does once its run is gone: it tidies up the rest.
+    const lease = attempt.split('-')[0];
+    await provider.line((line) => line['type'] === 'lease-closed' && line['lease'] === lease, 'the end of the lease');
   };
 
   test('is told ready, answers through the forwarded port, and is gone with the job', async () => {
@@ -176,6 +189,7 @@ describe.skipIf(reason !== '')(`a service of a job${reason === '' ? '' : ` (${re
     expect(await get(Number(listening['port']), '/index.html')).toBe('200 hello\n');
     if (alone.pid !== undefined) process.kill(alone.pid, 'SIGTERM');
     await alone.exited;
+    await removeContainers(`${String(lease)}-1`);
   }, 90_000);
 
   test('a host beyond the provider’s policy is declined by name, and one that is no public host as well', async () => {

@@ -104,6 +104,8 @@ const JOBS = 50;
 const AT_A_TIME = 10;
 /** Peers take one bid a second from one buyer in the long run. */
 const BID_PAUSE_MS = 1_200;
+/** Ten buyers at once may wait for each other on two cores. */
+const QUOTE_MS = 15_000;
 const WARM_UP = 10;
 const SETTLE_MS = 3_000;
 
@@ -160,7 +162,7 @@ async function buyInTurn(
   const buy = async (buyer: TestBuyer): Promise<void> => {
     const molt = await buyer.connect();
     for (let job = 0; job < jobs / buyers.length; job++) {
-      await molt.run(spec, { maxPrice: '1' });
+      await molt.run(spec, { maxPrice: '1', quoteTimeoutMs: QUOTE_MS });
       await market.env.clock.sleep(BID_PAUSE_MS);
     }
     await molt.close();

@@ -152,7 +152,8 @@ async function bigFile(molt: Molt, name: string): Promise<string> {
   return (await molt.add(path)).cid;
 }
 
-const resources = { memoryBytes: 256 * 2 ** 20, diskBytes: 512 * 2 ** 20 };
+// Half of what is for sale: a quote of the try before may hold its share for a moment longer.
+const resources = { cpuMillis: 500, memoryBytes: 256 * 2 ** 20, diskBytes: 512 * 2 ** 20 };
 const maxDurationSeconds = 60;
 
 /** Prints, waits as long as it is told, and writes an output of the size it is told. */

@@ -137,6 +137,7 @@ First steps:
   addNetworkCommands(program, run);
   addProviderCommands(program, run);
   addBuyerCommands(program, run);
+  addForwardCommand(program, run);
   addBudgetCommands(program, run);
   addHolderCommands(program, run);
   return program;
@@ -276,6 +277,23 @@ function addOperatorCommands(program: Command, run: Run): void {
   examples(earnings, ['molt earnings', 'molt earnings --since 7d --json']);
 }
 
+function addForwardCommand(program: Command, run: Run): void {
+  const forward = command(
+    program,
+    'forward',
+    'Lead a port of this machine to a service of a running job, until Ctrl-C.',
+  )
+    .argument('<job>', 'lease of the job; a unique beginning is enough')
+    .argument('<port[:local]>', "the service's port, and the one on 127.0.0.1 (default: a free one)")
+    .action(
+      run(async ({ context, flags, words }) =>
+        (await import('./cli/forward.ts')).forwardCommand(context, flags, words),
+      ),
+    );
+  settingFlags(forward, ['rpcUrl', 'bootstrap', 'mdns']);
+  examples(forward, ['molt forward 7xKX 8080', 'molt forward 7xKX 8080:18080']);
+}
+
 function addBuyerCommands(program: Command, run: Run): void {
   const collect = (value: string, before: readonly string[] = []): readonly string[] => [...before, value];
   const job = command(program, 'run', 'Buy: run a program on the best provider and fetch its outputs.')
@@ -302,7 +320,11 @@ function addBuyerCommands(program: Command, run: Run): void {
     .option('--timeout <seconds>', 'longest run')
     .option('--memory <size>', 'memory, for example 512M or 2G')
     .option('--cpus <number>', 'cores, for example 0.5')
+    .option('--disk <size>', 'what /out may hold, for example 2G')
     .option('--gpus <number>', 'GPUs')
+    .option('--workdir <path>', 'folder of the container in which the command starts')
+    .option('--sandbox', 'only providers with a sandbox stronger than a container on their kernel')
+    .option('--registry-login <file>', 'file with "user:password" for an image that is not public')
     .option('--quotes <number>', 'how many quotes to wait for')
     .action(run(async ({ context, flags, words }) => (await import('./cli/run.ts')).runCommand(context, flags, words)));
   settingFlags(job, ['rpcUrl', 'bootstrap', 'mdns']);
@@ -314,21 +336,6 @@ function addBuyerCommands(program: Command, run: Run): void {
     'molt run --image python:3.13-alpine --forward 8000 --timeout 3600 -- python -m http.server 8000',
     'molt run --spec job.json --json',
   ]);
-
-  const forward = command(
-    program,
-    'forward',
-    'Lead a port of this machine to a service of a running job, until Ctrl-C.',
-  )
-    .argument('<job>', 'lease of the job; a unique beginning is enough')
-    .argument('<port[:local]>', "the service's port, and the one on 127.0.0.1 (default: a free one)")
-    .action(
-      run(async ({ context, flags, words }) =>
-        (await import('./cli/forward.ts')).forwardCommand(context, flags, words),
-      ),
-    );
-  settingFlags(forward, ['rpcUrl', 'bootstrap', 'mdns']);
-  examples(forward, ['molt forward 7xKX 8080', 'molt forward 7xKX 8080:18080']);
 
   const offers = command(program, 'offers', 'List who sells what, at what price.')
     .option('--watch', 'renew the list until Ctrl-C')

@@ -45,6 +45,8 @@ export interface JobRequest {
   readonly forwards: readonly PortPair[];
   readonly resources: Readonly<Record<string, unknown>>;
   readonly maxDurationSeconds: number | undefined;
+  readonly sandbox: boolean;
+  readonly workdir: string | undefined;
 }
 
 /** Throws `config/usage` naming the option and what it expects. */
@@ -71,6 +73,8 @@ export async function parseRequest(flags: Flags, words: readonly string[]): Prom
     services: list(flags['service']).map(parseService),
     forwards: list(flags['forward']).map(parsePortPair),
     resources: parseResources(flags),
+    sandbox: flags['sandbox'] === true,
+    workdir: flags['workdir'] as string | undefined,
     maxDurationSeconds: optionalNumber(flags, 'timeout', (value) => Number.isInteger(value) && value >= 1),
   };
 }
@@ -94,6 +98,8 @@ export async function buildSpec(store: ContentStore, request: JobRequest, signal
     inputs: [...listed('inputs'), ...inputs],
     outputs: [...listed('outputs'), ...request.outputs],
     ...networkOf(request, within('network'), listed('services')),
+    ...(request.sandbox ? { sandbox: true } : {}),
+    ...(request.workdir === undefined ? {} : { workdir: request.workdir }),
     ...(request.maxDurationSeconds === undefined ? {} : { maxDurationSeconds: request.maxDurationSeconds }),
   } as JobSpecInput;
 }
@@ -199,6 +205,7 @@ function parseResources(flags: Flags): Record<string, unknown> {
   return {
     ...(cpus === undefined ? {} : { cpuMillis: Math.round(cpus * 1_000) }),
     ...(flags['memory'] === undefined ? {} : { memoryBytes: parseSize(flags['memory'] as string) }),
+    ...(flags['disk'] === undefined ? {} : { diskBytes: parseSize(flags['disk'] as string) }),
     ...(gpus === undefined ? {} : { gpus: [{ count: gpus, vramBytes: 0 }] }),
   };
 }

@@ -7,7 +7,7 @@ import { MoltError } from '../../protocol/errors.ts';
 import { parseJobSpec } from '../../protocol/job-spec.ts';
 import { parseMolt } from '../../protocol/units.ts';
 import { lockHome } from '../home.ts';
-import { type Job, type Molt, connect } from '../../sdk/index.ts';
+import { type Job, type Molt, type RunOptions, connect } from '../../sdk/index.ts';
 import { type CommandContext, loadSettings, moltCommand, requireBudget } from './command.ts';
 import type { PortPair } from './forward-flags.ts';
 import { printForward } from './forward.ts';
@@ -55,6 +55,7 @@ export async function runCommand(context: CommandContext, flags: Flags, words: r
       signal,
       outputDirectory: directory,
       secrets: await readSecrets(request.secrets),
+      ...(await readLogin(flags['registryLogin'] as string | undefined)),
       onEvent: (event) => {
         if (event.type === 'lease-opened') ({ lease } = event);
         print.event(event);
@@ -149,4 +150,16 @@ async function readSecrets(files: Readonly<Record<string, string>>): Promise<Rec
     }
   }
   return secrets;
+}
+
+/** The login goes into the file, not on the command line: others on this machine can read command lines. */
+async function readLogin(path: string | undefined): Promise<Pick<RunOptions, 'registry'>> {
+  if (path === undefined) return {};
+  const text = await readFile(path, 'utf8').catch((cause: unknown) => {
+    throw new MoltError('config/usage', `--registry-login: ${path} cannot be read`, { path }, { cause });
+  });
+  const [line = ''] = text.split('\n');
+  const colon = line.indexOf(':');
+  if (colon < 1) throw new MoltError('config/usage', `--registry-login: ${path} must hold "user:password"`, { path });
+  return { registry: { username: line.slice(0, colon), password: line.slice(colon + 1).trimEnd() } };
 }

@@ -236,15 +236,11 @@ export class WasmRuntime implements Runtime {
       throw new MoltError('job/impossible', `attempt ${request.attemptId} runs already; each attempt starts once`);
     }
     const module = await this.#prepared(request.image, () => undefined, signal);
-    const taking = this.#pool.take(module);
-    const slot = await orAborted(taking, signal).catch(async (error: unknown) => {
-      await taking.then(
-        async (late) => late.close(),
-        () => undefined,
-      );
-      throw error;
+    // A process that waited may have died unseen a moment ago; nothing of the job has happened in it.
+    const run = await this.#startIn(module, request, signal).catch((error: unknown) => {
+      if (!hasCode(error, 'runtime/engine-failed')) throw error;
+      return this.#startIn(module, request, signal);
     });
-    const run = await WasmRun.start(this.#env, request, slot, signal);
     this.#pool.warmNext(module);
     this.#runs.set(request.attemptId, run);
     void run.exit.then(() => {
@@ -253,11 +249,23 @@ export class WasmRuntime implements Runtime {
     return run;
   }
 
-  /** The sandbox process dies with the node, so there is never anything to take up. */
+  async #startIn(module: PreparedModule, request: RunRequest, signal: AbortSignal): Promise<WasmRun> {
+    const taking = this.#pool.take(module);
+    const slot = await orAborted(taking, signal).catch(async (error: unknown) => {
+      await taking.then(
+        async (late) => late.close(),
+        () => undefined,
+      );
+      throw error;
+    });
+    return WasmRun.start(this.#env, request, slot, signal);
+  }
+
   checkGpu(): Promise<string | undefined> {
     return Promise.resolve('a wasm job has no GPU; it takes a container');
   }
 
+  /** The sandbox process dies with the node, so there is never anything to take up. */
   async adopt(_attemptId: string): Promise<undefined> {
     return undefined;
   }

@@ -1,0 +1,29 @@
+/** Goal: options of `molt run` say in the specification what they say on the command line, and nothing unasked. */
+import { expect, test } from 'vitest';
+
+import { buildSpec, parseRequest } from '../../../node/cli/job-request.ts';
+import { parseJobSpec } from '../../../protocol/job-spec.ts';
+
+const image = `busybox@sha256:${'0'.repeat(64)}`;
+const store = { add: () => Promise.reject(new Error('nothing to add')) };
+
+async function specOf(flags: Record<string, unknown>): Promise<ReturnType<typeof parseJobSpec>> {
+  return parseJobSpec(await buildSpec(store, await parseRequest(flags, ['true']), new AbortController().signal));
+}
+
+test('a stronger sandbox, a working directory and disk are asked for by option', async () => {
+  const spec = await specOf({ image, sandbox: true, workdir: '/work', disk: '2G' });
+  expect(spec).toMatchObject({ sandbox: true, workdir: '/work', resources: { diskBytes: 2 * 2 ** 30 } });
+  const plain = await specOf({ image });
+  expect(plain).toMatchObject({ sandbox: false, resources: { diskBytes: 256 * 2 ** 20 } });
+  expect(plain).not.toHaveProperty('workdir');
+});
+
+test('an input from the web is fetched by the provider, and checked when a digest is given', async () => {
+  const sha256 = 'ab'.repeat(32);
+  const input = ['https://example.com/a/data.csv', `s3://bucket/key.bin:kept/here#sha256=${sha256}`];
+  expect((await specOf({ image, input })).inputs).toEqual([
+    { url: 'https://example.com/a/data.csv', path: 'data.csv' },
+    { url: 's3://bucket/key.bin', path: 'kept/here', sha256 },
+  ]);
+});

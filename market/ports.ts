@@ -16,7 +16,13 @@ export interface PubSub {
   subscribe(
     topic: string,
     validate: (data: Uint8Array, from: Address) => Verdict | Promise<Verdict>,
+    limits?: TopicLimits,
   ): Promise<Disposable>;
+}
+
+export interface TopicLimits {
+  /** Larger messages of others are rejected unseen. Default: what the mesh takes at most. */
+  readonly messageBytesMax?: number;
 }
 
 /** An ordered, reliable, encrypted, authenticated stream of bounded frames to one peer. */
@@ -36,6 +42,10 @@ export interface ProtocolLimits {
   readonly maxStreamsPerPeer: number;
   /** Open streams of this protocol from all peers together. */
   readonly maxStreams: number;
+  /** Longest silence of a peer that we wait for; absent: for ever. */
+  readonly idleMs?: number;
+  /** What can wait: while this node is overloaded it serves an eighth of `maxStreams`. Default false. */
+  readonly canWait?: boolean;
 }
 
 export interface OpenOptions {

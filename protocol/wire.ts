@@ -55,14 +55,23 @@ export const STREAMS = {
     maxFrameBytes: LIMITS.bidAnswerFrameBytes,
     maxStreamsPerPeer: 16,
     maxStreams: 512,
+    idleMs: 30_000,
   },
-  offers: { protocol: '/molt/1/offers', maxFrameBytes: LIMITS.offersFrameBytes, maxStreamsPerPeer: 4, maxStreams: 64 },
+  offers: {
+    protocol: '/molt/1/offers',
+    maxFrameBytes: LIMITS.offersFrameBytes,
+    maxStreamsPerPeer: 4,
+    maxStreams: 64,
+    idleMs: 10_000,
+    canWait: true,
+  },
   lease: { protocol: '/molt/1/lease', maxFrameBytes: LIMITS.leaseFrameBytes, maxStreamsPerPeer: 32, maxStreams: 512 },
   artifact: {
     protocol: '/molt/1/artifact',
     maxFrameBytes: LIMITS.artifactFrameBytes,
     maxStreamsPerPeer: 8,
     maxStreams: 64,
+    canWait: true,
   },
   /** One stream is one connection to a service. */
   forward: {

@@ -1,21 +1,27 @@
 /**
  * Who may connect: the first defence of a node, because a handshake costs 8 to 16 ms of CPU and accepting is free for
- * the attacker. Token buckets for accepts, bans with an end, Ed25519 keys only, and no dialling into private networks on
+ * the attacker. Token buckets for accepts and places per network range, bans with an end, Ed25519 keys only, and no dialling into private networks on
  * the word of strangers.
  */
-import type { ConnectionGater, PeerId } from '@libp2p/interface';
+import type { ConnectionGater, MultiaddrConnection, PeerId } from '@libp2p/interface';
 import type { Multiaddr } from '@multiformats/multiaddr';
 
 import type { Address } from '../../protocol/address.ts';
 import type { Clock } from '../../protocol/env.ts';
+import { Bucket } from './bucket.ts';
 import { type Reach, ipOf, rangeOf, reachOf } from './ip.ts';
 import { addressOf } from './peer.ts';
 
 export interface GateLimits {
-  /** New inbound connections per second from all public addresses together. Loopback and private ranges are exempt. */
+  /** New inbound connections per second from all public addresses together. */
   readonly acceptsPerSecond: number;
   /** The same per /24 (IPv4) or /48 (IPv6). */
   readonly acceptsPerSecondPerRange: number;
+  /** The same per range of loopback or private addresses, which count for themselves: a rack or a lab starts at once. */
+  readonly acceptsPerSecondPerLocalRange: number;
+  /** Inbound connections that are open at a time from one range, so that one network cannot take all places. */
+  readonly connectionsPerRange: number;
+  readonly connectionsPerLocalRange: number;
   /** How long a peer that was thrown out stays out. */
   readonly banMs: number;
 }
@@ -24,19 +30,33 @@ const RANGES_MAX = 4_096;
 const BANS_MAX = 4_096;
 /** A bucket holds this many seconds' worth of tokens, so that a short burst of honest peers passes. */
 const BURST_SECONDS = 3;
+/** Share of a range's places whose handshake may be unfinished: a silent socket costs its sender nothing. */
+const PENDING_SHARE = 0.25;
+/** Under pressure an accepted connection takes as many tokens. */
+const UNDER_PRESSURE = 4;
+
+/** What one range has open. */
+interface Range {
+  readonly bucket: Bucket;
+  open: number;
+  pending: number;
+}
 
 export class Gate {
   readonly #clock: Clock;
   readonly #limits: GateLimits;
   readonly #all: Bucket;
-  readonly #ranges = new Map<string, Bucket>();
+  readonly #ranges = new Map<string, Range>();
+  readonly #pending = new WeakMap<MultiaddrConnection, () => void>();
+  readonly #pressure: { readonly isHigh: boolean };
   readonly #bans = new Map<Address, number>();
   readonly #reaches = new Set<Reach>(['public']);
 
-  constructor(clock: Clock, limits: GateLimits) {
+  constructor(clock: Clock, limits: GateLimits, pressure: { readonly isHigh: boolean } = { isHigh: false }) {
     this.#clock = clock;
     this.#limits = limits;
-    this.#all = new Bucket(limits.acceptsPerSecond);
+    this.#pressure = pressure;
+    this.#all = new Bucket(limits.acceptsPerSecond, limits.acceptsPerSecond * BURST_SECONDS);
   }
 
   /** Closes the door to a peer for `banMs`. The oldest ban is forgotten when there are more than 4,096. */
@@ -70,21 +90,52 @@ export class Gate {
     return ip === undefined || this.#reaches.has(reachOf(ip));
   }
 
-  /** One more connection from this IP address now? Consumes a token of its range and of the whole. */
+  /** One more connection from this IP address now? Consumes a token of its range, and of the whole for a public one. */
   accepts(ip: string | undefined): boolean {
-    if (ip !== undefined && reachOf(ip) !== 'public') return true;
     const now = this.#clock.monotonic();
-    return this.#bucketOf(ip === undefined ? '' : rangeOf(ip)).take(now) && this.#all.take(now);
+    const tokens = this.#pressure.isHigh ? UNDER_PRESSURE : 1;
+    const isLocal = ip !== undefined && reachOf(ip) !== 'public';
+    return this.#rangeOf(ip).bucket.take(now, tokens) && (isLocal || this.#all.take(now, tokens));
   }
 
-  #bucketOf(range: string): Bucket {
-    let bucket = this.#ranges.get(range);
-    if (bucket === undefined) {
-      bucket = new Bucket(this.#limits.acceptsPerSecondPerRange);
-      this.#ranges.set(range, bucket);
+  /** `accepts`, and a place of the range for as long as the connection is open. */
+  #admits(connection: MultiaddrConnection): boolean {
+    const ip = ipOf(connection.remoteAddr);
+    const isLocal = ip !== undefined && reachOf(ip) !== 'public';
+    const places = isLocal ? this.#limits.connectionsPerLocalRange : this.#limits.connectionsPerRange;
+    const range = this.#rangeOf(ip);
+    if (range.open >= places || range.pending >= Math.ceil(places * PENDING_SHARE) || !this.accepts(ip)) return false;
+    range.open++;
+    range.pending++;
+    let isPending = true;
+    const settle = (): void => {
+      if (isPending) range.pending--;
+      isPending = false;
+    };
+    this.#pending.set(connection, settle);
+    connection.addEventListener(
+      'close',
+      () => {
+        settle();
+        range.open--;
+      },
+      { once: true },
+    );
+    return true;
+  }
+
+  #rangeOf(ip: string | undefined): Range {
+    const name = ip === undefined ? '' : rangeOf(ip);
+    let range = this.#ranges.get(name);
+    if (range === undefined) {
+      const isLocal = ip !== undefined && reachOf(ip) !== 'public';
+      const { acceptsPerSecondPerRange, acceptsPerSecondPerLocalRange } = this.#limits;
+      const perSecond = isLocal ? acceptsPerSecondPerLocalRange : acceptsPerSecondPerRange;
+      range = { bucket: new Bucket(perSecond, perSecond * BURST_SECONDS), open: 0, pending: 0 };
+      this.#ranges.set(name, range);
       if (this.#ranges.size > RANGES_MAX) dropFirst(this.#ranges);
     }
-    return bucket;
+    return range;
   }
 
   #refuses(peer: PeerId): boolean {
@@ -96,30 +147,14 @@ export class Gate {
   readonly hooks: ConnectionGater = {
     denyDialPeer: (peer) => this.#refuses(peer),
     denyDialMultiaddr: (address) => !this.mayDial(address),
-    denyInboundConnection: (connection) => !this.accepts(ipOf(connection.remoteAddr)),
+    denyInboundConnection: (connection) => !this.#admits(connection),
     denyInboundEncryptedConnection: (peer) => this.#refuses(peer),
+    denyInboundUpgradedConnection: (_peer, connection) => {
+      this.#pending.get(connection)?.();
+      return false;
+    },
     denyOutboundEncryptedConnection: (peer) => this.#refuses(peer),
   };
-}
-
-class Bucket {
-  readonly #perSecond: number;
-  #tokens: number;
-  #filledAt: number | undefined;
-
-  constructor(perSecond: number) {
-    this.#perSecond = perSecond;
-    this.#tokens = perSecond * BURST_SECONDS;
-  }
-
-  take(now: number): boolean {
-    const elapsedMs = now - (this.#filledAt ?? now);
-    this.#filledAt = now;
-    this.#tokens = Math.min(this.#perSecond * BURST_SECONDS, this.#tokens + (elapsedMs / 1_000) * this.#perSecond);
-    if (this.#tokens < 1) return false;
-    this.#tokens -= 1;
-    return true;
-  }
 }
 
 function dropFirst<Key>(map: Map<Key, unknown>): void {

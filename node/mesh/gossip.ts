@@ -19,10 +19,12 @@ import {
 } from '@libp2p/gossipsub';
 import type { PeerId } from '@libp2p/interface';
 
-import type { PubSub } from '../../market/ports.ts';
+import type { PubSub, TopicLimits } from '../../market/ports.ts';
 import type { Address } from '../../protocol/address.ts';
 import type { Env } from '../../protocol/env.ts';
 import { MoltError, type Verdict, assert } from '../../protocol/errors.ts';
+import { Bucket } from './bucket.ts';
+import type { Guard } from './guard.ts';
 import { reachOf } from './ip.ts';
 import { addressOf, peerIdOf } from './peer.ts';
 
@@ -44,6 +46,10 @@ const SETTLE_MS = 1_000;
 const SETTLE_POLL_MS = 20;
 const TOPIC_CHARACTERS_MAX = 128;
 const MESSAGE_ID_BYTES = 20;
+/** Messages looked at per second, from all peers, while the event loop lags: a small market goes on, a flood does not. */
+const UNDER_PRESSURE_PER_SECOND = 20;
+/** An id in a control message, against one message. */
+const ID_UNITS = 0.1;
 
 /** All private and loopback addresses count as shared by honest peers: a rack, a lab, a container host. */
 class LocalAddresses extends Set<string> {
@@ -77,8 +83,22 @@ const TOPIC_SCORE = {
   invalidMessageDeliveriesDecay: 0.99,
 } as const;
 
+/** A decoded frame of a peer, as far as it is counted. */
+interface Rpc {
+  readonly subscriptions?: readonly unknown[];
+  readonly messages?: readonly unknown[];
+  readonly control?: {
+    readonly ihave?: readonly { readonly messageIDs?: readonly unknown[] }[];
+    readonly iwant?: readonly { readonly messageIDs?: readonly unknown[] }[];
+    readonly idontwant?: readonly { readonly messageIDs?: readonly unknown[] }[];
+    readonly graft?: readonly unknown[];
+    readonly prune?: readonly unknown[];
+  };
+}
+
 /** What we read of the gossipsub object beyond its interface; `gossipInternals` fails loudly when a release moves it. */
 interface GossipInternals extends GossipSub {
+  handleReceivedRpc(from: PeerId, rpc: Rpc): Promise<void>;
   readonly streamsInbound: ReadonlyMap<string, { readonly rawStream: { readonly status: string } }>;
   readonly streamsOutbound: ReadonlyMap<string, unknown>;
   readonly score: {
@@ -91,6 +111,12 @@ export class Gossip implements PubSub {
   readonly #env: Env;
   readonly #limits: GossipLimits;
   readonly #prefix: string;
+  readonly #guard: Pick<Guard, 'mayGossip'>;
+  readonly #pressure: { readonly isHigh: boolean };
+  /** What is still looked at while the event loop lags. */
+  readonly #underPressure = new Bucket(UNDER_PRESSURE_PER_SECOND, UNDER_PRESSURE_PER_SECOND);
+  /** Largest message of each topic that has a limit of its own. */
+  readonly #bytesMax = new Map<string, number>();
   readonly #subscribed = new Set<string>();
   /** Topics ever subscribed to: after leaving one, messages still on their way are ignored without blame. */
   readonly #validated = new Set<string>();
@@ -101,15 +127,31 @@ export class Gossip implements PubSub {
   #pending = 0;
 
   /** `prefix` stands before every topic on the wire, so that networks do not hear each other. */
-  constructor(env: Env, limits: GossipLimits, prefix: string) {
+  constructor(
+    env: Env,
+    limits: GossipLimits,
+    on: {
+      readonly prefix: string;
+      readonly guard: Pick<Guard, 'mayGossip'>;
+      readonly pressure: { readonly isHigh: boolean };
+    },
+  ) {
     this.#env = env;
     this.#limits = limits;
-    this.#prefix = prefix;
+    this.#prefix = on.prefix;
+    this.#guard = on.guard;
+    this.#pressure = on.pressure;
   }
 
   /** The libp2p service. Called once, by createLibp2p. */
   readonly service = (components: GossipSubComponents): GossipSub => {
     const router = gossipInternals(gossipsub(this.#options())(components));
+    const handle = router.handleReceivedRpc.bind(router);
+    // The one place that every frame of a peer passes, before anything of it is looked at.
+    router.handleReceivedRpc = async (from, rpc) => {
+      const peer = addressOf(from);
+      if (peer !== undefined && this.#guard.mayGossip(peer, unitsOf(rpc))) await handle(from, rpc);
+    };
     router.addEventListener('subscription-change', (event) => {
       this.#heard.add(event.detail.peerId.toString());
       for (const wake of this.#waiting) wake();
@@ -185,21 +227,24 @@ export class Gossip implements PubSub {
     if (!this.#validated.has(topic)) {
       throw new MoltError('protocol/malformed', 'expected a message of a topic that was subscribed to; it is dropped');
     }
-    if (data.length > this.#limits.messageBytesMax) throw this.#oversize(data.length);
+    const limit = this.#bytesMax.get(topic) ?? this.#limits.messageBytesMax;
+    if (data.length > limit) throw oversize(data.length, limit);
     return data;
   };
 
   async publish(topic: string, data: Uint8Array): Promise<void> {
-    if (data.length > this.#limits.messageBytesMax) throw this.#oversize(data.length);
+    const limit = this.#bytesMax.get(this.#wire(topic)) ?? this.#limits.messageBytesMax;
+    if (data.length > limit) throw oversize(data.length, limit);
     const wire = this.#wire(topic);
     await this.#settled();
     await this.#use().publish(wire, data);
   }
 
-  subscribe(topic: string, validate: Validate): Promise<Disposable> {
+  subscribe(topic: string, validate: Validate, limits: TopicLimits = {}): Promise<Disposable> {
     const router = this.#use();
     const wire = this.#wire(topic);
     assert(!this.#subscribed.has(wire), 'a topic has one subscriber, which is its validator');
+    if (limits.messageBytesMax !== undefined) this.#bytesMax.set(wire, limits.messageBytesMax);
     router.score.params.topics[wire] = TOPIC_SCORE;
     router.topicValidators.set(wire, (peer, message) => this.#judge(peer, message, validate));
     this.#subscribed.add(wire);
@@ -218,6 +263,8 @@ export class Gossip implements PubSub {
   async #judge(peer: PeerId, message: Message, validate: Validate): Promise<TopicValidatorResult> {
     const from = addressOf(peer);
     if (from === undefined || this.#pending >= this.#limits.pendingVerdictsMax) return TopicValidatorResult.Ignore;
+    if (this.#pressure.isHigh && !this.#underPressure.take(this.#env.clock.monotonic()))
+      return TopicValidatorResult.Ignore;
     this.#pending++;
     try {
       const verdict = await validate(message.data, from);
@@ -299,15 +346,22 @@ export class Gossip implements PubSub {
     assert(this.#router !== undefined, 'gossip is used after createLibp2p has made the service');
     return this.#router;
   }
+}
 
-  #oversize(length: number): MoltError {
-    const limit = this.#limits.messageBytesMax;
-    return new MoltError(
-      'protocol/oversize',
-      `expected a gossip message of at most ${limit} bytes, got ${length}; send it on a stream`,
-      { length },
-    );
-  }
+function oversize(length: number, limit: number): MoltError {
+  return new MoltError(
+    'protocol/oversize',
+    `expected a gossip message of at most ${limit} bytes, got ${length}; send it on a stream`,
+    { length },
+  );
+}
+
+function unitsOf({ subscriptions = [], messages = [], control = {} }: Rpc): number {
+  const { ihave = [], iwant = [], idontwant = [], graft = [], prune = [] } = control;
+  const lists = [...ihave, ...iwant, ...idontwant];
+  const ids = lists.reduce((sum, { messageIDs = [] }) => sum + messageIDs.length, 0);
+  const entries = subscriptions.length + messages.length + lists.length + graft.length + prune.length;
+  return 1 + entries + ids * ID_UNITS;
 }
 
 /** SHA-256 over topic and data, with the topic's length so that no two pairs give the same bytes. */
@@ -321,6 +375,7 @@ function gossipInternals(router: GossipSub): GossipInternals {
   const known =
     internals.streamsInbound instanceof Map &&
     internals.streamsOutbound instanceof Map &&
+    typeof internals.handleReceivedRpc === 'function' &&
     typeof internals.score.score === 'function' &&
     typeof internals.score.params.topics === 'object';
   assert(known, 'this release of @libp2p/gossipsub keeps its streams or scores elsewhere: adapt node/mesh/gossip.ts');

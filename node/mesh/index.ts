@@ -6,10 +6,11 @@
  * artifacts, content named by the CID of a UnixFS tree.
  *
  * Reading order: mesh.ts puts the parts together; channel.ts is the framed stream; streams.ts dials and serves;
- * gossip.ts is publish and subscribe; gater.ts and watch.ts keep strangers in bounds and friends connected.
+ * gossip.ts is publish and subscribe; gater.ts and guard.ts keep strangers in bounds, pressure.ts tells when to shed
+ * load, and watch.ts keeps friends connected.
  */
 export { type Mesh, type MeshLimits, type MeshOptions, type PeerEvent, openMesh } from './mesh.ts';
-export { type MeshOpenOptions, type MeshProtocolLimits } from './streams.ts';
+export { type MeshOpenOptions } from './streams.ts';
 export { nextFrame, tunnel } from './tunnel.ts';
 export { type Artifacts, type ArtifactsOptions, openArtifacts } from './artifact/artifacts.ts';
 export { type ExportOptions } from './artifact/export.ts';

@@ -18,7 +18,7 @@ import { type Multiaddr, multiaddr } from '@multiformats/multiaddr';
 import { type Libp2pOptions, createLibp2p } from 'libp2p';
 import { CID } from 'multiformats/cid';
 
-import type { Network, PubSub } from '../../market/ports.ts';
+import type { Network, ProtocolLimits, PubSub, TopicLimits } from '../../market/ports.ts';
 import type { Address } from '../../protocol/address.ts';
 import type { KeyPair } from '../../protocol/ed25519.ts';
 import type { Env } from '../../protocol/env.ts';
@@ -26,13 +26,15 @@ import { MoltError, assert } from '../../protocol/errors.ts';
 import { Deadline } from '../../protocol/deadline.ts';
 import { Gate, type GateLimits } from './gater.ts';
 import { Gossip, type GossipLimits, type Validate } from './gossip.ts';
+import { Guard, type GuardLimits } from './guard.ts';
 import { lazyTls } from './encryption.ts';
 import { ipOf, reachOf } from './ip.ts';
+import { Pressure } from './pressure.ts';
 import { addressOf, parseAddresses, peerIdOf, peerOf } from './peer.ts';
-import { type MeshOpenOptions, type MeshProtocolLimits, type StreamHandler, Streams } from './streams.ts';
+import { type MeshOpenOptions, type StreamHandler, Streams } from './streams.ts';
 import { Watch } from './watch.ts';
 
-export interface MeshLimits extends GateLimits, GossipLimits {
+export interface MeshLimits extends GateLimits, GossipLimits, GuardLimits {
   /** Open connections; beyond it inbound ones are refused and the least useful ones pruned. */
   readonly connectionsMax: number;
   /** Inbound streams of one connection, all protocols together. */
@@ -47,6 +49,11 @@ const DEFAULT_MESH_LIMITS: MeshLimits = {
   windowBytesMax: 4 * 1024 * 1024,
   acceptsPerSecond: 20,
   acceptsPerSecondPerRange: 3,
+  acceptsPerSecondPerLocalRange: 40,
+  connectionsPerRange: 32,
+  connectionsPerLocalRange: 120,
+  streamsPerSecond: 200,
+  gossipPerSecond: 1_000,
   banMs: 30 * 60_000,
   messageBytesMax: 4 * 1024,
   frameBytesMax: 4 * 1024 * 1024,
@@ -86,7 +93,7 @@ export interface Mesh extends PubSub, Network, AsyncDisposable {
   connect(addresses: readonly string[], signal?: AbortSignal): Promise<Address>;
   onPeer(listener: (event: PeerEvent) => void): Disposable;
   open(to: Address, protocol: string, options?: MeshOpenOptions): ReturnType<Network['open']>;
-  handle(protocol: string, limits: MeshProtocolLimits, handler: StreamHandler): Promise<AsyncDisposable>;
+  handle(protocol: string, limits: ProtocolLimits, handler: StreamHandler): Promise<AsyncDisposable>;
   /** Tells the DHT that this node has the content; renewed by itself while the node runs. */
   provide(cid: string, signal?: AbortSignal): Promise<void>;
   /** Peers that said they have the content, each once. Ends when the DHT knows no more. */
@@ -105,6 +112,8 @@ interface Parts {
   readonly libp2p: Libp2p<Services>;
   readonly gossip: Gossip;
   readonly gate: Gate;
+  readonly guard: Guard;
+  readonly pressure: Pressure;
   readonly store: LevelDatastore | undefined;
 }
 
@@ -120,9 +129,11 @@ export async function openMesh(env: Env, options: MeshOptions): Promise<Mesh> {
   checkOptions(options);
   const limits = { ...DEFAULT_MESH_LIMITS, ...options.limits };
   const prefix = `/molt-${options.network}`;
-  const gate = new Gate(env.clock, limits);
+  const pressure = new Pressure(env.clock);
+  const gate = new Gate(env.clock, limits, pressure);
   gate.livesAt(options.listen.map((address) => multiaddr(address)));
-  const gossip = new Gossip(env, limits, prefix);
+  const guard = new Guard(env, { gate, pressure, limits });
+  const gossip = new Gossip(env, limits, { prefix, guard, pressure });
   const store = await openStore(options);
   let onLocalPeer: (peer: PeerInfo) => void = () => undefined;
   const libp2p = await createLibp2p({
@@ -130,14 +141,16 @@ export async function openMesh(env: Env, options: MeshOptions): Promise<Mesh> {
     peerDiscovery: await localDiscovery(options, (peer) => onLocalPeer(peer)),
     ...(store === undefined ? {} : { datastore: store }),
   });
+  guard.watch(libp2p);
   try {
     await libp2p.start();
   } catch (cause) {
+    pressure[Symbol.dispose]();
     await libp2p.stop();
     await store?.close();
     throw startFailure(options, cause);
   }
-  const mesh = new Libp2pMesh(env, { libp2p, gossip, gate, store }, prefix);
+  const mesh = new Libp2pMesh(env, { libp2p, gossip, gate, guard, pressure, store }, prefix);
   onLocalPeer = (peer) => mesh.keep(peer.multiaddrs, addressOf(peer.id));
   for (const address of options.bootstrap) {
     const parsed = multiaddr(address);
@@ -159,7 +172,7 @@ class Libp2pMesh implements Mesh {
   constructor(env: Env, parts: Parts, prefix: string) {
     this.#env = env;
     this.#parts = parts;
-    this.#streams = new Streams(env, parts.libp2p, prefix);
+    this.#streams = new Streams(env, { libp2p: parts.libp2p, pressure: parts.pressure, prefix });
     this.#watch = new Watch(env, { ...parts, prefix });
     const self = addressOf(parts.libp2p.peerId);
     assert(self !== undefined, 'the node key is Ed25519');
@@ -223,9 +236,9 @@ class Libp2pMesh implements Mesh {
     await this.#parts.gossip.publish(topic, data);
   }
 
-  async subscribe(topic: string, validate: Validate): Promise<Disposable> {
+  async subscribe(topic: string, validate: Validate, limits?: TopicLimits): Promise<Disposable> {
     this.#stopped.signal.throwIfAborted();
-    return this.#parts.gossip.subscribe(topic, validate);
+    return this.#parts.gossip.subscribe(topic, validate, limits);
   }
 
   async open(to: Address, protocol: string, options?: MeshOpenOptions): ReturnType<Network['open']> {
@@ -233,7 +246,7 @@ class Libp2pMesh implements Mesh {
     return this.#streams.open(to, protocol, options);
   }
 
-  async handle(protocol: string, limits: MeshProtocolLimits, handler: StreamHandler): Promise<AsyncDisposable> {
+  async handle(protocol: string, limits: ProtocolLimits, handler: StreamHandler): Promise<AsyncDisposable> {
     this.#stopped.signal.throwIfAborted();
     return this.#streams.handle(protocol, limits, handler);
   }
@@ -266,6 +279,7 @@ class Libp2pMesh implements Mesh {
     if (this.#stopped.signal.aborted) return;
     this.#stopped.abort(new MoltError('node/stopped', 'this node is closing'));
     this.#watch[Symbol.dispose]();
+    this.#parts.pressure[Symbol.dispose]();
     this.#streams.abortAll();
     await this.#parts.libp2p.stop();
     await this.#parts.store?.close();
@@ -304,7 +318,8 @@ async function configuration(
       maxConnections: limits.connectionsMax,
       // The gate counts per range; libp2p's own count per address would refuse ten nodes behind one address.
       inboundConnectionThreshold: limits.connectionsMax,
-      maxIncomingPendingConnections: 16,
+      // The gate counts those per range, where a few silent sockets cannot shut everybody out.
+      maxIncomingPendingConnections: 64,
       maxPeerAddrsToDial: 8,
       dialTimeout: 8_000,
       inboundUpgradeTimeout: 5_000,

@@ -19,11 +19,6 @@ export interface MeshOpenOptions extends OpenOptions {
   readonly idleMs?: number;
 }
 
-export interface MeshProtocolLimits extends ProtocolLimits {
-  /** See `ChannelOptions.idleMs`. */
-  readonly idleMs?: number;
-}
-
 export type StreamHandler = (channel: Channel) => Promise<void>;
 
 const OPEN_MS = 10_000;
@@ -36,13 +31,18 @@ export class Streams {
   readonly #env: Env;
   readonly #libp2p: Libp2p;
   readonly #prefix: string;
+  readonly #pressure: { readonly isHigh: boolean };
   readonly #open = new Set<StreamChannel>();
 
   /** `prefix` stands before every protocol name on the wire, so that networks do not answer each other. */
-  constructor(env: Env, libp2p: Libp2p, prefix: string) {
+  constructor(
+    env: Env,
+    on: { readonly libp2p: Libp2p; readonly prefix: string; readonly pressure: { readonly isHigh: boolean } },
+  ) {
     this.#env = env;
-    this.#libp2p = libp2p;
-    this.#prefix = prefix;
+    this.#libp2p = on.libp2p;
+    this.#prefix = on.prefix;
+    this.#pressure = on.pressure;
   }
 
   /**
@@ -87,14 +87,15 @@ export class Streams {
   }
 
   /** Serves a protocol until disposed. A handler that returns closes its channel, one that throws aborts it. */
-  async handle(protocol: string, limits: MeshProtocolLimits, handler: StreamHandler): Promise<AsyncDisposable> {
+  async handle(protocol: string, limits: ProtocolLimits, handler: StreamHandler): Promise<AsyncDisposable> {
     const wire = this.#wire(protocol);
     const perPeer = new Map<Address, number>();
     const served = new Set<StreamChannel>();
     const accept = (stream: Stream, connection: Connection): void => {
       const remote = addressOf(connection.remotePeer);
       const count = remote === undefined ? 0 : (perPeer.get(remote) ?? 0);
-      if (remote === undefined || count >= limits.maxStreamsPerPeer || served.size >= limits.maxStreams) {
+      const places = limits.canWait === true && this.#pressure.isHigh ? limits.maxStreams / 8 : limits.maxStreams;
+      if (remote === undefined || count >= limits.maxStreamsPerPeer || served.size >= places) {
         stream.abort(new MoltError('mesh/too-many-streams', `no more streams of ${protocol} now; close some first`));
         return;
       }

@@ -12,8 +12,8 @@ import type { Address } from '../../protocol/address.ts';
 import { type Env, randomInt } from '../../protocol/env.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import { Deadline } from '../../protocol/deadline.ts';
-import type { Gate } from './gater.ts';
 import { GRAYLIST_SCORE, type Gossip } from './gossip.ts';
+import type { Guard } from './guard.ts';
 import { addressOf, peerIdOf } from './peer.ts';
 
 const TICK_MS = 500;
@@ -39,7 +39,7 @@ export class Watch implements Disposable {
   readonly #env: Env;
   readonly #libp2p: Libp2p;
   readonly #gossip: Gossip;
-  readonly #gate: Gate;
+  readonly #guard: Guard;
   readonly #prefix: string;
   readonly #kept = new Map<string, Kept>();
   readonly #speaksGossip = new Set<Address>();
@@ -49,13 +49,13 @@ export class Watch implements Disposable {
 
   constructor(
     env: Env,
-    parts: { readonly libp2p: Libp2p; readonly gossip: Gossip; readonly gate: Gate; readonly prefix: string },
+    parts: { readonly libp2p: Libp2p; readonly gossip: Gossip; readonly guard: Guard; readonly prefix: string },
   ) {
     this.#env = env;
     this.#prefix = parts.prefix;
     this.#libp2p = parts.libp2p;
     this.#gossip = parts.gossip;
-    this.#gate = parts.gate;
+    this.#guard = parts.guard;
     this.#libp2p.addEventListener('peer:identify', (event) => {
       const peer = addressOf(event.detail.peerId);
       if (peer !== undefined && event.detail.protocols.some((name) => name.startsWith('/meshsub/')))
@@ -106,9 +106,7 @@ export class Watch implements Disposable {
   #throwOutLiar(peer: Address): void {
     const score = this.#gossip.score(peer);
     if (score > GRAYLIST_SCORE) return;
-    this.#env.logger.log('warn', 'peer thrown out', { peer, score });
-    this.#gate.ban(peer);
-    this.#close(peer);
+    this.#guard.throwOut(peer, `its score fell to ${Math.round(score)}`);
   }
 
   #wakeDeaf(peer: Address): void {

@@ -2,13 +2,12 @@
 import type { CID } from 'multiformats/cid';
 import * as raw from 'multiformats/codecs/raw';
 
-import type { Channel, Network } from '../../../market/ports.ts';
+import type { Channel, Network, ProtocolLimits } from '../../../market/ports.ts';
 import type { Address } from '../../../protocol/address.ts';
 import type { Env } from '../../../protocol/env.ts';
 import { MoltError } from '../../../protocol/errors.ts';
 import { ArtifactAnswer, ArtifactRequest } from '../../../protocol/molt.js';
 import { STREAMS, toRefusal } from '../../../protocol/wire.ts';
-import type { MeshProtocolLimits } from '../streams.ts';
 import { hasBit } from './bits.ts';
 import type { Blocks } from './blocks.ts';
 import { encodeCarHeader } from './car.ts';
@@ -34,7 +33,7 @@ export async function serveBlocks(
   find: (root: CID, peer: Address) => Promise<Blocks | undefined>,
 ): Promise<AsyncDisposable> {
   const { protocol, ...limits } = STREAMS.artifact;
-  const withIdleLimit: MeshProtocolLimits = { ...limits, idleMs: IDLE_MS };
+  const withIdleLimit: ProtocolLimits = { ...limits, idleMs: IDLE_MS };
   return network.handle(protocol, withIdleLimit, async (channel) => {
     for await (const bytes of channel) {
       try {

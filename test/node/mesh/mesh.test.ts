@@ -148,7 +148,14 @@ describe('a peer', () => {
 });
 
 describe('the gate', () => {
-  const limits = { acceptsPerSecond: 4, acceptsPerSecondPerRange: 1, banMs: 1_000 };
+  const limits = {
+    acceptsPerSecond: 4,
+    acceptsPerSecondPerRange: 1,
+    acceptsPerSecondPerLocalRange: 40,
+    connectionsPerRange: 4,
+    connectionsPerLocalRange: 8,
+    banMs: 1_000,
+  };
 
   function gateWithClock(): { gate: Gate; turn: (ms: number) => void } {
     let now = 0;
@@ -167,13 +174,13 @@ describe('the gate', () => {
     expect(accepted(gate, '203.0.113.8', 10)).toBe(2);
   });
 
-  it('bounds all ranges together, and exempts loopback and private networks', () => {
+  it('bounds all ranges together; loopback and private ranges have a wide limit of their own', () => {
     const { gate } = gateWithClock();
     let total = 0;
     for (let index = 0; index < 100; index++) total += accepted(gate, `203.0.${index}.1`, 1);
     expect(total).toBe(12);
-    expect(accepted(gate, '127.0.0.1', 100)).toBe(100);
-    expect(accepted(gate, '192.168.1.5', 100)).toBe(100);
+    expect(accepted(gate, '127.0.0.1', 200)).toBe(120);
+    expect(accepted(gate, '192.168.1.5', 200)).toBe(120);
   });
 
   it('bans until the time is up', () => {

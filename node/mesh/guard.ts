@@ -1,0 +1,93 @@
+/**
+ * What one connected peer may cost this node. The gate (gater.ts) decides who comes in; the guard counts what they do
+ * then, below every protocol: streams that are opened, and gossip that has to be read, duplicates and control messages
+ * included. Who spends more is thrown out and banned, for no honest peer comes near these limits, and a refusal would
+ * cost as much as the next attempt.
+ */
+import type { Connection, Libp2p } from '@libp2p/interface';
+
+import type { Address } from '../../protocol/address.ts';
+import type { Env } from '../../protocol/env.ts';
+import { MoltError, assert } from '../../protocol/errors.ts';
+import { Bucket } from './bucket.ts';
+import type { Gate } from './gater.ts';
+import { addressOf, peerIdOf } from './peer.ts';
+import type { Pressure } from './pressure.ts';
+
+export interface GuardLimits {
+  /** Inbound streams that one connection may open per second in the long run, whatever their protocol. */
+  readonly streamsPerSecond: number;
+  /**
+   * Gossip of one peer per second in the long run: a frame, a message, a subscription and a control entry count one,
+   * an id in a control entry a tenth. Under pressure everything counts tenfold.
+   */
+  readonly gossipPerSecond: number;
+}
+
+/** A bucket holds this many seconds' worth. */
+const BURST_SECONDS = 4;
+const UNDER_PRESSURE = 10;
+
+/** What the guard reads of a libp2p connection beyond its interface. */
+interface MuxedConnection extends Connection {
+  readonly muxer?: EventTarget;
+}
+
+export class Guard {
+  readonly #env: Env;
+  readonly #limits: GuardLimits;
+  readonly #gate: Gate;
+  readonly #pressure: Pressure;
+  readonly #gossip = new Map<Address, Bucket>();
+  #libp2p: Libp2p | undefined;
+
+  constructor(env: Env, parts: { readonly gate: Gate; readonly pressure: Pressure; readonly limits: GuardLimits }) {
+    this.#env = env;
+    this.#limits = parts.limits;
+    this.#gate = parts.gate;
+    this.#pressure = parts.pressure;
+  }
+
+  /** Called once, before the node starts. */
+  watch(libp2p: Libp2p): void {
+    this.#libp2p = libp2p;
+    libp2p.addEventListener('connection:open', (event) => this.#countStreams(event.detail));
+    libp2p.addEventListener('peer:disconnect', (event) => {
+      const peer = addressOf(event.detail);
+      if (peer !== undefined) this.#gossip.delete(peer);
+    });
+  }
+
+  /** Counts gossip of a peer before it is handled; false when it must not be handled, for the peer is thrown out. */
+  mayGossip(peer: Address, units: number): boolean {
+    let bucket = this.#gossip.get(peer);
+    if (bucket === undefined) {
+      bucket = new Bucket(this.#limits.gossipPerSecond, this.#limits.gossipPerSecond * BURST_SECONDS);
+      this.#gossip.set(peer, bucket);
+    }
+    if (bucket.take(this.#env.clock.monotonic(), this.#pressure.isHigh ? units * UNDER_PRESSURE : units)) return true;
+    this.throwOut(peer, 'it gossips more than a peer may');
+    return false;
+  }
+
+  /** Bans the peer and drops its connections at once. */
+  throwOut(peer: Address, reason: string): void {
+    this.#env.logger.log('warn', 'peer thrown out', { peer, reason });
+    this.#gate.ban(peer);
+    for (const connection of this.#libp2p?.getConnections(peerIdOf(peer)) ?? []) {
+      connection.abort(new MoltError('mesh/closed', `the connection is dropped: ${reason}`));
+    }
+  }
+
+  #countStreams(connection: Connection): void {
+    const { muxer } = connection as MuxedConnection;
+    assert(muxer instanceof EventTarget, 'this release of libp2p keeps its muxer elsewhere: adapt node/mesh/guard.ts');
+    const peer = addressOf(connection.remotePeer);
+    const bucket = new Bucket(this.#limits.streamsPerSecond, this.#limits.streamsPerSecond * BURST_SECONDS);
+    muxer.addEventListener('stream', () => {
+      if (connection.status !== 'open' || bucket.take(this.#env.clock.monotonic())) return;
+      if (peer === undefined) connection.abort(new MoltError('mesh/closed', 'the peer has no node key'));
+      else this.throwOut(peer, 'it opens more streams than a peer may');
+    });
+  }
+}

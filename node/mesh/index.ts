@@ -7,9 +7,11 @@
  *
  * Reading order: mesh.ts puts the parts together; channel.ts is the framed stream; streams.ts dials and serves;
  * gossip.ts is publish and subscribe; gater.ts and guard.ts keep strangers in bounds, pressure.ts tells when to shed
- * load, and watch.ts keeps friends connected.
+ * load, and watch.ts keeps friends connected; nat.ts decides which addresses are told, and relay.ts is the way to peers
+ * that nobody can dial.
  */
 export { type Mesh, type MeshLimits, type MeshOptions, type PeerEvent, openMesh } from './mesh.ts';
+export { type Reachability, type Way } from './nat.ts';
 export { type MeshOpenOptions } from './streams.ts';
 export { nextFrame, tunnel } from './tunnel.ts';
 export { type Artifacts, type ArtifactsOptions, openArtifacts } from './artifact/artifacts.ts';

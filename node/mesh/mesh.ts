@@ -4,10 +4,12 @@
  * Loaded always: TCP, TLS 1.3 and Noise in this order, yamux, identify, ping, gossipsub. Loaded when asked for, because
  * each costs start time and memory: the datastore, the DHT, websockets, mDNS, UPnP, AutoNAT.
  */
+import { createHash } from 'node:crypto';
+
 import { generateKeyPairFromSeed } from '@libp2p/crypto/keys';
 import { type Identify, type IdentifyPush, identify, identifyPush } from '@libp2p/identify';
 import type { GossipSub } from '@libp2p/gossipsub';
-import type { Libp2p, PeerInfo, ServiceMap } from '@libp2p/interface';
+import type { Connection, Libp2p, PeerInfo, ServiceMap } from '@libp2p/interface';
 import type { KadDHT } from '@libp2p/kad-dht';
 import { noise } from '@libp2p/noise';
 import { type Ping, ping } from '@libp2p/ping';
@@ -17,6 +19,7 @@ import type { LevelDatastore } from 'datastore-level';
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr';
 import { type Libp2pOptions, createLibp2p } from 'libp2p';
 import { CID } from 'multiformats/cid';
+import * as Digest from 'multiformats/hashes/digest';
 
 import type { Network, ProtocolLimits, PubSub, TopicLimits } from '../../market/ports.ts';
 import type { Address } from '../../protocol/address.ts';
@@ -29,12 +32,14 @@ import { Gossip, type GossipLimits, type Validate } from './gossip.ts';
 import { Guard, type GuardLimits } from './guard.ts';
 import { lazyTls } from './encryption.ts';
 import { ipOf, reachOf } from './ip.ts';
+import { Nat, type NatOptions, type Reachability } from './nat.ts';
 import { Pressure } from './pressure.ts';
 import { addressOf, parseAddresses, peerIdOf, peerOf } from './peer.ts';
+import { RELAY_LIMITS, type RelayLimits } from './relay.ts';
 import { type MeshOpenOptions, type StreamHandler, Streams } from './streams.ts';
 import { Watch } from './watch.ts';
 
-export interface MeshLimits extends GateLimits, GossipLimits, GuardLimits {
+export interface MeshLimits extends GateLimits, GossipLimits, GuardLimits, RelayLimits {
   /** Open connections; beyond it inbound ones are refused and the least useful ones pruned. */
   readonly connectionsMax: number;
   /** Inbound streams of one connection, all protocols together. */
@@ -44,6 +49,7 @@ export interface MeshLimits extends GateLimits, GossipLimits, GuardLimits {
 }
 
 const DEFAULT_MESH_LIMITS: MeshLimits = {
+  ...RELAY_LIMITS,
   connectionsMax: 150,
   inboundStreamsMax: 128,
   windowBytesMax: 4 * 1024 * 1024,
@@ -74,6 +80,8 @@ export interface MeshOptions {
   readonly mdns: boolean;
   /** Ask the router to forward our port, and confirm it by peers that dial back. Default false. */
   readonly upnp?: boolean;
+  /** Relay for peers behind NAT while the world reaches this node directly. Default false. */
+  readonly relay?: boolean;
   /** `light` is a buyer: it uses the DHT without serving it. */
   readonly role: 'node' | 'light';
   /** Separates networks: topics, protocols and DHT of one are not heard on another. Letters, digits and hyphens. */
@@ -92,6 +100,10 @@ export interface Mesh extends PubSub, Network, AsyncDisposable {
   /** Connects to whoever answers at these addresses and stays connected to it. Throws `mesh/unreachable`. */
   connect(addresses: readonly string[], signal?: AbortSignal): Promise<Address>;
   onPeer(listener: (event: PeerEvent) => void): Disposable;
+  /** How the world reaches this node now. */
+  readonly reachability: Reachability;
+  /** Calls for every change of the way or of the addresses. */
+  onReachability(listener: (now: Reachability) => void): Disposable;
   open(to: Address, protocol: string, options?: MeshOpenOptions): ReturnType<Network['open']>;
   handle(protocol: string, limits: ProtocolLimits, handler: StreamHandler): Promise<AsyncDisposable>;
   /** Tells the DHT that this node has the content; renewed by itself while the node runs. */
@@ -106,6 +118,7 @@ interface Services extends ServiceMap {
   ping: Ping;
   gossip: GossipSub;
   dht: KadDHT;
+  autonat?: unknown;
 }
 
 interface Parts {
@@ -114,10 +127,14 @@ interface Parts {
   readonly gate: Gate;
   readonly guard: Guard;
   readonly pressure: Pressure;
+  readonly nat: Nat;
   readonly store: LevelDatastore | undefined;
 }
 
 const CONNECT_MS = 10_000;
+/** Multicodec numbers. */
+const RAW_CODEC = 0x55;
+const SHA_256_CODE = 0x12;
 const FIND_PROVIDERS_MS = 30_000;
 
 /**
@@ -134,10 +151,11 @@ export async function openMesh(env: Env, options: MeshOptions): Promise<Mesh> {
   gate.livesAt(options.listen.map((address) => multiaddr(address)));
   const guard = new Guard(env, { gate, pressure, limits });
   const gossip = new Gossip(env, limits, { prefix, guard, pressure });
+  const nat = new Nat(env, natOptions(options, limits));
   const store = await openStore(options);
   let onLocalPeer: (peer: PeerInfo) => void = () => undefined;
   const libp2p = await createLibp2p({
-    ...(await configuration(options, limits, { gate, gossip, prefix })),
+    ...(await configuration(options, limits, { gate, gossip, nat, prefix })),
     peerDiscovery: await localDiscovery(options, (peer) => onLocalPeer(peer)),
     ...(store === undefined ? {} : { datastore: store }),
   });
@@ -150,7 +168,7 @@ export async function openMesh(env: Env, options: MeshOptions): Promise<Mesh> {
     await store?.close();
     throw startFailure(options, cause);
   }
-  const mesh = new Libp2pMesh(env, { libp2p, gossip, gate, guard, pressure, store }, prefix);
+  const mesh = new Libp2pMesh(env, { libp2p, gossip, gate, guard, pressure, nat, store }, prefix);
   onLocalPeer = (peer) => mesh.keep(peer.multiaddrs, addressOf(peer.id));
   for (const address of options.bootstrap) {
     const parsed = multiaddr(address);
@@ -166,6 +184,7 @@ class Libp2pMesh implements Mesh {
   readonly #parts: Parts;
   readonly #streams: Streams;
   readonly #watch: Watch;
+  readonly #relayCid: string;
   readonly #listeners = new Set<(event: PeerEvent) => void>();
   readonly #stopped = new AbortController();
 
@@ -174,6 +193,7 @@ class Libp2pMesh implements Mesh {
     this.#parts = parts;
     this.#streams = new Streams(env, { libp2p: parts.libp2p, pressure: parts.pressure, prefix });
     this.#watch = new Watch(env, { ...parts, prefix });
+    this.#relayCid = relayCid(prefix);
     const self = addressOf(parts.libp2p.peerId);
     assert(self !== undefined, 'the node key is Ed25519');
     this.self = self;
@@ -192,7 +212,22 @@ class Libp2pMesh implements Mesh {
   }
 
   start(): void {
+    const { libp2p, nat } = this.#parts;
+    nat.start({
+      libp2p,
+      findRelays: (signal) => this.findProviders(this.#relayCid, signal),
+      announceRelay: (signal) => this.provide(this.#relayCid, signal),
+      ...verifier(libp2p.services.autonat),
+    });
     this.#watch.start();
+  }
+
+  get reachability(): Reachability {
+    return this.#parts.nat.reachability;
+  }
+
+  onReachability(listener: (now: Reachability) => void): Disposable {
+    return this.#parts.nat.onChange(listener);
   }
 
   peers(): readonly Address[] {
@@ -281,6 +316,7 @@ class Libp2pMesh implements Mesh {
     this.#watch[Symbol.dispose]();
     this.#parts.pressure[Symbol.dispose]();
     this.#streams.abortAll();
+    await this.#parts.nat[Symbol.asyncDispose]();
     await this.#parts.libp2p.stop();
     await this.#parts.store?.close();
   }
@@ -291,8 +327,10 @@ class Libp2pMesh implements Mesh {
 
   #tell(type: PeerEvent['type'], peer: Address | undefined): void {
     if (peer === undefined) return;
-    if (type === 'connected') this.#parts.gossip.connected(peer);
-    else this.#parts.gossip.disconnected(peer);
+    const connections = this.#parts.libp2p.getConnections(peerIdOf(peer));
+    const hearsGossip = connections.some(({ limits }) => limits === undefined);
+    if (type === 'connected' && hearsGossip) this.#parts.gossip.connected(peer);
+    else if (type === 'disconnected') this.#parts.gossip.disconnected(peer);
     this.#env.logger.log('debug', 'peer changed', { type, peer });
     for (const listener of this.#listeners) listener({ type, peer });
   }
@@ -301,7 +339,7 @@ class Libp2pMesh implements Mesh {
 async function configuration(
   options: MeshOptions,
   limits: MeshLimits,
-  parts: { readonly gate: Gate; readonly gossip: Gossip; readonly prefix: string },
+  parts: { readonly gate: Gate; readonly gossip: Gossip; readonly nat: Nat; readonly prefix: string },
 ): Promise<Libp2pOptions<Services>> {
   const privateKey = await generateKeyPairFromSeed('Ed25519', options.key.seed);
   const { kadDHT } = await import('@libp2p/kad-dht');
@@ -309,8 +347,12 @@ async function configuration(
     start: false,
     privateKey,
     nodeInfo: { userAgent: 'molt' },
-    addresses: { listen: [...options.listen], appendAnnounce: [...(options.announce ?? [])] },
-    transports: await transports(options, limits),
+    addresses: {
+      listen: [...options.listen],
+      appendAnnounce: [...(options.announce ?? [])],
+      announceFilter: parts.nat.filter,
+    },
+    transports: [...(await transports(options, limits)), parts.nat.transport],
     connectionEncrypters: [lazyTls(), noise()],
     streamMuxers: [yamux(muxer(limits))],
     connectionGater: parts.gate.hooks,
@@ -334,6 +376,7 @@ async function configuration(
       identifyPush: identifyPush(),
       ping: ping(),
       gossip: parts.gossip.service,
+      circuits: parts.nat.service,
       dht: kadDHT({
         protocol: `${parts.prefix}/kad/1`,
         clientMode: options.role === 'light',
@@ -412,11 +455,47 @@ async function natServices(options: MeshOptions): Promise<object> {
     const { autoNATv2 } = await import('@libp2p/autonat-v2');
     services['autonat'] = autoNATv2();
   }
+  if (wantsRelays(options)) {
+    // Of two ends one of which the world reaches, the other leaves the circuit by dialling there. TCP from Node goes no further.
+    const { dcutr } = await import('@libp2p/dcutr');
+    services['dcutr'] = dcutr();
+  }
   if (options.upnp === true) {
     const { uPnPNAT } = await import('@libp2p/upnp-nat');
     services['upnp'] = uPnPNAT();
   }
   return services;
+}
+
+function natOptions(options: MeshOptions, limits: MeshLimits): NatOptions {
+  const { announce = [], bootstrap, relay = false } = options;
+  return {
+    limits,
+    given: announce.map((address) => multiaddr(address)),
+    trusted: new Set(bootstrap.flatMap((address) => peerOf(multiaddr(address)) ?? [])),
+    relays: relay,
+    wantsRelays: wantsRelays(options),
+  };
+}
+
+/** Whoever listens on this machine only wants nobody from elsewhere. */
+function wantsRelays({ listen }: MeshOptions): boolean {
+  return listen.length === 0 || listen.some((address) => !isLoopback(address));
+}
+
+/** The name under which relays of a network stand in the DHT: a raw CID over SHA-256 of the text. */
+function relayCid(prefix: string): string {
+  const digest = createHash('sha256').update(`molt/1/relay${prefix}`).digest();
+  return CID.createV1(RAW_CODEC, Digest.create(SHA_256_CODE, digest)).toString();
+}
+
+/** AutoNAT asks a peer once, when it connects; by this it is asked again. */
+function verifier(autonat: unknown): { verify?: (connection: Connection) => Promise<void> } {
+  if (autonat === undefined) return {};
+  const { client } = autonat as { client?: { verifyExternalAddresses?(connection: Connection): Promise<void> } };
+  const verify = client?.verifyExternalAddresses?.bind(client);
+  assert(verify !== undefined, 'this release of @libp2p/autonat-v2 asks elsewhere: adapt node/mesh/mesh.ts');
+  return { verify };
 }
 
 function checkOptions(options: MeshOptions): void {

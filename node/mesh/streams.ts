@@ -3,6 +3,9 @@
  *
  * Handlers are registered with libp2p directly and never through its middleware (`libp2p.use()`): that pushes the handler
  * onto a shared array once per stream, so the twentieth stream would be handled twenty times.
+ *
+ * Every protocol of Molt runs over circuits as well (relay.ts): each bounds what it sends, and the relay bounds the circuit.
+ * Gossip and the DHT do not: peers behind NAT hear both from those they can dial, and a relay's bytes are for jobs.
  */
 import type { Connection, Libp2p, Stream } from '@libp2p/interface';
 
@@ -58,6 +61,7 @@ export class Streams {
       const stream = await connection.newStream(this.#wire(protocol), {
         signal: deadline.signal,
         maxOutboundStreams: OUTBOUND_STREAMS_MAX,
+        runOnLimitedConnection: true,
       });
       return this.#track(stream, to, { maxFrameBytes: FRAME_BYTES_DEFAULT, ...options });
     } catch (cause) {
@@ -76,7 +80,8 @@ export class Streams {
 
   async #connection(to: Address, signal: AbortSignal, addresses: readonly string[] = []): Promise<Connection> {
     const peer = peerIdOf(to);
-    const known = this.#libp2p.getConnections(peer).find((one) => one.status === 'open' && one.limits === undefined);
+    const open = this.#libp2p.getConnections(peer).filter((one) => one.status === 'open');
+    const known = open.find((one) => one.limits === undefined) ?? open[0];
     if (known !== undefined) return known;
     const target = addresses.length > 0 ? parseAddresses(addresses, peer) : peer;
     try {
@@ -115,6 +120,7 @@ export class Streams {
     await this.#libp2p.handle(wire, accept, {
       maxInboundStreams: limits.maxStreamsPerPeer + 1,
       maxOutboundStreams: OUTBOUND_STREAMS_MAX,
+      runOnLimitedConnection: true,
     });
     return {
       [Symbol.asyncDispose]: async () => {

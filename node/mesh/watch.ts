@@ -110,7 +110,8 @@ export class Watch implements Disposable {
   }
 
   #wakeDeaf(peer: Address): void {
-    if (!this.#gossip.isListening || !this.#speaksGossip.has(peer) || this.#gossip.isHealthy(peer)) {
+    const owesGossip = this.#speaksGossip.has(peer) && this.#isDirect(peer);
+    if (!this.#gossip.isListening || !owesGossip || this.#gossip.isHealthy(peer)) {
       this.#deafSince.delete(peer);
       return;
     }
@@ -121,6 +122,11 @@ export class Watch implements Disposable {
     if (now - since < (this.#carriesStreams(peer) ? DEAF_IN_USE_MS : DEAF_MS)) return;
     this.#env.logger.log('warn', 'peer without gossip stream reconnected', { peer });
     this.#close(peer);
+  }
+
+  /** Gossip does not run over circuits. */
+  #isDirect(peer: Address): boolean {
+    return this.#libp2p.getConnections(peerIdOf(peer)).some(({ limits }) => limits === undefined);
   }
 
   /** True when somebody above the mesh has a stream to this peer. */

@@ -1,8 +1,8 @@
 /**
  * market: offer → bid → quote → choice. All decisions, no I/O.
  *
- * Reading order: `admission` decides what may enter from the mesh, `book` keeps live offers, `bid` asks, `fit` and
- * `price` and `quote` answer, `history` and `rank` choose. Two pure machines use them: `seller` is a provider's side of
+ * Reading order: `admission` decides what may enter from the mesh, `book` keeps live offers, `bid` asks, `fit`,
+ * `price`, `policy` and `quote` answer, `history` and `rank` choose. Two pure machines use them: `seller` is a provider's side of
  * every bid, quote and lease, over `capacity`; `bidder` is one job of a buyer, from the offers heard to the provider that
  * delivers. node/ and sdk/ are their shells; test/simulation runs thousands of both. Nothing here reads a clock, draws a
  * random number or knows a network; `ports` states what the market needs of one.
@@ -49,7 +49,10 @@ export {
 } from './offers.ts';
 export type { Moment } from './moment.ts';
 export type { Channel, Network, OpenOptions, ProtocolLimits, PubSub } from './ports.ts';
-export { type PricePolicy, askPerSecond } from './price.ts';
+export { type Blackouts, parseBlackouts } from './blackout.ts';
+export { type ImageRules, type SellingPolicy, imageRefusal, imageRules, timeRefusal } from './policy.ts';
+export { type PricePoint, type PricePolicy, askPerSecond, currentPrices, parsePriceCurve, priceOf } from './price.ts';
+export { refusal } from './refusal.ts';
 export {
   type Answer,
   type AnswerRequest,

@@ -5,13 +5,15 @@
  */
 import type { Address } from '../protocol/address.ts';
 import type { Verified } from '../protocol/brands.ts';
-import { type ErrorCode, MoltError } from '../protocol/errors.ts';
+import type { ErrorCode, MoltError } from '../protocol/errors.ts';
 import { OVERHEAD_ALLOWANCE_MS } from '../protocol/job.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import type { Bid, Feature, Message, Quote, Resources, RuntimeKind } from '../protocol/messages.ts';
 import { type BaseUnits, U64_MAX, baseUnits, formatMolt } from '../protocol/units.ts';
 import { fits } from './fit.ts';
-import { type PricePolicy, askPerSecond, ceilingDivide } from './price.ts';
+import { type SellingPolicy, partnerRefusal, sizeRefusal, timeRefusal } from './policy.ts';
+import { askPerSecond, ceilingDivide } from './price.ts';
+import { refusal } from './refusal.ts';
 
 /** What the provider knows of itself when it answers. */
 export interface ProviderFacts {
@@ -36,7 +38,7 @@ export interface ProviderFacts {
 
 export interface AnswerRequest {
   readonly bid: Verified<Message<Bid>>;
-  readonly policy: PricePolicy;
+  readonly policy: SellingPolicy;
   readonly provider: ProviderFacts;
   readonly free: Resources;
   /** Share of the machine in use, 0 … 1. */
@@ -54,9 +56,9 @@ export interface AnswerRequest {
 export type Answer = { readonly quote: Quote } | { readonly declined: MoltError };
 
 /**
- * A firm quote, or the first reason against one: `protocol/expired`, `market/draining`, `market/declined`,
- * `market/unsupported`, `market/duration-too-long`, `market/no-capacity`, `market/price-too-low`,
- * `chain/stake-too-low`. Whether the bid asks this provider at all is `isAsked`'s question and comes first.
+ * A firm quote, or the first reason against one: `protocol/expired`, `market/draining`, `market/buyer-refused`,
+ * `market/image-refused`, `market/unsupported`, `market/duration-too-long`, `market/closed`, `chain/stake-too-low`,
+ * `market/no-capacity`, `market/price-too-low`, `market/lease-too-small`, `market/declined`. Whether the bid asks this provider at all is `isAsked`'s question and comes first.
  */
 export function answerBid(request: AnswerRequest): Answer {
   const declined = refusalBeforePrice(request);
@@ -69,16 +71,20 @@ export function answerBid(request: AnswerRequest): Answer {
     return decline(
       'market/price-too-low',
       `the price is ${formatMolt(ask)} a second, the bid pays at most ${formatMolt(pricePerSecondMax)}`,
+      ask,
     );
   }
   const amount = ask * BigInt(durationSecondsMax);
   if (amount > U64_MAX) return decline('market/declined', `${durationSecondsMax} s cost more than one lease can lock`);
+  const tooSmall = sizeRefusal(policy, amount);
+  if (tooSmall !== undefined) return { declined: tooSmall };
   const required = ceilingDivide(amount * BigInt(provider.reserveBps), 10_000n);
   const reserve = required > reserveMin ? required : reserveMin;
   if (reserve > provider.freeStake) {
     return decline(
       'chain/stake-too-low',
       `${formatMolt(reserve)} of stake must stand behind the lease, ${formatMolt(provider.freeStake)} are free`,
+      provider.freeStake,
     );
   }
   const times = quoteTimes(request);
@@ -111,9 +117,8 @@ function refusalBeforePrice(request: AnswerRequest): MoltError | undefined {
   if (provider.draining) {
     return refusal('market/draining', 'the provider finishes its running jobs and takes nothing new');
   }
-  if (policy.blockedBuyers?.includes(bid.signer)) {
-    return refusal('market/declined', 'the provider does not serve this buyer');
-  }
+  const partner = partnerRefusal(policy, bid);
+  if (partner !== undefined) return partner;
   if (!provider.runtimes.includes(runtime)) {
     return refusal(
       'market/unsupported',
@@ -130,16 +135,14 @@ function refusalBeforePrice(request: AnswerRequest): MoltError | undefined {
       `the job must run in region ${region}, the provider ${provider.region === '' ? 'names none' : `is in ${provider.region}`}`,
     );
   }
-  if (durationSecondsMax > policy.durationSecondsMax) {
-    return refusal(
-      'market/duration-too-long',
-      `the job may run ${durationSecondsMax} s, the provider leases at most ${policy.durationSecondsMax} s`,
-    );
-  }
+  const overheadMs = LIMITS.quoteLifetimeMs + OVERHEAD_ALLOWANCE_MS;
+  const untimely = timeRefusal(policy, durationSecondsMax, { nowMs: request.nowMs, overheadMs });
+  if (untimely !== undefined) return untimely;
   if (stakeMin > provider.stake) {
     return refusal(
       'chain/stake-too-low',
       `the bid asks for ${formatMolt(stakeMin)} of stake, the provider has ${formatMolt(provider.stake)}`,
+      provider.stake,
     );
   }
   const shortfall = fits(need, request.free);
@@ -251,10 +254,6 @@ function deadlines(quote: Quote, bid: Bid, chainNowMs: number): readonly Term[] 
   ];
 }
 
-function decline(code: ErrorCode, message: string): Answer {
-  return { declined: refusal(code, message) };
-}
-
-function refusal(code: ErrorCode, message: string): MoltError {
-  return new MoltError(code, message);
+function decline(code: ErrorCode, message: string, enough?: bigint): Answer {
+  return { declined: refusal(code, message, enough) };
 }

@@ -34,8 +34,9 @@ import {
 import type { Moment } from './moment.ts';
 import { nextSequence } from './offers.ts';
 import type { Gpu } from './placement.ts';
-import type { PricePolicy } from './price.ts';
+import type { SellingPolicy } from './policy.ts';
 import { type Answer, type ProviderFacts, answerBid } from './quote.ts';
+import { refusal } from './refusal.ts';
 
 /** A quote that was sent and can still be accepted. */
 export interface OpenQuote {
@@ -69,13 +70,15 @@ export interface SellerState {
 
 /** What the provider knows of itself when a bid comes in. */
 export interface SellerTerms {
-  readonly policy: PricePolicy;
+  readonly policy: SellingPolicy;
   /** `freeStake` as the chain has it; what is merely promised is taken off here. */
   readonly provider: Omit<ProviderFacts, 'draining'>;
   readonly speed: number;
   /** Digests or references of what is at hand. */
   readonly warm: readonly string[];
   readonly chainNowMs: number;
+  /** True: a check of the provider's own is asked before a quote is signed. Default false. */
+  readonly needsApproval?: boolean;
 }
 
 /** What a signed message of the seller says beside its content. */
@@ -89,6 +92,13 @@ export type SellerEvent =
   /** The node trades from now on; `sequence` is the journal's. Leases were restored before. */
   | { readonly type: 'opened'; readonly sequence: number }
   | { readonly type: 'bid'; readonly bid: Verified<Message<Bid>>; readonly terms: SellerTerms }
+  /** The provider's own check has answered; its refusal, or nothing when it approves. */
+  | {
+      readonly type: 'bid-checked';
+      readonly bid: Verified<Message<Bid>>;
+      readonly content: Quote;
+      readonly refused: MoltError | undefined;
+    }
   | { readonly type: 'quote-signed'; readonly quote: Omit<OpenQuote, 'gpus'> }
   | { readonly type: 'quote-unsigned'; readonly bid: string }
   /** The stream that the quote went out on has ended. */
@@ -112,6 +122,8 @@ export type SellerEvent =
 
 export type SellerEffect =
   | { readonly type: 'keep-sequence'; readonly upTo: number }
+  /** Ends as `bid-checked`, in any case. */
+  | { readonly type: 'check-bid'; readonly bid: Verified<Message<Bid>>; readonly content: Quote }
   /** Ends as `quote-signed` or `quote-unsigned`. */
   | {
       readonly type: 'sign-quote';
@@ -171,6 +183,8 @@ export function decideSeller(state: SellerState, event: SellerEvent, at: Moment)
       return offerNow({ ...state, sequence: event.sequence, sequenceKept: event.sequence }, at);
     case 'bid':
       return hearBid(state, event, at);
+    case 'bid-checked':
+      return takeCheck(state, event, at);
     case 'quote-signed':
       return sendQuote(state, event.quote, at);
     case 'quote-unsigned':
@@ -235,10 +249,34 @@ function hearBid(state: SellerState, event: SellerEvent & { type: 'bid' }, at: M
   // Held under the bid's name until the quote has one: signing takes a while, and nothing may slip in between.
   const hold = { need: bid.content.need, stake: content.reserve, expiresMs };
   const held = { ...state, capacity: reserve(state.capacity, bid.id, hold, at.nowMs) };
-  const numbered = nextHeader(held, at, LIMITS.quoteLifetimeMs);
+  if (terms.needsApproval === true) return { state: held, effects: [{ type: 'check-bid', bid, content }] };
+  return signQuote(held, { bid, content }, at);
+}
+
+function signQuote(
+  state: SellerState,
+  { bid, content }: { readonly bid: Verified<Message<Bid>>; readonly content: Quote },
+  at: Moment,
+): SellerDecision {
+  const numbered = nextHeader(state, at, LIMITS.quoteLifetimeMs);
   return {
     state: numbered.state,
     effects: [...numbered.effects, { type: 'sign-quote', bid, content, header: numbered.header }],
+  };
+}
+
+/** The capacity was held while the check was asked; a check that took longer than the hold approves nothing. */
+function takeCheck(state: SellerState, event: SellerEvent & { type: 'bid-checked' }, at: Moment): SellerDecision {
+  const { bid, content, refused } = event;
+  const hold = state.capacity.reservations.get(bid.id);
+  const isHeld = hold !== undefined && (hold.expiresMs ?? Infinity) > at.nowMs;
+  if (refused === undefined && isHeld && !state.isDraining && !state.isClosed) {
+    return signQuote(state, { bid, content }, at);
+  }
+  const reason = refused ?? refusal('market/not-approved', "the provider's own check came too late for this bid");
+  return {
+    state: { ...state, capacity: release(state.capacity, bid.id) },
+    effects: [{ type: 'decline', bid, reason }],
   };
 }
 

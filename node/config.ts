@@ -12,13 +12,14 @@ import { dirname } from 'node:path';
 
 import { z } from 'zod';
 
+import { type SellingPolicy, imageRules, parseBlackouts, parsePriceCurve } from '../market/index.ts';
 import { type Address, parseAddress } from '../protocol/address.ts';
 import type { KeyPair } from '../protocol/ed25519.ts';
 import { parseEgressRule } from '../protocol/egress.ts';
 import { MoltError } from '../protocol/errors.ts';
 import { LIMITS } from '../protocol/limits.ts';
-import { type Prices, RUNTIMES, type RuntimeKind } from '../protocol/messages.ts';
-import { type BaseUnits, baseUnits, parseMolt } from '../protocol/units.ts';
+import { RUNTIMES, type RuntimeKind } from '../protocol/messages.ts';
+import { parseMolt } from '../protocol/units.ts';
 
 /** What a running provider needs, complete and checked. Built by `nodeConfig`. */
 export interface NodeConfig {
@@ -35,10 +36,10 @@ export interface NodeConfig {
   readonly bootstrap: readonly string[];
   readonly mdns: boolean;
   readonly region: string;
-  /** Base units per second. */
-  readonly prices: Prices;
-  /** Base units per second; no quote goes below. */
-  readonly floor?: BaseUnits;
+  /** To whom what is sold, when, and for how much. */
+  readonly policy: SellingPolicy;
+  /** The owner's own check of bids and jobs. */
+  readonly approval: { readonly command: readonly string[]; readonly timeoutMs: number };
   /** For sale: what the host keeps for itself is taken off. */
   readonly capacity: { readonly cpuMillis: number; readonly memoryBytes: number; readonly diskBytes: number };
   /** What of the machine is not for sale. */
@@ -51,11 +52,9 @@ export interface NodeConfig {
   readonly containerSocket: string;
   readonly containerSandbox: 'when-asked' | 'always';
   readonly containerPool: number;
-  readonly durationSecondsMax: number;
   readonly wasmCompiler: 'optimizing' | 'baseline';
   readonly graceSeconds: number;
   readonly windowSeconds: number;
-  readonly blockedBuyers: readonly Address[];
   /** Egress rules: what jobs may be sold a way to. */
   readonly egress: readonly string[];
   /** Inputs, outputs and modules together. */
@@ -74,6 +73,10 @@ interface Setting {
 
 const amountText = z.string().refine(isAmount, 'must be MOLT as text with at most 9 decimals, for example "0.001"');
 const addressText = z.string().refine(isAddress, 'must be an address, base58 of 32 bytes');
+const imageText = z
+  .string()
+  .max(300)
+  .regex(/^[\w./:@-]+\*?$/, 'must be a CID, an image, a digest, or a beginning that ends in *');
 const multiaddrs = z
   .array(
     z
@@ -167,6 +170,36 @@ export const SETTINGS = {
     default: '0',
     unit: 'MOLT/s',
     text: 'No quote goes below this: what running a job at all costs you.',
+  },
+  priceCeiling: {
+    schema: amountText.nullable(),
+    default: null,
+    unit: 'MOLT/s',
+    text: 'No quote goes above this, however busy the machine is; null for no such limit.',
+  },
+  priceCurve: {
+    schema: z.array(z.string().max(12)).max(8),
+    default: [],
+    unit: 'BUSY:PRICE in %',
+    text: 'Share of the prices that is asked at a share of the machine in use, in proportion between two points: `0:80,50:100,100:250` asks less of the first job and more of the last. Empty asks the same always.',
+  },
+  leaseAmountMin: {
+    schema: amountText,
+    default: '0',
+    unit: 'MOLT',
+    text: 'A lease must lock at least this: price times longest duration. Keeps jobs away that are not worth the start.',
+  },
+  blackouts: {
+    schema: z.array(z.string().max(60)).max(32),
+    default: [],
+    unit: 'hours',
+    text: 'When nothing is sold, for example `mon-fri 09:00-17:30` or `22:00-06:00`: jobs that could still run then are declined.',
+  },
+  timeZone: {
+    schema: z.string().min(1).max(60),
+    default: 'UTC',
+    unit: 'IANA name',
+    text: 'Time zone of blackouts, for example `Europe/Berlin`.',
   },
   cpuMillis: {
     schema: z.int().min(10).max(1_024_000).nullable(),
@@ -280,11 +313,41 @@ export const SETTINGS = {
     unit: 'bytes',
     text: 'Disk for inputs, outputs and modules of jobs together; a quarter of it is for modules. What is used least goes first, never what a job on its way needs or an output that its buyer may still fetch: a job that finds no room fails.',
   },
+  allowedBuyers: {
+    schema: z.array(addressText).max(1_000),
+    default: [],
+    unit: 'addresses',
+    text: 'Node keys of buyers to serve; empty serves everybody.',
+  },
   blockedBuyers: {
     schema: z.array(addressText).max(1_000),
     default: [],
     unit: 'addresses',
-    text: 'Node keys whose bids are not answered.',
+    text: 'Node keys whose bids are declined, also when they are allowed.',
+  },
+  allowedImages: {
+    schema: z.array(imageText).max(1_000),
+    default: [],
+    unit: 'images',
+    text: 'What may run: CIDs of modules, images with or without digest, digests, or beginnings with a star such as `ghcr.io/acme/*`. Empty runs everything.',
+  },
+  blockedImages: {
+    schema: z.array(imageText).max(1_000),
+    default: [],
+    unit: 'images',
+    text: 'What may not run, also when it is allowed. Looked at before anything runs: the buyer gets all money back.',
+  },
+  approvalCommand: {
+    schema: z.array(z.string().min(1).max(1_000)).max(32),
+    default: [],
+    unit: 'program, arguments',
+    text: 'Program that is asked about each bid and each job, told as JSON on its standard input: exit code 0 approves, anything else declines. Empty asks nobody.',
+  },
+  approvalTimeoutMs: {
+    schema: z.int().min(10).max(10_000),
+    default: 1_000,
+    unit: 'ms',
+    text: 'How long approvalCommand may take; later is a no. Buyers wait for quotes for about two seconds.',
   },
   metricsPort: {
     schema: z.int().min(1).max(65_535).nullable(),
@@ -384,7 +447,6 @@ export async function nodeConfig(home: string, key: KeyPair, settings: Settings)
       { key: 'provider' },
     );
   }
-  const floor = parseMolt(settings.priceFloor);
   return {
     home,
     rpcUrl: settings.rpcUrl,
@@ -396,13 +458,8 @@ export async function nodeConfig(home: string, key: KeyPair, settings: Settings)
     bootstrap: settings.bootstrap,
     mdns: settings.mdns,
     region: settings.region,
-    prices: {
-      base: parseMolt(settings.priceBase),
-      perCpu: parseMolt(settings.pricePerCpu),
-      perGib: parseMolt(settings.pricePerGib),
-      perGpu: parseMolt(settings.pricePerGpu),
-    },
-    ...(floor === baseUnits(0) ? {} : { floor }),
+    policy: sellingPolicy(settings),
+    approval: { command: settings.approvalCommand, timeoutMs: settings.approvalTimeoutMs },
     capacity: {
       cpuMillis: settings.cpuMillis ?? Math.max(0, availableParallelism() * 1_000 - settings.hostCpuMillis),
       memoryBytes:
@@ -417,14 +474,34 @@ export async function nodeConfig(home: string, key: KeyPair, settings: Settings)
     containerSandbox: settings.containerSandbox,
     containerPool: settings.containerPool,
     containerSocket: settings.containerSocket ?? engineSocket(processEnvironment()),
-    durationSecondsMax: settings.durationSecondsMax,
     wasmCompiler: settings.wasmCompiler,
     graceSeconds: settings.graceSeconds,
     windowSeconds: settings.windowSeconds,
     egress: settings.egress,
     artifactQuotaBytes: settings.artifactQuotaBytes,
-    blockedBuyers: settings.blockedBuyers.map((text) => parseAddress(text)),
     ...(settings.metricsPort === null ? {} : { metricsPort: settings.metricsPort }),
+  };
+}
+
+/** Throws `config/invalid` for a curve or hours that are none. */
+function sellingPolicy(settings: Settings): SellingPolicy {
+  const { priceCeiling, priceCurve, blackouts } = settings;
+  return {
+    prices: {
+      base: parseMolt(settings.priceBase),
+      perCpu: parseMolt(settings.pricePerCpu),
+      perGib: parseMolt(settings.pricePerGib),
+      perGpu: parseMolt(settings.pricePerGpu),
+    },
+    floorPerSecond: parseMolt(settings.priceFloor),
+    ...(priceCeiling === null ? {} : { ceilingPerSecond: parseMolt(priceCeiling) }),
+    ...(priceCurve.length === 0 ? {} : { curve: parsePriceCurve(priceCurve) }),
+    durationSecondsMax: settings.durationSecondsMax,
+    leaseAmountMin: parseMolt(settings.leaseAmountMin),
+    allowedBuyers: settings.allowedBuyers.map((text) => parseAddress(text)),
+    blockedBuyers: settings.blockedBuyers.map((text) => parseAddress(text)),
+    images: imageRules(settings.allowedImages, settings.blockedImages),
+    ...(blackouts.length === 0 ? {} : { blackouts: parseBlackouts(blackouts, settings.timeZone) }),
   };
 }
 
@@ -510,6 +587,16 @@ function assertRelations(settings: Settings): void {
       'every price is 0: a lease must lock something; set priceFloor or one of the prices',
     );
   }
+  const { priceCeiling, priceFloor } = settings;
+  if (priceCeiling !== null && parseMolt(priceCeiling) < parseMolt(priceFloor)) {
+    throw new MoltError(
+      'config/invalid',
+      `priceCeiling is ${priceCeiling} and priceFloor ${priceFloor}: no price is between them; raise the one or lower the other`,
+    );
+  }
+  // Read once here, so that what is refused is refused when it is set.
+  parsePriceCurve(settings.priceCurve);
+  parseBlackouts(settings.blackouts, settings.timeZone);
   const unnamed = settings.bootstrap.find((address) => !/\/p2p\/[A-Za-z0-9]+$/.test(address));
   if (unnamed !== undefined) {
     throw new MoltError(

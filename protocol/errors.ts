@@ -48,6 +48,11 @@ export const ERRORS = {
   'market/quote-taken': entry('peer', 'now', 'the quote was already accepted'),
   'market/declined': entry('nobody', 'later', "the provider's policy declines"),
   'market/draining': entry('nobody', 'later', 'the provider finishes what runs and takes nothing new'),
+  'market/buyer-refused': entry('nobody', 'never', 'the provider does not serve this buyer'),
+  'market/image-refused': entry('nobody', 'never', 'the provider does not run this image or module'),
+  'market/closed': entry('nobody', 'later', 'the provider sells nothing at the hours in which the job could run'),
+  'market/lease-too-small': entry('nobody', 'never', 'the lease would lock less than the provider takes'),
+  'market/not-approved': entry('nobody', 'later', "the provider's own check did not approve"),
   'market/quote-unacceptable': entry('peer', 'later', 'the quote breaks the bid, the chain or its own sums'),
 
   // chain

@@ -459,17 +459,22 @@ export declare namespace BidAnswer {
         field: '$.declined.reason';
         value: string;
     }
+    interface BidAnswerDeclinedEnoughFieldEvent {
+        field: '$.declined.enough';
+        value: bigint;
+    }
     interface BidAnswerBidFieldEvent {
         field: '$.bid';
         value: Uint8Array;
     }
     function encode(obj: Partial<BidAnswer>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BidAnswer>): BidAnswer;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BidAnswer>): Generator<BidAnswerQuoteFieldEvent | BidAnswerDeclinedCodeFieldEvent | BidAnswerDeclinedReasonFieldEvent | BidAnswerBidFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BidAnswer>): Generator<BidAnswerQuoteFieldEvent | BidAnswerDeclinedCodeFieldEvent | BidAnswerDeclinedReasonFieldEvent | BidAnswerDeclinedEnoughFieldEvent | BidAnswerBidFieldEvent>;
 }
 export interface Refusal {
     code: string;
     reason: string;
+    enough: bigint;
 }
 export declare namespace Refusal {
     const codec: () => Codec<Refusal>;
@@ -481,9 +486,13 @@ export declare namespace Refusal {
         field: '$.reason';
         value: string;
     }
+    interface RefusalEnoughFieldEvent {
+        field: '$.enough';
+        value: bigint;
+    }
     function encode(obj: Partial<Refusal>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Refusal>): Refusal;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Refusal>): Generator<RefusalCodeFieldEvent | RefusalReasonFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Refusal>): Generator<RefusalCodeFieldEvent | RefusalReasonFieldEvent | RefusalEnoughFieldEvent>;
 }
 export interface LeaseRequest {
     accept?: Accept;
@@ -763,6 +772,10 @@ export declare namespace LeaseResponse {
         field: '$.refused.reason';
         value: string;
     }
+    interface LeaseResponseRefusedEnoughFieldEvent {
+        field: '$.refused.enough';
+        value: bigint;
+    }
     interface LeaseResponseEventSequenceFieldEvent {
         field: '$.event.sequence';
         value: bigint;
@@ -859,6 +872,10 @@ export declare namespace LeaseResponse {
         field: '$.event.failed.reason';
         value: string;
     }
+    interface LeaseResponseEventFailedEnoughFieldEvent {
+        field: '$.event.failed.enough';
+        value: bigint;
+    }
     interface LeaseResponseEventClosedStateFieldEvent {
         field: '$.event.closed.state';
         value: string;
@@ -889,7 +906,7 @@ export declare namespace LeaseResponse {
     }
     function encode(obj: Partial<LeaseResponse>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LeaseResponse>): LeaseResponse;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LeaseResponse>): Generator<LeaseResponseAcceptedLeaseFieldEvent | LeaseResponseAcceptedOperatorSignatureFieldEvent | LeaseResponseRefusedCodeFieldEvent | LeaseResponseRefusedReasonFieldEvent | LeaseResponseEventSequenceFieldEvent | LeaseResponseEventAtMsFieldEvent | LeaseResponseEventAttemptFieldEvent | LeaseResponseEventPhasePhaseFieldEvent | LeaseResponseEventPhaseDetailFieldEvent | LeaseResponseEventPhaseBytesDoneFieldEvent | LeaseResponseEventPhaseBytesTotalFieldEvent | LeaseResponseEventLogStreamFieldEvent | LeaseResponseEventLogBytesFieldEvent | LeaseResponseEventLogOffsetFieldEvent | LeaseResponseEventUsageElapsedMsFieldEvent | LeaseResponseEventUsageCpuMsFieldEvent | LeaseResponseEventUsageMemoryBytesFieldEvent | LeaseResponseEventUsageNetworkRxBytesFieldEvent | LeaseResponseEventUsageNetworkTxBytesFieldEvent | LeaseResponseEventUsageBlockReadBytesFieldEvent | LeaseResponseEventUsageBlockWriteBytesFieldEvent | LeaseResponseEventUsageGpuPercentFieldEvent | LeaseResponseEventUsageGpuMemoryBytesFieldEvent | LeaseResponseEventProofEnvelopeFieldEvent | LeaseResponseEventProofCommitFieldEvent | LeaseResponseEventProofCommitSignatureFieldEvent | LeaseResponseEventFailedCodeFieldEvent | LeaseResponseEventFailedReasonFieldEvent | LeaseResponseEventClosedStateFieldEvent | LeaseResponseEventClosedPaidFieldEvent | LeaseResponseEventReadyServiceFieldEvent | LeaseResponseEventReadyReadyFieldEvent | LeaseResponseEventReadyReasonFieldEvent | LeaseResponseSettleSignedOperatorSignatureFieldEvent | LeaseResponseHeartbeatNextSequenceFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LeaseResponse>): Generator<LeaseResponseAcceptedLeaseFieldEvent | LeaseResponseAcceptedOperatorSignatureFieldEvent | LeaseResponseRefusedCodeFieldEvent | LeaseResponseRefusedReasonFieldEvent | LeaseResponseRefusedEnoughFieldEvent | LeaseResponseEventSequenceFieldEvent | LeaseResponseEventAtMsFieldEvent | LeaseResponseEventAttemptFieldEvent | LeaseResponseEventPhasePhaseFieldEvent | LeaseResponseEventPhaseDetailFieldEvent | LeaseResponseEventPhaseBytesDoneFieldEvent | LeaseResponseEventPhaseBytesTotalFieldEvent | LeaseResponseEventLogStreamFieldEvent | LeaseResponseEventLogBytesFieldEvent | LeaseResponseEventLogOffsetFieldEvent | LeaseResponseEventUsageElapsedMsFieldEvent | LeaseResponseEventUsageCpuMsFieldEvent | LeaseResponseEventUsageMemoryBytesFieldEvent | LeaseResponseEventUsageNetworkRxBytesFieldEvent | LeaseResponseEventUsageNetworkTxBytesFieldEvent | LeaseResponseEventUsageBlockReadBytesFieldEvent | LeaseResponseEventUsageBlockWriteBytesFieldEvent | LeaseResponseEventUsageGpuPercentFieldEvent | LeaseResponseEventUsageGpuMemoryBytesFieldEvent | LeaseResponseEventProofEnvelopeFieldEvent | LeaseResponseEventProofCommitFieldEvent | LeaseResponseEventProofCommitSignatureFieldEvent | LeaseResponseEventFailedCodeFieldEvent | LeaseResponseEventFailedReasonFieldEvent | LeaseResponseEventFailedEnoughFieldEvent | LeaseResponseEventClosedStateFieldEvent | LeaseResponseEventClosedPaidFieldEvent | LeaseResponseEventReadyServiceFieldEvent | LeaseResponseEventReadyReadyFieldEvent | LeaseResponseEventReadyReasonFieldEvent | LeaseResponseSettleSignedOperatorSignatureFieldEvent | LeaseResponseHeartbeatNextSequenceFieldEvent>;
 }
 export interface Accepted {
     lease: Uint8Array;
@@ -1045,6 +1062,10 @@ export declare namespace JobEvent {
         field: '$.failed.reason';
         value: string;
     }
+    interface JobEventFailedEnoughFieldEvent {
+        field: '$.failed.enough';
+        value: bigint;
+    }
     interface JobEventClosedStateFieldEvent {
         field: '$.closed.state';
         value: string;
@@ -1067,7 +1088,7 @@ export declare namespace JobEvent {
     }
     function encode(obj: Partial<JobEvent>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<JobEvent>): JobEvent;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<JobEvent>): Generator<JobEventSequenceFieldEvent | JobEventAtMsFieldEvent | JobEventAttemptFieldEvent | JobEventPhasePhaseFieldEvent | JobEventPhaseDetailFieldEvent | JobEventPhaseBytesDoneFieldEvent | JobEventPhaseBytesTotalFieldEvent | JobEventLogStreamFieldEvent | JobEventLogBytesFieldEvent | JobEventLogOffsetFieldEvent | JobEventUsageElapsedMsFieldEvent | JobEventUsageCpuMsFieldEvent | JobEventUsageMemoryBytesFieldEvent | JobEventUsageNetworkRxBytesFieldEvent | JobEventUsageNetworkTxBytesFieldEvent | JobEventUsageBlockReadBytesFieldEvent | JobEventUsageBlockWriteBytesFieldEvent | JobEventUsageGpuPercentFieldEvent | JobEventUsageGpuMemoryBytesFieldEvent | JobEventProofEnvelopeFieldEvent | JobEventProofCommitFieldEvent | JobEventProofCommitSignatureFieldEvent | JobEventFailedCodeFieldEvent | JobEventFailedReasonFieldEvent | JobEventClosedStateFieldEvent | JobEventClosedPaidFieldEvent | JobEventReadyServiceFieldEvent | JobEventReadyReadyFieldEvent | JobEventReadyReasonFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<JobEvent>): Generator<JobEventSequenceFieldEvent | JobEventAtMsFieldEvent | JobEventAttemptFieldEvent | JobEventPhasePhaseFieldEvent | JobEventPhaseDetailFieldEvent | JobEventPhaseBytesDoneFieldEvent | JobEventPhaseBytesTotalFieldEvent | JobEventLogStreamFieldEvent | JobEventLogBytesFieldEvent | JobEventLogOffsetFieldEvent | JobEventUsageElapsedMsFieldEvent | JobEventUsageCpuMsFieldEvent | JobEventUsageMemoryBytesFieldEvent | JobEventUsageNetworkRxBytesFieldEvent | JobEventUsageNetworkTxBytesFieldEvent | JobEventUsageBlockReadBytesFieldEvent | JobEventUsageBlockWriteBytesFieldEvent | JobEventUsageGpuPercentFieldEvent | JobEventUsageGpuMemoryBytesFieldEvent | JobEventProofEnvelopeFieldEvent | JobEventProofCommitFieldEvent | JobEventProofCommitSignatureFieldEvent | JobEventFailedCodeFieldEvent | JobEventFailedReasonFieldEvent | JobEventFailedEnoughFieldEvent | JobEventClosedStateFieldEvent | JobEventClosedPaidFieldEvent | JobEventReadyServiceFieldEvent | JobEventReadyReadyFieldEvent | JobEventReadyReasonFieldEvent>;
 }
 export interface PhaseEvent {
     phase: string;
@@ -1268,9 +1289,13 @@ export declare namespace ForwardAnswer {
         field: '$.refused.reason';
         value: string;
     }
+    interface ForwardAnswerRefusedEnoughFieldEvent {
+        field: '$.refused.enough';
+        value: bigint;
+    }
     function encode(obj: Partial<ForwardAnswer>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ForwardAnswer>): ForwardAnswer;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ForwardAnswer>): Generator<ForwardAnswerRefusedCodeFieldEvent | ForwardAnswerRefusedReasonFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ForwardAnswer>): Generator<ForwardAnswerRefusedCodeFieldEvent | ForwardAnswerRefusedReasonFieldEvent | ForwardAnswerRefusedEnoughFieldEvent>;
 }
 export interface OffersRequest {
     resourceClass: string;
@@ -1321,7 +1346,11 @@ export declare namespace ArtifactAnswer {
         field: '$.refused.reason';
         value: string;
     }
+    interface ArtifactAnswerRefusedEnoughFieldEvent {
+        field: '$.refused.enough';
+        value: bigint;
+    }
     function encode(obj: Partial<ArtifactAnswer>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactAnswer>): ArtifactAnswer;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactAnswer>): Generator<ArtifactAnswerRefusedCodeFieldEvent | ArtifactAnswerRefusedReasonFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactAnswer>): Generator<ArtifactAnswerRefusedCodeFieldEvent | ArtifactAnswerRefusedReasonFieldEvent | ArtifactAnswerRefusedEnoughFieldEvent>;
 }

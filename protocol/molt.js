@@ -1564,13 +1564,18 @@ export var Refusal;
                     w.uint32(18);
                     w.string(obj.reason);
                 }
+                if ((obj.enough != null && obj.enough !== 0n)) {
+                    w.uint32(25);
+                    w.fixed64(obj.enough);
+                }
                 if (opts.lengthDelimited !== false) {
                     w.ldelim();
                 }
             }, (reader, length, opts = {}) => {
                 const obj = {
                     code: '',
-                    reason: ''
+                    reason: '',
+                    enough: 0n
                 };
                 const end = length == null ? reader.len : reader.pos + length;
                 while (reader.pos < end) {
@@ -1582,6 +1587,10 @@ export var Refusal;
                         }
                         case 2: {
                             obj.reason = reader.string();
+                            break;
+                        }
+                        case 3: {
+                            obj.enough = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         default: {
@@ -1607,6 +1616,13 @@ export var Refusal;
                             yield {
                                 field: `${prefix}.reason`,
                                 value: reader.string()
+                            };
+                            break;
+                        }
+                        case 3: {
+                            yield {
+                                field: `${prefix}.enough`,
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }

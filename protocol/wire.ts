@@ -8,7 +8,7 @@ import * as Digest from 'multiformats/hashes/digest';
 
 import type { Address } from './address.ts';
 import { decodeCanonical } from './envelope.ts';
-import { type ErrorCode, MoltError, isErrorCode } from './errors.ts';
+import { type ErrorCode, type ErrorContext, MoltError, isErrorCode } from './errors.ts';
 import { LIMITS } from './limits.ts';
 import type { ResourceClass } from './messages.ts';
 import {
@@ -20,6 +20,7 @@ import {
   OffersRequest,
   type Refusal,
 } from './molt.js';
+import { U64_MAX } from './units.ts';
 
 /** Multicodec numbers. */
 const RAW_CODEC = 0x55;
@@ -95,13 +96,22 @@ export const decodeForwardRequest = (bytes: Uint8Array): ForwardRequest =>
 export const decodeForwardAnswer = (bytes: Uint8Array): ForwardAnswer =>
   decodeCanonical(ForwardAnswer, bytes, 'answer to a request for a connection');
 
-/** An error as it travels: its code, and a bounded reason. */
-export function toRefusal(error: { code: ErrorCode; message: string }): Refusal {
-  return { code: error.code, reason: error.message.slice(0, LIMITS.refusalCharacters) };
+/**
+ * An error as it travels: its code, a bounded reason and, where the refused term has a number, the one that would have been
+ * taken (`context.enough`: base units a second for a price, base units for an amount or stake, seconds for a duration).
+ */
+export function toRefusal(error: { code: ErrorCode; message: string; context?: ErrorContext }): Refusal {
+  const enough = String(error.context?.['enough'] ?? '');
+  return {
+    code: error.code,
+    reason: error.message.slice(0, LIMITS.refusalCharacters),
+    enough: /^\d{1,20}$/.test(enough) && BigInt(enough) <= U64_MAX ? BigInt(enough) : 0n,
+  };
 }
 
 /** A peer's refusal as an error here; a code that this version does not know becomes `market/declined`. */
 export function fromRefusal(refusal: Refusal): MoltError {
   const code = isErrorCode(refusal.code) ? refusal.code : 'market/declined';
-  return new MoltError(code, refusal.reason.slice(0, LIMITS.refusalCharacters), { remote: true });
+  const enough = refusal.enough === 0n ? {} : { enough: refusal.enough.toString() };
+  return new MoltError(code, refusal.reason.slice(0, LIMITS.refusalCharacters), { remote: true, ...enough });
 }

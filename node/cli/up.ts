@@ -36,7 +36,10 @@ export async function upCommand(context: CommandContext, flags: Readonly<Record<
 }
 
 function sellingLine(terminal: Terminal, config: Awaited<ReturnType<typeof nodeConfig>>): string {
-  const { capacity, prices } = config;
+  const {
+    capacity,
+    policy: { prices },
+  } = config;
   const perHour = (amount: bigint): string => `${formatMolt(amount * 3_600n)}/h`;
   return terminal.style(
     'dim',

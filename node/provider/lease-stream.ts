@@ -6,7 +6,7 @@
  * typed answer; the stream stays open after it.
  */
 import type { Chain } from '../../chain/index.ts';
-import { type Channel, type Network, fits } from '../../market/index.ts';
+import { type Channel, type Network, type SellingPolicy, fits, imageRefusal } from '../../market/index.ts';
 import { type Address, decodeAddress, encodeAddress } from '../../protocol/address.ts';
 import { beyondPolicy } from '../../protocol/egress.ts';
 import type { KeyPair } from '../../protocol/ed25519.ts';
@@ -26,6 +26,7 @@ import {
 import { baseUnits, formatMolt } from '../../protocol/units.ts';
 import { STREAMS, decodeLeaseRequest, toRefusal } from '../../protocol/wire.ts';
 import type { Tell } from '../events.ts';
+import { type Approve, jobQuestion } from './approval.ts';
 import type { Confidential, Execution } from './execution.ts';
 import type { Agreement } from './job.ts';
 import { type Jobs, termsOf } from './jobs.ts';
@@ -42,6 +43,9 @@ export interface LeaseStreamOptions {
   readonly tell: Tell;
   /** Egress rules that jobs are held to. */
   readonly egress: readonly string[];
+  readonly policy: SellingPolicy;
+  /** The owner's own check, asked before a job is taken. */
+  readonly approve: Approve;
   /** The lease is on chain: its stake is reserved there now. */
   readonly onFunded: (lease: Address) => Promise<void>;
 }
@@ -203,7 +207,9 @@ async function submit(env: Env, options: LeaseStreamOptions, buyer: Address, req
   await options.onFunded(agreement.lease);
   let spec: JobSpec;
   try {
-    spec = specWithin(agreement, options.egress, request.spec);
+    spec = specWithin(agreement, options, request.spec);
+    const refused = await options.approve(jobQuestion(agreement, spec));
+    if (refused !== undefined) throw refused;
   } catch (error) {
     if (!(error instanceof MoltError)) throw error;
     // The lease is open, so the refusal is an event of the job: the money goes back at once.
@@ -223,10 +229,16 @@ async function submit(env: Env, options: LeaseStreamOptions, buyer: Address, req
 
 /**
  * The specification, if it asks for no more than was leased and than this provider lets jobs reach. Throws
- * `job/impossible`, `market/declined` and what `decodeJobSpec` throws.
+ * `job/impossible`, `market/image-refused`, `market/declined` and what `decodeJobSpec` throws.
  */
-function specWithin(agreement: Agreement, policy: readonly string[], bytes: Uint8Array): JobSpec {
+function specWithin(
+  agreement: Agreement,
+  { egress, policy }: Pick<LeaseStreamOptions, 'egress' | 'policy'>,
+  bytes: Uint8Array,
+): JobSpec {
   const spec = decodeJobSpec(bytes);
+  const unwanted = imageRefusal(policy, spec.image);
+  if (unwanted !== undefined) throw unwanted;
   const shortfall = fits(spec.resources, agreement.need);
   if (shortfall !== undefined)
     throw new MoltError('job/impossible', `the lease does not cover this specification: ${shortfall.reason}`);
@@ -236,7 +248,7 @@ function specWithin(agreement: Agreement, policy: readonly string[], bytes: Uint
       `the lease is for the ${agreement.runtime} runtime and ${agreement.durationSecondsMax} s, the specification asks for ${spec.runtime} and ${spec.maxDurationSeconds} s`,
     );
   }
-  const beyond = beyondPolicy(spec.network.egress, policy);
+  const beyond = beyondPolicy(spec.network.egress, egress);
   if (beyond !== undefined) {
     throw new MoltError(
       'market/declined',

@@ -32,6 +32,7 @@ import type { NodeStatus } from '../operator/index.ts';
 import { type Runtime, createRuntimes } from '../runtime/index.ts';
 import { publicInternet } from '../outside.ts';
 import { type Speed, measureSpeed } from '../speed.ts';
+import { type Approve, createApproval } from './approval.ts';
 import { Content } from './content.ts';
 import { secureConnection } from './download.ts';
 import { Execution } from './execution.ts';
@@ -86,7 +87,7 @@ export async function openProvider(base: ProviderParts, opened: AsyncDisposableS
   };
   const parts = await openParts({ ...base, tell: hear }, opened);
   const { env, config, tell, networkId, journal, mesh, chain, artifacts, runtimes } = parts;
-  const { key, provider, home } = config;
+  const { key, provider, home, policy, egress } = config;
   const admission = metrics.counting(createAdmission({ network: networkId }));
   const onRefused = ({ code, reason }: Refusal): void => tell({ type: 'offer-refused', code, reason });
   const feed = opened.use(await openOfferFeed(env, { pubsub: mesh, network: mesh, networkId, admission, onRefused }));
@@ -97,7 +98,9 @@ export async function openProvider(base: ProviderParts, opened: AsyncDisposableS
   const execution = new Execution(env, { ...shared, artifacts, content, runtimes, directory: home, gpuUse });
   const wasm = runtimes.get('wasm');
   const speed = wasm === undefined ? { score: 0, measuredMs: env.clock.now() } : await measureSpeed(env, wasm, home);
-  const trade = createTrade(parts, { admission, feed, execution, speed, draining: await wasDraining(journal) });
+  const approve = createApproval(env, { ...config.approval, path: config.toolPath, tell });
+  const draining = await wasDraining(journal);
+  const trade = createTrade(parts, { admission, feed, execution, speed, draining, approve });
   const onRelease = (agreement: Agreement): void => {
     gpus.release(agreement.gpus ?? []);
     trade.endLease(agreement.lease);
@@ -112,7 +115,7 @@ export async function openProvider(base: ProviderParts, opened: AsyncDisposableS
     await parts.account.refresh();
     trade.stakeReserved(lease);
   };
-  opened.use(await serveLeases(env, { ...shared, egress: config.egress, jobs, trade, execution, onFunded }));
+  opened.use(await serveLeases(env, { ...shared, egress, policy, approve, jobs, trade, execution, onFunded }));
   opened.use(await serveForwards(env, { network: mesh, jobs, execution }));
   opened.use(await artifacts.serve(mesh, (peer, cid) => mayFetch(jobs, peer, cid)));
   opened.use(trade);
@@ -211,11 +214,11 @@ function createTrade(
     readonly execution: Execution;
     readonly speed: Speed;
     readonly draining: boolean;
+    readonly approve: Approve;
   },
 ): Trade {
   const { env, config, tell, networkId, journal, mesh, runtimes } = parts;
   const { admission, feed, execution, speed, draining } = own;
-  const { prices, durationSecondsMax, blockedBuyers, floor } = config;
   return new Trade(env, {
     key: config.key,
     networkId,
@@ -225,7 +228,9 @@ function createTrade(
     journal,
     total: config.capacity,
     gpus: parts.gpus,
-    policy: { prices, durationSecondsMax, blockedBuyers, ...(floor === undefined ? {} : { floorPerSecond: floor }) },
+    policy: config.policy,
+    approve: own.approve,
+    needsApproval: config.approval.command.length > 0,
     region: config.region,
     runtimes: () => [...runtimes.keys()],
     features: parts.features,

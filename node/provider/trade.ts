@@ -8,15 +8,16 @@ import {
   type Moment,
   type OpenQuote,
   type PlainResources,
-  type PricePolicy,
   type ProviderFacts,
   type SellerEffect,
   type SellerEvent,
   type SellerHeader,
   type SellerState,
   type SellerTerms,
+  type SellingPolicy,
   OFFER_REPEAT_MS,
   createSeller,
+  currentPrices,
   decideSeller,
   freeResources,
   groupGpus,
@@ -50,6 +51,7 @@ import { BidAnswer } from '../../protocol/molt.js';
 import { STREAMS, bidsTopic, offersTopic, toRefusal } from '../../protocol/wire.ts';
 import type { Tell } from '../events.ts';
 import type { Journal } from '../journal.ts';
+import { type Approve, bidQuestion } from './approval.ts';
 import { offeredOf, sealWhatFits } from './offered.ts';
 
 export interface TradeOptions {
@@ -62,7 +64,10 @@ export interface TradeOptions {
   readonly total: PlainResources;
   /** Devices that are sold: each was seen inside a container. */
   readonly gpus: readonly Gpu[];
-  readonly policy: PricePolicy;
+  readonly policy: SellingPolicy;
+  /** The owner's own check, asked before a quote is signed where `needsApproval`. */
+  readonly approve: Approve;
+  readonly needsApproval: boolean;
   readonly region: string;
   readonly runtimes: () => readonly RuntimeKind[];
   readonly features: readonly Feature[];
@@ -192,6 +197,8 @@ export class Trade implements AsyncDisposable {
       case 'keep-sequence':
         this.#keeping = journal.setCounter('sequence', effect.upTo);
         return this.#keeping;
+      case 'check-bid':
+        return this.#check(effect.bid, effect.content);
       case 'sign-quote':
         return this.#sign(effect.bid, effect.content, effect.header);
       case 'send-quote':
@@ -241,7 +248,7 @@ export class Trade implements AsyncDisposable {
       free: offeredOf(free),
       runtimes: this.#options.runtimes(),
       features: this.#options.features,
-      prices: policy.prices,
+      prices: currentPrices(policy, this.utilisation()),
       speed: speed.score,
       speedMeasuredMs: speed.measuredMs,
       region: this.#options.region,
@@ -280,7 +287,13 @@ export class Trade implements AsyncDisposable {
       speed: this.#options.speed().score,
       warm: this.#options.warm(),
       chainNowMs: chainNowMs(),
+      needsApproval: this.#options.needsApproval,
     };
+  }
+
+  async #check(bid: Verified<Message<Bid>>, content: Quote): Promise<void> {
+    const refused = await this.#options.approve(bidQuestion(bid, content));
+    await this.#dispatch({ type: 'bid-checked', bid, content, refused });
   }
 
   async #decline(bid: Verified<Message<Bid>>, { code, message }: MoltError): Promise<void> {

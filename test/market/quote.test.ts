@@ -7,14 +7,18 @@ import { expect, test } from 'vitest';
 
 import {
   type AnswerRequest,
-  type PricePolicy,
   type ProviderFacts,
   type ProviderOnChain,
+  type SellingPolicy,
   acceptableQuote,
   answerBid,
   askPerSecond,
+  imageRules,
+  parseBlackouts,
+  parsePriceCurve,
 } from '../../market/index.ts';
 import type { MoltError } from '../../protocol/errors.ts';
+import { warmPrefix } from '../../protocol/job-spec.ts';
 import type { Bid, Quote } from '../../protocol/messages.ts';
 import { U64_MAX, baseUnits } from '../../protocol/units.ts';
 import { address, key, NOW, SMALL, verifiedBid, verifiedQuote } from './fixtures.ts';
@@ -22,8 +26,10 @@ import { address, key, NOW, SMALL, verifiedBid, verifiedQuote } from './fixtures
 const MOLT = 1_000_000_000n;
 const buyer = key('buyer');
 const operator = key('operator');
+const MODULE = 'bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy';
+const OTHER_MODULE = 'bafkreiabltrd5zm73pvi7plq25pef3hm7jxhbi3kv4hapegrkfpkqtkbme';
 
-const policy: PricePolicy = {
+const policy: SellingPolicy = {
   prices: {
     base: baseUnits(100n),
     perCpu: baseUnits(1_000n),
@@ -112,8 +118,50 @@ test.each<[string, Partial<AnswerRequest>, Partial<Bid>, string, string]>([
     'a blocked buyer',
     { policy: { ...policy, blockedBuyers: [buyer.address] } },
     {},
-    'market/declined',
+    'market/buyer-refused',
     'the provider does not serve this buyer',
+  ],
+  [
+    'a buyer who is not among the chosen',
+    { policy: { ...policy, allowedBuyers: [operator.address] } },
+    {},
+    'market/buyer-refused',
+    'the provider serves chosen buyers only, and this is none of them',
+  ],
+  [
+    'a module that is blocked by its whole name',
+    { policy: { ...policy, images: imageRules([], [MODULE]) } },
+    { warm: warmPrefix(MODULE) },
+    'market/image-refused',
+    'the provider does not run this image',
+  ],
+  [
+    'a module that is not among the chosen',
+    { policy: { ...policy, images: imageRules(['ghcr.io/acme/tool', OTHER_MODULE], []) } },
+    { warm: warmPrefix(MODULE) },
+    'market/image-refused',
+    'the provider runs chosen images only, and this is none of them',
+  ],
+  [
+    'hours without sales',
+    { policy: { ...policy, blackouts: parseBlackouts(['fri 08:00-09:00'], 'UTC') } },
+    {},
+    'market/closed',
+    'the provider sells nothing now: it is closed at fri 08:00-09:00 (UTC)',
+  ],
+  [
+    'a job that could still run in hours without sales',
+    { policy: { ...policy, blackouts: parseBlackouts(['fri 09:10-17:30'], 'Europe/Berlin') } },
+    {},
+    'market/closed',
+    'the job may run 600 s, the provider closes at fri 09:10-17:30 (Europe/Berlin), which leaves 450 s',
+  ],
+  [
+    'a lease below the minimum',
+    { policy: { ...policy, leaseAmountMin: 666_001n } },
+    {},
+    'market/lease-too-small',
+    'the lease would lock 0.000666 MOLT, the provider takes none below 0.000666001 MOLT',
   ],
   [
     'a runtime it has not',
@@ -183,7 +231,7 @@ test.each<[string, Partial<AnswerRequest>, Partial<Bid>, string, string]>([
   expect(declinedOf(request(changes, bid))).toMatchObject({ code, message });
 });
 
-test('prices add up by part, each rounded up, with surcharge, floor and ceiling', () => {
+test('prices add up by part, each rounded up, with curve, floor and ceiling', () => {
   const need = {
     cpuMillis: 1,
     memoryBytes: 1,
@@ -191,7 +239,7 @@ test('prices add up by part, each rounded up, with surcharge, floor and ceiling'
     gpus: [{ count: 2, vramBytes: 0, model: '', computeCapability: 0 }],
   };
   expect(askPerSecond(policy, need, 0)).toBe(100n + 1n + 1n + 100_000n);
-  const busy = { ...policy, busySurchargeBps: 10_000 };
+  const busy = { ...policy, curve: parsePriceCurve(['0:100', '100:200']) };
   expect(askPerSecond(busy, SMALL, 0.5)).toBe(1_665n);
   expect(askPerSecond(busy, SMALL, 7)).toBe(2_220n);
   expect(askPerSecond({ ...busy, ceilingPerSecond: 2_000n }, SMALL, 1)).toBe(2_000n);
@@ -298,7 +346,7 @@ test('whatever the prices, a quote never exceeds the ceiling, its sums hold, and
   const money = fc.bigInt(0n, 10n ** 12n).map(baseUnits);
   const asked = fc.record({
     prices: fc.record({ base: money, perCpu: money, perGib: money, perGpu: money }),
-    busySurchargeBps: fc.nat(50_000),
+    curve: fc.tuple(fc.nat(500), fc.nat(500)).map(([idle, busy]) => parsePriceCurve([`0:${idle}`, `100:${busy}`])),
     floorPerSecond: money,
     utilisation: fc.double({ min: 0, max: 1, noNaN: true }),
     pricePerSecondMax: money,

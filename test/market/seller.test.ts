@@ -12,6 +12,7 @@ import {
   freeResources,
 } from '../../market/index.ts';
 import type { Verified } from '../../protocol/brands.ts';
+import { MoltError } from '../../protocol/errors.ts';
 import type { Bid, Message } from '../../protocol/messages.ts';
 import { baseUnits } from '../../protocol/units.ts';
 import { NOW, SMALL, address, key, verifiedBid } from './fixtures.ts';
@@ -82,6 +83,32 @@ test('capacity is held from before the signature on, so a bid that comes in betw
   const effects = seller.do({ type: 'bid', bid: bidOf('a'), terms: TERMS });
   expect(types(effects)).toEqual(['keep-sequence', 'sign-quote']);
   expect(seller.answer(bidOf('b'))).toBe('market/no-capacity');
+});
+
+test('where the provider has a check of its own, a quote is signed after it, and capacity is held meanwhile', () => {
+  const seller = new Seller();
+  const bid = bidOf('a');
+  const [asked, ...rest] = seller.do({ type: 'bid', bid, terms: { ...TERMS, needsApproval: true } });
+  if (asked?.type !== 'check-bid') throw new Error('expected a check');
+  expect(rest).toEqual([]);
+  expect(seller.answer(bidOf('b'))).toBe('market/no-capacity');
+  const effects = seller.do({ type: 'bid-checked', bid, content: asked.content, refused: undefined }, 500);
+  expect(types(effects)).toEqual(['keep-sequence', 'sign-quote']);
+});
+
+test.each<[string, MoltError | undefined, number, boolean, string]>([
+  ['says no', new MoltError('market/not-approved', 'no'), 500, false, 'no'],
+  ['comes too late', undefined, 30_000, false, "the provider's own check came too late for this bid"],
+  ['comes while draining', undefined, 500, true, "the provider's own check came too late for this bid"],
+])('a check that %s declines and frees what was held', (...[, refused, afterMs, drains, message]) => {
+  const seller = new Seller();
+  const bid = bidOf('a');
+  const [asked] = seller.do({ type: 'bid', bid, terms: { ...TERMS, needsApproval: true } });
+  if (asked?.type !== 'check-bid') throw new Error('expected a check');
+  if (drains) seller.do({ type: 'draining', on: true });
+  const effects = seller.do({ type: 'bid-checked', bid, content: asked.content, refused }, afterMs);
+  expect(effects).toMatchObject([{ type: 'decline', reason: { code: 'market/not-approved', message } }]);
+  expect(seller.state.capacity.reservations.size).toBe(0);
 });
 
 test('a quote that cannot be signed holds nothing', () => {

@@ -121,8 +121,8 @@ describe('what a provider runs on', () => {
   it('has amounts in base units and a capacity in numbers', async () => {
     const file = { provider: key.address, priceBase: '0.5', priceFloor: '0.25', memoryBytes: 2 ** 30 };
     const config = await nodeConfig(tmpdir(), key, mergeSettings({ file }).settings);
-    expect(config.prices.base).toBe(500_000_000n);
-    expect(config.floor).toBe(250_000_000n);
+    expect(config.policy.prices.base).toBe(500_000_000n);
+    expect(config.policy.floorPerSecond).toBe(250_000_000n);
     expect(config.capacity.memoryBytes).toBe(2 ** 30);
     expect(config.capacity.cpuMillis).toBeGreaterThan(0);
     expect(config.capacity.diskBytes).toBeGreaterThan(0);

@@ -68,10 +68,17 @@ test('a refusal travels with its code and a bounded reason, and an unknown code 
   const refusal = toRefusal(new MoltError('chain/stake-too-low', 'x'.repeat(LIMITS.refusalCharacters + 1)));
   expect(refusal.reason).toHaveLength(LIMITS.refusalCharacters);
   expect(fromRefusal(refusal)).toMatchObject({ code: 'chain/stake-too-low', context: { remote: true } });
-  expect(fromRefusal({ code: 'future/code', reason: 'because' })).toMatchObject({
+  expect(fromRefusal({ code: 'future/code', reason: 'because', enough: 0n })).toMatchObject({
     code: 'market/declined',
     message: 'because',
   });
+});
+
+test('a refusal carries the number that would have been enough, and nothing that is none', () => {
+  const told = (enough: string) =>
+    fromRefusal(toRefusal(new MoltError('market/price-too-low', '', { enough }))).context;
+  expect(told('1110')['enough']).toBe('1110');
+  for (const bad of ['0', '-1', '1.5', '1e9', 'lots', String(2n ** 64n)]) expect(told(bad)['enough']).toBeUndefined();
 });
 
 test('a broken invariant is no operating error', () => {

@@ -448,7 +448,7 @@ describe('a hostile sender', () => {
 
   it('cannot use codes that are not of this exchange, nor garbage', async () => {
     const { cid } = await block(randomBytes(10));
-    const refusal = ArtifactAnswer.encode({ refused: { code: 'job/disk-full', reason: 'yours' } });
+    const refusal = ArtifactAnswer.encode({ refused: { code: 'job/disk-full', reason: 'yours', enough: 0n } });
     const lying = await answerRaw(() => [refusal]);
     await expect(here.fetch(buyer, seller.self, cid.toString(), LIMIT)).rejects.toMatchObject({
       code: 'artifact/not-found',

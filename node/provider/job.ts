@@ -3,8 +3,8 @@
  *
  * Contract: the shell (jobs.ts) journals the new state before it performs the effects, and feeds their outcome back as
  * inputs; an input that the table has no entry for in the present phase is dropped, so late or repeated outcomes do no
- * harm. Whatever happens, a job ends in `closed` with its capacity released, and every end on chain is one of the lease
- * table (protocol/lease.ts).
+ * harm. Whatever happens, a job ends in `closed`, its capacity is released once, when nothing of it runs any more, and
+ * every end on chain is one of the lease table (protocol/lease.ts).
  */
 import type { Address } from '../../protocol/address.ts';
 import type { ErrorCode } from '../../protocol/errors.ts';
@@ -91,6 +91,8 @@ export interface Job {
   readonly failure?: Failure;
   /** The buyer asked to stop; the run ends early and is billed for what ran. */
   readonly cancelled?: boolean;
+  /** Nothing of it runs or will run: its capacity was given back, whatever the chain still has to say. */
+  readonly vacated?: boolean;
   /** When a waiting phase tries its effect (next), Unix ms. */
   readonly retryAtMs?: number;
 }
@@ -156,18 +158,25 @@ const to = (job: Job, phase: Phase, nowMs: number, ...effects: readonly Effect[]
 
 const stay = (job: Job, ...effects: readonly Effect[]): Decision => ({ job, effects });
 
-/** Before anything ran there is nothing to bill: the lock goes back whole. */
-function refund(job: Job, failure: Failure, nowMs: number): Decision {
-  return {
-    job: { ...job, phase: 'refunding', phaseSinceMs: nowMs, retryAtMs: nowMs + RETRY_EVERY_MS, failure },
-    effects: [{ type: 'tell-failure', failure }, { type: 'stop' }, { type: 'refund' }],
-  };
+/** What the job took is free as soon as nothing of it runs: settling may take a whole challenge window. Once a job. */
+function vacate({ job, effects }: Decision): Decision {
+  if (job.vacated === true) return { job, effects };
+  return { job: { ...job, vacated: true }, effects: [...effects, { type: 'release' }] };
 }
 
-const close = (job: Job, nowMs: number): Decision => ({
-  job: { ...job, phase: 'closed', phaseSinceMs: nowMs },
-  effects: [{ type: 'stop' }, { type: 'tell-closed' }, { type: 'release' }],
-});
+/** Before anything ran there is nothing to bill: the lock goes back whole. */
+function refund(job: Job, failure: Failure, nowMs: number): Decision {
+  return vacate({
+    job: { ...job, phase: 'refunding', phaseSinceMs: nowMs, retryAtMs: nowMs + RETRY_EVERY_MS, failure },
+    effects: [{ type: 'tell-failure', failure }, { type: 'stop' }, { type: 'refund' }],
+  });
+}
+
+const close = (job: Job, nowMs: number): Decision =>
+  vacate({
+    job: { ...job, phase: 'closed', phaseSinceMs: nowMs },
+    effects: [{ type: 'stop' }, { type: 'tell-closed' }],
+  });
 
 const cancelledFailure: Failure = {
   code: 'job/cancelled',
@@ -260,7 +269,7 @@ const TABLE: { readonly [P in Phase]: Row } = {
   collecting: {
     collected: (job, input, nowMs) =>
       input.attempt === job.attempt
-        ? to({ ...job, outcome: input.outcome, retryAtMs: nowMs + SETTLE_PATIENCE_MS }, 'done', nowMs)
+        ? vacate(to({ ...job, outcome: input.outcome, retryAtMs: nowMs + SETTLE_PATIENCE_MS }, 'done', nowMs))
         : stay(job),
     failed: (job, input, nowMs) => (input.attempt === job.attempt ? refund(job, input.failure, nowMs) : stay(job)),
     tick: (job, _input, nowMs) => missed(job, nowMs) ?? stay(job),

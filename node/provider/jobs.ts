@@ -108,7 +108,7 @@ export class Jobs implements AsyncDisposable {
       this.#sequences.set(lease, await journal.nextSequence(lease));
       if (job.phase !== 'closed') recovered.push(job);
     }
-    await execution.reconcile(recovered);
+    await execution.reconcile(recovered.filter((job) => job.vacated !== true));
     return recovered;
   }
 

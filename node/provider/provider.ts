@@ -107,7 +107,8 @@ export async function openProvider(base: ProviderParts, opened: AsyncDisposableS
   };
   const jobs = opened.use(new Jobs(env, { ...shared, execution, content, onRelease }));
   const recovered = await jobs.recover();
-  for (const { agreement, phase } of recovered) {
+  for (const { agreement, phase, vacated } of recovered) {
+    if (vacated === true) continue;
     const { lease, need, gpus, reserve } = agreement;
     trade.restoreLease(lease, { need, gpus: gpus ?? [], stake: phase === 'accepted' ? BigInt(reserve) : 0n });
   }

@@ -115,6 +115,23 @@ describe.skipIf(engine.socketPath === undefined)(
       expect(await market.chain.budget(buyer.budget)).toMatchObject({ locked: 0n });
     });
 
+    test('an image that is not public runs with a login that only the chosen provider gets', async () => {
+      const credentials = { username: 'shop', password: 'correct horse' };
+      // Content of its own: an image that is on the engine already is not asked for again.
+      const mark = { name: 'private', mode: 0o644, contents: Buffer.from(market.directory) };
+      await using closed = await openBusyboxRegistry([mark], { credentials });
+      const buyer = await market.buyer();
+      const image = closed.reference;
+      await using molt = await buyer.connect();
+      await expect(molt.run(job('true', { image }), { maxPrice: '2' })).rejects.toMatchObject({
+        code: 'job/image-denied',
+      });
+      const result = await molt.run(job('cat /private', { image }), { maxPrice: '2', registry: credentials });
+      expect(result.stdout).toBe(market.directory);
+      expect(JSON.stringify(provider.lines)).not.toContain(credentials.password);
+      expect(Buffer.from(result.proof).toString()).not.toContain(credentials.password);
+    });
+
     test('too much memory is told as such', async () => {
       const buyer = await market.buyer();
       await using molt = await buyer.connect();

@@ -112,6 +112,8 @@ export type SellerEvent =
   /** The chain has set the stake aside: it is no longer merely promised. */
   | { readonly type: 'lease-funded'; readonly lease: Address }
   | { readonly type: 'lease-ended'; readonly lease: Address }
+  /** What an offer tells besides capacity is not what it was. */
+  | { readonly type: 'offer-changed' }
   /** The wait of an `offer-later` is over. */
   | { readonly type: 'offer-due' }
   /** An offer is repeated within its life, changed or not. */
@@ -208,6 +210,8 @@ export function decideSeller(state: SellerState, event: SellerEvent, at: Moment)
     }
     case 'lease-ended':
       return offerSoon({ ...state, capacity: release(state.capacity, event.lease) }, at);
+    case 'offer-changed':
+      return offerSoon(state, at);
     case 'offer-due':
       return offerNow({ ...state, isOfferDue: false }, at);
     case 'offer-repeat':

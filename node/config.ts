@@ -35,6 +35,8 @@ export interface NodeConfig {
   readonly announce: readonly string[];
   readonly bootstrap: readonly string[];
   readonly mdns: boolean;
+  readonly upnp: boolean;
+  readonly relay: boolean;
   readonly region: string;
   /** To whom what is sold, when, and for how much. */
   readonly policy: SellingPolicy;
@@ -121,7 +123,7 @@ export const SETTINGS = {
     schema: multiaddrs,
     default: [],
     unit: 'multiaddrs',
-    text: 'Addresses told to others instead of the listening ones: needed behind a forwarded port.',
+    text: 'Addresses at which the world reaches this node, told to others instead of the listening ones: needed behind a port that was forwarded by hand.',
   },
   bootstrap: {
     schema: multiaddrs,
@@ -134,6 +136,18 @@ export const SETTINGS = {
     default: true,
     unit: 'true, false',
     text: 'Finds peers on the local network without bootstrap peers; tells that network that this node exists.',
+  },
+  upnp: {
+    schema: z.boolean(),
+    default: true,
+    unit: 'true, false',
+    text: 'Asks the router by UPnP to forward the port of `listen`; told to others once a peer came through. False leaves the router alone.',
+  },
+  relay: {
+    schema: z.boolean(),
+    default: true,
+    unit: 'true, false',
+    text: 'Relays for peers behind NAT while the world reaches this node directly: at most 64 peers and 10 GiB an hour. They are the buyers and sellers of your market too.',
   },
   region: {
     schema: z.string().max(LIMITS.regionCharacters),
@@ -457,6 +471,8 @@ export async function nodeConfig(home: string, key: KeyPair, settings: Settings)
     announce: settings.announce,
     bootstrap: settings.bootstrap,
     mdns: settings.mdns,
+    upnp: settings.upnp,
+    relay: settings.relay,
     region: settings.region,
     policy: sellingPolicy(settings),
     approval: { command: settings.approvalCommand, timeoutMs: settings.approvalTimeoutMs },

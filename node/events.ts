@@ -2,9 +2,12 @@
 import type { Address } from '../protocol/address.ts';
 import type { ErrorCode } from '../protocol/errors.ts';
 import type { Machine } from './machine.ts';
+import type { Way } from './mesh/index.ts';
 
 export type NodeEvent =
   | { readonly type: 'listening'; readonly node: Address; readonly addresses: readonly string[] }
+  /** How the world reaches this node, and by which addresses: now, and at every change. */
+  | { readonly type: 'reachability'; readonly way: Way; readonly addresses: readonly string[] }
   | ({ readonly type: 'machine' } & Machine)
   | { readonly type: 'runtime'; readonly runtime: string; readonly available: boolean; readonly reason: string }
   | {

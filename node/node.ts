@@ -14,7 +14,7 @@ import { meshName } from '../protocol/wire.ts';
 import type { NodeConfig } from './config.ts';
 import type { Tell } from './events.ts';
 import { openJournal } from './journal.ts';
-import { type Mesh, openMesh } from './mesh/index.ts';
+import { type Mesh, type Reachability, openMesh } from './mesh/index.ts';
 
 export interface RunningNode extends AsyncDisposable {
   /** The node key. */
@@ -38,6 +38,8 @@ export async function startNode(env: Env, config: NodeConfig, tell: Tell): Promi
   const networkId = await asking;
   const mesh = opened.use(await openMeshOf(env, config, networkId));
   tell({ type: 'listening', node: mesh.self, addresses: mesh.addresses });
+  const reached = ({ way, addresses }: Reachability): void => tell({ type: 'reachability', way, addresses });
+  opened.use(mesh.onReachability(reached));
 
   const { programId, rpcUrl } = config;
   const chainOptions = { rpcUrl, expectedNetwork: networkId, ...(programId === undefined ? {} : { programId }) };
@@ -64,6 +66,8 @@ function openMeshOf(env: Env, config: NodeConfig, networkId: Address): Promise<M
     announce: config.announce,
     bootstrap: config.bootstrap,
     mdns: config.mdns,
+    upnp: config.upnp,
+    relay: config.relay,
     role: 'node',
     network: meshName(networkId),
   });

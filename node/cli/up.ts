@@ -77,6 +77,8 @@ export function inWords(event: NodeEvent): string {
   switch (event.type) {
     case 'listening':
       return `listening as ${event.node} on ${event.addresses.join(', ')}`;
+    case 'reachability':
+      return reachInWords(event);
     case 'machine':
       return `on ${event.cpu}, ${event.cores} cores, ${formatBytes(event.memoryBytes)} memory, ${formatBytes(event.diskFreeBytes)} disk free, ${event.system}`;
     case 'runtime':
@@ -110,6 +112,13 @@ export function inWords(event: NodeEvent): string {
     default:
       return jobInWords(event);
   }
+}
+
+function reachInWords({ way, addresses }: NodeEvent & { type: 'reachability' }): string {
+  if (way === 'direct') return `the world reaches this node at ${addresses.join(', ')}`;
+  if (way === 'local') return 'only the local network reaches this node; molt doctor tells what to do';
+  const relays = addresses.length === 1 ? '1 relay' : `${addresses.length} relays`;
+  return `behind NAT: the world reaches this node through ${relays}`;
 }
 
 type JobEvent = Extract<

@@ -460,7 +460,8 @@ async function natServices(options: MeshOptions): Promise<object> {
     const { dcutr } = await import('@libp2p/dcutr');
     services['dcutr'] = dcutr();
   }
-  if (options.upnp === true) {
+  // What UPnP forwards is told only when AutoNAT has confirmed it.
+  if (options.upnp === true && services['autonat'] !== undefined) {
     const { uPnPNAT } = await import('@libp2p/upnp-nat');
     services['upnp'] = uPnPNAT();
   }

@@ -15,6 +15,7 @@ import type { Resources } from '../../protocol/messages.ts';
 import { JobEvent } from '../../protocol/molt.js';
 import type { Home } from '../home.ts';
 import { openJournal } from '../journal.ts';
+import type { Reachability } from '../mesh/index.ts';
 import { connectDoor } from './door-client.ts';
 import { type JobSummary, summarise } from './job-summary.ts';
 
@@ -34,7 +35,7 @@ export interface NodeStatus {
   readonly draining: boolean;
   /** Jobs that are not closed. */
   readonly unfinished: number;
-  readonly addresses: readonly string[];
+  readonly reachability: Reachability;
   readonly peers: number;
   readonly total: Resources;
   readonly free: Resources;

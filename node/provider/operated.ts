@@ -83,7 +83,7 @@ function operate(env: Env, parts: OperatedParts, startedMs: number): Operated {
       startedMs,
       draining: trade.draining,
       unfinished: unfinished(jobs),
-      addresses: mesh.addresses,
+      reachability: mesh.reachability,
       peers: mesh.peers().length,
       total: trade.total,
       free: trade.free(),

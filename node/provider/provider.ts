@@ -123,6 +123,7 @@ export async function openProvider(base: ProviderParts, opened: AsyncDisposableS
   await openOperations(env, { ...parts, jobs, trade, metrics }, opened);
   await jobs.resume(recovered);
   await trade.open();
+  opened.use(mesh.onReachability(() => trade.moved()));
   announceMarket(parts, trade.total, opened);
   const { cpuMillis, memoryBytes } = config.capacity;
   tell({ type: 'selling', provider, cpuMillis, memoryBytes, speed: speed.score });

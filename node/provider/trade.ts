@@ -161,6 +161,11 @@ export class Trade implements AsyncDisposable {
     void this.#dispatch({ type: 'gpus-withheld', ids });
   }
 
+  /** Peers reach this node elsewhere now. */
+  moved(): void {
+    void this.#dispatch({ type: 'offer-changed' });
+  }
+
   stakeReserved(lease: Address): void {
     this.#decide({ type: 'lease-funded', lease });
   }

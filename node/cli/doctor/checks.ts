@@ -75,7 +75,7 @@ export interface PortFact {
 }
 
 /** `any`: listens on every interface. */
-export type Reach = 'loopback' | 'local' | 'any' | 'public';
+export type Reach = 'loopback' | 'local' | 'any' | 'public' | 'relayed';
 
 export interface ReachFacts {
   readonly addresses: readonly { readonly address: string; readonly reach: Reach }[];
@@ -296,6 +296,16 @@ function reachCheck({ reach }: Facts): Check | undefined {
   if (announced.some((address) => isPublic.includes(address))) {
     return ok(name, `announced as ${announced.join(', ')}; no peer was asked to confirm it`);
   }
+  const relayed = addresses.filter((one) => one.reach === 'relayed').length;
+  if (relayed > 1)
+    return ok(name, `behind NAT; the world comes through ${relayed} relays, which is slower than directly`);
+  if (relayed === 1) {
+    return warn(
+      name,
+      'behind NAT, and only one relay holds a place for this node: when it goes, nobody gets in',
+      'name more bootstrap peers that relay, or forward the port in the router and set announce',
+    );
+  }
   if (!isRunning && addresses.some((one) => one.reach === 'any' || one.reach === 'public')) {
     return ok(name, 'listens to the world; whether anybody gets through shows while the node runs');
   }
@@ -303,7 +313,7 @@ function reachCheck({ reach }: Facts): Check | undefined {
   return warn(
     name,
     `buyers on ${where} only: no public address ${isRunning ? 'was confirmed by a peer' : 'is listened on'}`,
-    'forward the port in the router and set announce to /ip4/PUBLIC-ADDRESS/tcp/PORT; fine for a local market',
+    'turn on UPnP in the router, or forward the port and set announce to /ip4/PUBLIC-ADDRESS/tcp/PORT, or set bootstrap to peers that relay; fine for a local market',
   );
 }
 

@@ -102,7 +102,7 @@ async function machineFacts(
   const ports = await portFacts(settings, running !== undefined);
   tell('runtimes, by trying them');
   const found = await runtimeFacts(context, settings, running !== undefined);
-  const addresses = running?.addresses ?? [...settings.listen, ...settings.announce];
+  const addresses = running?.reachability.addresses ?? [...settings.listen, ...settings.announce];
   return {
     disk: { freeBytes: disk.bavail * disk.bsize, soldBytes: settings.diskBytes },
     ports,
@@ -118,7 +118,8 @@ async function machineFacts(
 
 /** What a multiaddr that begins with an IP address or a DNS name says about who can dial it. */
 function reachOf(address: string): ReachFacts['addresses'][number]['reach'] {
-  const [, kind = '', host = ''] = address.split('/');
+  const [, kind = '', host = '', ...rest] = address.split('/');
+  if (rest.includes('p2p-circuit')) return 'relayed';
   if (kind !== 'ip4' && kind !== 'ip6') return 'public';
   if (host === '0.0.0.0' || host === '::') return 'any';
   if (host.startsWith('127.') || host === '::1') return 'loopback';

@@ -111,6 +111,26 @@ const CASES: readonly [Partial<Facts>, string, Check['verdict'], RegExp][] = [
   ],
   [{ reach: { ...reach, addresses: [{ address: 'x', reach: 'loopback' }] } }, 'reachability', 'warn', /this machine/],
   [
+    { reach: { ...reach, addresses: [{ address: 'x', reach: 'relayed' }] } },
+    'reachability',
+    'warn',
+    /only one relay.*bootstrap/s,
+  ],
+  [
+    {
+      reach: {
+        ...reach,
+        addresses: [
+          { address: 'x', reach: 'relayed' },
+          { address: 'y', reach: 'relayed' },
+        ],
+      },
+    },
+    'reachability',
+    'ok',
+    /through 2 relays/,
+  ],
+  [
     { reach: { addresses: [{ address: 'x', reach: 'any' }], announced: [], isRunning: false } },
     'reachability',
     'ok',

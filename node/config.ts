@@ -284,7 +284,7 @@ export const SETTINGS = {
     schema: z.number().int().min(0).max(64),
     default: 0,
     unit: 'containers',
-    text: 'Containers started ahead for images in frequent use, each used once. A short job starts several times sooner; each costs about 15 MB of memory and a disk that is empty. Docker only, and only for jobs without inputs, secrets, network, GPUs and working directory.',
+    text: 'Containers started ahead for images in frequent use, each used once. A short job starts several times sooner; each costs about 5 MB of memory and a disk that is empty. Docker only, and only for jobs without inputs, secrets, network, GPUs and working directory.',
   },
   durationSecondsMax: {
     schema: z.int().min(1).max(LIMITS.leaseSeconds),

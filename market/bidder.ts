@@ -19,7 +19,16 @@ import { fits } from './fit.ts';
 import type { HistoryParameters } from './history.ts';
 import type { Moment } from './moment.ts';
 import { type ProviderOnChain, acceptableQuote } from './quote.ts';
-import { type Candidate, type ProviderRecord, type RankedQuote, type Reason, type Strategy, rank } from './rank.ts';
+import {
+  type Candidate,
+  type OwnRanking,
+  type ProviderRecord,
+  type RankedQuote,
+  type Reason,
+  type Strategy,
+  rank,
+  rankedByBuyer,
+} from './rank.ts';
 
 export type VerifiedQuote = Verified<Message<Quote>>;
 
@@ -36,6 +45,10 @@ export interface BidderOrder {
   /** Providers to try under an open lease, in all. Default 3. */
   readonly attempts?: number;
   readonly strategy?: Strategy;
+  /** The buyer's own order of the quotes, over the strategy's. */
+  readonly rank?: OwnRanking;
+  /** Share of bids in which the lot decides, 0 … 1; see `rank`. */
+  readonly lotShare?: number;
   readonly history?: HistoryParameters;
 }
 
@@ -347,17 +360,39 @@ function rankQuotes(state: BidderState, { facts }: Of<'weighed'>, at: Moment): B
       effects.push(tellDeclined(heard.quote.signer, error));
     }
   }
-  const { strategy, history } = order;
+  let ranked: readonly RankedQuote[];
+  try {
+    ranked = orderOf(order, bid.content, candidates);
+  } catch (error) {
+    if (!(error instanceof MoltError)) throw error;
+    return addFirst(effects, end({ ...state, declines }, error));
+  }
+  const next = { ...state, phase: 'trying', declines, ranked } as const;
+  if (ranked.length === 0) {
+    const error = candidates.length === 0 ? noQuotes(declines) : noneTaken(candidates.length);
+    return addFirst(effects, failBid(next, { error }));
+  }
+  const news = { type: 'ranked', quotes: ranked.map(newsOfRanked) } as const;
+  return addFirst([...effects, { type: 'tell', news }], tryBest(next, at));
+}
+
+/** Throws `market/ranking-failed`. */
+function orderOf(order: BidderOrder, bid: Bid, candidates: readonly Candidate[]): readonly RankedQuote[] {
+  const { strategy, history, lotShare } = order;
   const ranked = rank({
-    bid: bid.content,
+    bid,
     candidates,
     ...(strategy === undefined ? {} : { strategy }),
     ...(history === undefined ? {} : { history }),
+    // Who orders by himself wants no lot beside it.
+    ...(order.rank !== undefined ? { lotShare: 0 } : lotShare === undefined ? {} : { lotShare }),
   });
-  const next = { ...state, phase: 'trying', declines, ranked } as const;
-  if (ranked.length === 0) return addFirst(effects, failBid(next, { error: noQuotes(declines) }));
-  const news = { type: 'ranked', quotes: ranked.map(newsOfRanked) } as const;
-  return addFirst([...effects, { type: 'tell', news }], tryBest(next, at));
+  return order.rank === undefined ? ranked : rankedByBuyer(bid, ranked, order.rank);
+}
+
+function noneTaken(count: number): MoltError {
+  const quotes = count === 1 ? 'the one quote' : `any of the ${count} quotes`;
+  return new MoltError('market/no-quotes', `the buyer's own ranking does not take ${quotes}`);
 }
 
 /** Throws what speaks against the quote. */

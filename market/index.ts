@@ -65,12 +65,14 @@ export {
   type Candidate,
   type Criterion,
   type CriterionName,
+  type OwnRanking,
   type ProviderRecord,
   type RankedQuote,
   type RankingContext,
   type Reason,
   type Strategy,
   rank,
+  rankedByBuyer,
   weightedStrategy,
 } from './rank.ts';
 export {

@@ -4,9 +4,12 @@
  * A strategy is a list of criteria with weights; each criterion says 0 … 1 and a sentence. Everything that counts was
  * measured by the buyer, fixed by the quote, or is on chain. What a provider says of its own speed counts only in the
  * measure in which settled history backs the provider, and otherwise decides nothing but a tie.
+ *
+ * A small share of all bids goes by lot, so that the best quote is not the only one that ever wins and newcomers come to a
+ * history. A buyer may put the quotes in an order of its own instead; it can leave quotes out and never bring one in.
  */
 import type { Verified } from '../protocol/brands.ts';
-import { assert } from '../protocol/errors.ts';
+import { MoltError, assert } from '../protocol/errors.ts';
 import type { Bid, Message, Quote } from '../protocol/messages.ts';
 import { type BaseUnits, formatMolt } from '../protocol/units.ts';
 import { type HistoryParameters, type SettledHistory, MICRO, historyScore } from './history.ts';
@@ -24,8 +27,10 @@ export interface Candidate {
   readonly latencyMs: number | undefined;
   /** True when this provider already failed or refused this job: it is out. */
   readonly failedBefore: boolean;
-  /** A fresh random number in [0, 1): gives newcomers a turn. */
+  /** A fresh random number in [0, 1): the lot. */
   readonly draw: number;
+  /** As its offer says; empty when it does not. Self-declared. */
+  readonly region?: string;
 }
 
 export interface RankingContext {
@@ -33,9 +38,11 @@ export interface RankingContext {
   /** All that are still in. Never empty when a criterion is asked. */
   readonly candidates: readonly Candidate[];
   readonly history?: HistoryParameters;
+  /** Where the buyer would like the job to run, though it may run elsewhere. */
+  readonly regionWished?: string;
 }
 
-export type CriterionName = 'price' | 'speed' | 'stake' | 'history' | 'latency' | 'warm' | 'chance';
+export type CriterionName = 'price' | 'speed' | 'stake' | 'history' | 'latency' | 'warm' | 'region';
 
 export interface Judgement {
   /** 0 … 1. */
@@ -62,7 +69,15 @@ export interface RankedQuote {
   /** 0 … 1. */
   readonly score: number;
   readonly reasons: readonly Reason[];
+  /** Is before better ones because the lot fell on it. */
+  readonly byLot: boolean;
 }
+
+/** A buyer's own order: those of the given quotes that it would take, best first. They come in the order of the strategy. */
+export type OwnRanking = (context: {
+  readonly bid: Bid;
+  readonly quotes: readonly RankedQuote[];
+}) => readonly RankedQuote[];
 
 const CRITERIA: Readonly<Record<CriterionName, Criterion>> = {
   price: judgePrice,
@@ -71,7 +86,7 @@ const CRITERIA: Readonly<Record<CriterionName, Criterion>> = {
   speed: judgeSpeed,
   latency: judgeLatency,
   warm: judgeWarmth,
-  chance: judgeChance,
+  region: judgeRegion,
 };
 
 /** Price first; history and stake together weigh almost as much, so that the cheapest stranger does not always win. */
@@ -82,8 +97,11 @@ export const BALANCED_WEIGHTS: Readonly<Record<CriterionName, number>> = {
   speed: 10,
   latency: 5,
   warm: 5,
-  chance: 5,
+  region: 5,
 };
+
+/** Share of bids in which the first place goes by lot, to each quote in proportion of its score. */
+export const LOT_SHARE = 0.05;
 
 /** A strategy from weights of any scale; a criterion without weight is left out. Weights must be ≥ 0 and not all zero. */
 export function weightedStrategy(weights: Readonly<Partial<Record<CriterionName, number>>>): Strategy {
@@ -102,28 +120,70 @@ export function weightedStrategy(weights: Readonly<Partial<Record<CriterionName,
 export const balanced: Strategy = weightedStrategy(BALANCED_WEIGHTS);
 
 /**
- * Best first. Total and deterministic: equal scores are ordered by self-declared speed, then price, then quote id, so
- * the order in which quotes came in decides nothing. Candidates that failed before are left out.
+ * Best first. Total and deterministic for given draws: equal scores are ordered by self-declared speed, then price, then
+ * quote id, so the order in which quotes came in decides nothing. Candidates that failed before are left out. `lotShare`
+ * is 0 … 1, by default LOT_SHARE.
  */
 export function rank(request: {
   readonly bid: Bid;
   readonly candidates: readonly Candidate[];
   readonly strategy?: Strategy;
   readonly history?: HistoryParameters;
+  readonly regionWished?: string;
+  readonly lotShare?: number;
 }): readonly RankedQuote[] {
-  const { strategy = balanced, ...rest } = request;
+  const { strategy = balanced, lotShare = LOT_SHARE, ...rest } = request;
   const context: RankingContext = {
     ...rest,
     candidates: request.candidates.filter(({ failedBefore }) => !failedBefore),
   };
-  return context.candidates
-    .map((candidate) => {
-      const reasons = strategy(candidate, context);
-      const score = reasons.reduce((sum, { value, weight }) => sum + value * weight, 0);
-      assert(Number.isFinite(score), 'a strategy gives finite values and weights');
-      return { quote: candidate.quote, account: candidate.account, score, reasons };
+  const scored = context.candidates.map((candidate) => {
+    const reasons = strategy(candidate, context);
+    const score = reasons.reduce((sum, { value, weight }) => sum + value * weight, 0);
+    assert(Number.isFinite(score), 'a strategy gives finite values and weights');
+    return { quote: candidate.quote, account: candidate.account, score, reasons, draw: candidate.draw };
+  });
+  const sum = scored.reduce((total, { score }) => total + Math.max(score, 0), 0);
+  return scored
+    .map(({ draw, ...ranked }) => {
+      const share = sum === 0 ? 1 / scored.length : Math.max(ranked.score, 0) / sum;
+      const byLot = scored.length > 1 && draw < lotShare * share;
+      return { ...ranked, byLot, reasons: byLot ? [LOT_REASON, ...ranked.reasons] : ranked.reasons };
     })
-    .sort(compareRanked);
+    .sort((a, b) => Number(b.byLot) - Number(a.byLot) || compareRanked(a, b));
+}
+
+const LOT_REASON: Reason = {
+  what: 'chance',
+  value: 1,
+  weight: 0,
+  text: 'the lot fell on it: a share of bids goes by lot, so that everybody gets a turn',
+};
+
+/**
+ * The buyer's own order of these quotes. Throws `market/ranking-failed` when the function throws, or gives anything but
+ * some of the quotes that it was given, each once.
+ */
+export function rankedByBuyer(bid: Bid, quotes: readonly RankedQuote[], own: OwnRanking): readonly RankedQuote[] {
+  let given: unknown;
+  try {
+    given = own({ bid, quotes });
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new MoltError('market/ranking-failed', `the buyer's own ranking threw: ${why}`, {}, { cause });
+  }
+  if (!Array.isArray(given)) {
+    throw new MoltError('market/ranking-failed', "the buyer's own ranking must give an array of quotes, not a promise");
+  }
+  const left = new Set(quotes);
+  return given.map((one: unknown) => {
+    // Found by identity, so that what is taken is what was checked.
+    if (left.delete(one as RankedQuote)) return one as RankedQuote;
+    throw new MoltError(
+      'market/ranking-failed',
+      "the buyer's own ranking gave something that is not one of the quotes it was given, or one of them twice",
+    );
+  });
 }
 
 function compareRanked(a: RankedQuote, b: RankedQuote): number {
@@ -163,13 +223,18 @@ function judgeStake({ quote }: Candidate): Judgement {
   return { value, text: `puts ${formatMolt(reserve)} of stake behind a lease of ${formatMolt(amount)}` };
 }
 
+/** Speed for the money: what one base unit buys of it, beside the best of the others. */
 function judgeSpeed(candidate: Candidate, { candidates, history }: RankingContext): Judgement {
-  const speed = candidate.quote.content.speed;
-  const fastest = Math.max(...candidates.map(({ quote }) => quote.content.speed));
+  const worth = ({ quote: { content } }: Candidate): number => content.speed / (Number(content.pricePerSecond) + 1);
+  const best = Math.max(...candidates.map(worth));
   const backing = historyScore(candidate.account, history);
-  const value = fastest === 0 ? 0 : (speed / fastest) * ratio(backing, MICRO);
+  const share = best === 0 ? 0 : worth(candidate) / best;
   const percent = Number(backing / 10_000n);
-  return { value, text: `says its speed is ${speed}, of which its history backs ${percent} %` };
+  const { speed } = candidate.quote.content;
+  return {
+    value: share * ratio(backing, MICRO),
+    text: `says its speed is ${speed}, ${Math.round(share * 100)} % of the best for the price; its history backs ${percent} % of that`,
+  };
 }
 
 /** A round trip of this long halves the value. */
@@ -187,8 +252,10 @@ function judgeWarmth({ quote }: Candidate): Judgement {
     : { value: 0, text: 'has to fetch the image first' };
 }
 
-function judgeChance({ draw }: Candidate): Judgement {
-  return { value: draw, text: 'drew a number, so that newcomers get a turn' };
+function judgeRegion({ region = '' }: Candidate, { regionWished = '' }: RankingContext): Judgement {
+  if (regionWished === '') return { value: 0, text: 'may be anywhere' };
+  if (region === regionWished) return { value: 1, text: `says it is in ${region}, as wished` };
+  return { value: 0, text: region === '' ? `names no region` : `says it is in ${region}` };
 }
 
 /** a ÷ b as a number in 0 … 1, to six digits, for 0 ≤ a ≤ b, b > 0. */

@@ -10,6 +10,7 @@ export type { LogQuery } from './follow.ts';
 export type { Forward, ForwardOptions } from './forward.ts';
 export type { ConnectOptions, RunOptions } from './options.ts';
 export type { JobEvent, JobOutput, JobResult, ScoreReason } from './progress.ts';
+export type { OwnRanking, RankedQuote } from '../market/index.ts';
 export { readWallet } from '../chain/index.ts';
 export type { Address } from '../protocol/address.ts';
 export { parseAddress } from '../protocol/address.ts';

@@ -217,6 +217,8 @@ async function runJob(buyer: Buyer, request: RunRequest): Promise<JobResult> {
     ...(options.quoteTimeoutMs === undefined ? {} : { quoteTimeoutMs: options.quoteTimeoutMs }),
     ...(options.attempts === undefined ? {} : { attempts: options.attempts }),
     ...(options.minStake === undefined ? {} : { stakeMin: options.minStake }),
+    ...(options.rank === undefined ? {} : { rank: options.rank }),
+    ...(options.lotShare === undefined ? {} : { lotShare: options.lotShare }),
   };
   const job = { spec, specBytes, specDigest: digest, options, signal };
   const attempt: Attempt = (quote, number, told) => attemptJob(buyer, { ...job, quote, attempt: number, tell: told });

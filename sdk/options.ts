@@ -1,4 +1,5 @@
 /** What `connect` and `run` take. */
+import type { OwnRanking } from '../market/index.ts';
 import type { Address } from '../protocol/address.ts';
 import type { KeyPair } from '../protocol/ed25519.ts';
 import type { Env } from '../protocol/env.ts';
@@ -43,6 +44,13 @@ export interface RunOptions {
   readonly quoteTimeoutMs?: number;
   /** How many providers to try in all. Default 3. */
   readonly attempts?: number;
+  /**
+   * Your own order of the quotes: gets them as ranked here, with score and reasons, and gives those that it would take, best
+   * first. One that throws, or gives what it was not given, ends the job with `market/ranking-failed`.
+   */
+  readonly rank?: OwnRanking;
+  /** Share of bids in which the lot decides who comes first, 0 … 1, so that newcomers get a turn. Default 0.05. */
+  readonly lotShare?: number;
   /** A non-zero exit is returned instead of thrown. Default false. */
   readonly allowFailure?: boolean;
   /** Smallest stake a provider must have. */

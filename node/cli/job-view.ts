@@ -175,7 +175,9 @@ function quoteTable(terminal: Terminal, quotes: Of<'ranked'>['quotes']): string[
 }
 
 function byWeight(reasons: Of<'ranked'>['quotes'][number]['reasons']): Of<'ranked'>['quotes'][number]['reasons'] {
-  return [...reasons].sort((a, b) => b.weight * b.value - a.weight * a.value);
+  // The lot weighs nothing and decided all the same.
+  const first = (what: string): number => Number(what === 'chance');
+  return [...reasons].sort((a, b) => first(b.what) - first(a.what) || b.weight * b.value - a.weight * a.value);
 }
 
 function showRun(state: State, line: Of<'phase' | 'log' | 'usage' | 'ready' | 'outputs'>): void {

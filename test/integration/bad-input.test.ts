@@ -393,6 +393,7 @@ describe('a provider whose disk is full', () => {
         const failures: unknown[] = [];
         const result = await molt.run(await stepsJob(market, molt, 1), {
           maxPrice: '2',
+          lotShare: 0,
           onEvent: (event) => {
             if (event.type === 'provider-failed') failures.push(event);
           },

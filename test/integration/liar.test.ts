@@ -39,6 +39,7 @@ test('billing more time than passed is found out, costs the liar its claim, and 
     const events: JobEvent[] = [];
     const result = await molt.run(await stepsJob(market, molt, 3), {
       maxPrice: '5',
+      lotShare: 0,
       onEvent: (event) => events.push(event),
     });
     expect(events.find((event) => event.type === 'provider-failed')).toMatchObject({

@@ -46,6 +46,7 @@ describe('a provider dies with SIGKILL while the job runs', () => {
     let noticedMs = 0;
     const result = await molt.run(spec, {
       maxPrice: '2',
+      lotShare: 0,
       onEvent: (event) => {
         events.push(event);
         if (event.type === 'log' && killedMs === 0) {

@@ -281,3 +281,28 @@ test('a delivered job lets everything go and hears nothing more', () => {
   expect(types(bidder.do({ type: 'delivered' }))).toEqual(['let-all-go', 'deliver']);
   expect(bidder.do({ type: 'try-failed', error: lost, cancelled: false })).toEqual([]);
 });
+
+test('a buyer’s own order of the quotes is the order in which they are tried', () => {
+  const bidder = new Bidder({ rank: ({ quotes }) => [...quotes].reverse() }).begin(['a', 'b']);
+  bidder.answer('a', quoteOf('a', 100n));
+  bidder.answer('b', quoteOf('b', 900n));
+  bidder.weigh();
+  expect(bidder.tried).toEqual([key('b').address]);
+});
+
+test.each([
+  ['throws', 'market/ranking-failed', "the buyer's own ranking threw: no idea"],
+  ['takes none', 'market/no-quotes', "the buyer's own ranking does not take any of the 2 quotes"],
+])('a buyer’s own ranking that %s ends the job with a reason, and every quote is let go', (what, code, message) => {
+  const rank = (): never[] => {
+    if (what === 'throws') throw new Error('no idea');
+    return [];
+  };
+  const bidder = new Bidder({ rank }).begin(['a', 'b']);
+  bidder.answer('a', quoteOf('a', 100n));
+  bidder.answer('b', quoteOf('b', 900n));
+  bidder.weigh();
+  expect(bidder.failure).toMatchObject({ code, message });
+  expect(types(bidder.effects)).toContain('let-all-go');
+  expect(bidder.tried).toEqual([]);
+});

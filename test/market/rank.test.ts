@@ -8,11 +8,13 @@ import { expect, test } from 'vitest';
 
 import {
   type Candidate,
+  type OwnRanking,
   type ProviderRecord,
   type Strategy,
   HISTORY_PARAMETERS,
   historyScore,
   rank,
+  rankedByBuyer,
   weightedStrategy,
 } from '../../market/index.ts';
 import { integerSquareRoot, wilsonLowerBound } from '../../market/history.ts';
@@ -54,6 +56,12 @@ function quote(changes: Partial<Quote> = {}): Quote {
 function candidate(index: number, changes: Partial<Quote> = {}, more: Partial<Candidate> = {}): Candidate {
   const verified = verifiedQuote(keys[index]!, quote(changes));
   return { quote: verified, account: newcomer, latencyMs: 10, failedBefore: false, draw: 0.5, ...more };
+}
+
+/** Park and Miller's, so that the draws of a test are the same everywhere. */
+function seeded(seed: number): () => number {
+  let state = seed;
+  return () => (state = (state * 48_271) % 2_147_483_647) / 2_147_483_647;
 }
 
 function order(candidates: readonly Candidate[], strategy?: Strategy): string[] {
@@ -119,19 +127,19 @@ test('among equals the cheapest comes first, and every reason says why in words 
     'price: asks 0.000001 MOLT a second, the lowest price',
     'history: 100 leases settled, 2 left unproven',
     'stake: puts 0.0003 MOLT of stake behind a lease of 0.0006 MOLT',
-    'speed: says its speed is 100, of which its history backs 97 %',
+    'speed: says its speed is 100, 100 % of the best for the price; its history backs 97 % of that',
     'latency: answers in 10 ms',
     'warm: says it has the image at hand',
-    'chance: drew a number, so that newcomers get a turn',
+    'region: may be anywhere',
   ]);
   expect(ranked[1]?.reasons.map(({ what, text }) => `${what}: ${text}`)).toEqual([
     'price: asks 0.000001999 MOLT a second, the lowest is 0.000001 MOLT',
     'history: 0 leases settled, none left unproven',
     'stake: puts 0.0003 MOLT of stake behind a lease of 0.0006 MOLT',
-    'speed: says its speed is 100, of which its history backs 0 %',
+    'speed: says its speed is 100, 50 % of the best for the price; its history backs 0 % of that',
     'latency: answers in 10 ms',
     'warm: has to fetch the image first',
-    'chance: drew a number, so that newcomers get a turn',
+    'region: may be anywhere',
   ]);
   expect(ranked[1]?.reasons[0]).toMatchObject({ value: 0.5005, weight: 0.45 });
 });
@@ -168,6 +176,80 @@ test('with history the faster of two wins at the same price', () => {
   expect(best?.reasons.find(({ what }) => what === 'speed')?.value).toBeCloseTo(0.974, 3);
 });
 
+test('with history the one that gives more speed for the money wins over the faster and dearer', () => {
+  const terms = (speed: number, price: bigint) => ({ speed, pricePerSecond: baseUnits(price) });
+  const dear = candidate(0, terms(100, 3_999n), { account: veteran });
+  const worth = candidate(1, terms(60, 1_999n), { account: veteran });
+  expect(order([dear, worth], weightedStrategy({ speed: 1 }))).toEqual(['1', '0']);
+});
+
+test('a region that is wished for counts, and keeps nobody out', () => {
+  const candidates = [candidate(0, {}, { region: 'us' }), candidate(1, {}, { region: 'eu' }), candidate(2)];
+  const ranked = rank({ bid, candidates, regionWished: 'eu' });
+  expect(ranked.map(({ reasons }) => reasons.at(-1)?.text)).toEqual([
+    'says it is in eu, as wished',
+    expect.stringMatching(/^(names no region|says it is in us)$/),
+    expect.stringMatching(/^(names no region|says it is in us)$/),
+  ]);
+  expect(ranked[0]?.score).toBeGreaterThan(ranked[1]?.score ?? 1);
+});
+
+test('over ten thousand bids every acceptable quote wins sometimes and the best most often', () => {
+  const wins = [0, 0, 0, 0];
+  const random = seeded(7);
+  const prices = [1_000n, 1_100n, 4_000n, 400_000n];
+  const quotes = prices.map((price, index) => candidate(index, { pricePerSecond: baseUnits(price) }));
+  for (let round = 0; round < 10_000; round++) {
+    const [best] = rank({ bid, candidates: quotes.map((quote) => ({ ...quote, draw: random() })) });
+    const winner = keys.findIndex(({ address }) => address === best?.quote.signer);
+    wins[winner] = (wins[winner] ?? 0) + 1;
+  }
+  const [best = 0, ...others] = wins;
+  expect(Math.min(...others)).toBeGreaterThan(20);
+  expect(best).toBeGreaterThan(9_500);
+  expect(others[0]).toBeGreaterThan(others[2] ?? 0);
+});
+
+test('who wins by lot is told so, and without lots nobody does', () => {
+  const lucky = candidate(0, { pricePerSecond: baseUnits(9_000n) }, { draw: 0 });
+  const [first] = rank({ bid, candidates: [lucky, candidate(1)] });
+  expect(first).toMatchObject({ byLot: true, quote: { signer: keys[0]!.address } });
+  expect(first?.reasons[0]?.text).toBe(
+    'the lot fell on it: a share of bids goes by lot, so that everybody gets a turn',
+  );
+  expect(rank({ bid, candidates: [lucky, candidate(1)], lotShare: 0 })[0]).toMatchObject({ byLot: false });
+});
+
+test('a buyer orders the quotes by a function of its own, and may leave some out', () => {
+  const ranked = rank({ bid, candidates: [candidate(0), candidate(1), candidate(2)] });
+  const own = rankedByBuyer(bid, ranked, ({ quotes }) => [...quotes].reverse().slice(0, 2));
+  expect(own).toEqual([ranked[2], ranked[1]]);
+  expect(rankedByBuyer(bid, ranked, () => [])).toEqual([]);
+});
+
+test.each<[string, unknown, string]>([
+  ['throws', 'boom', "the buyer's own ranking threw: boom"],
+  ['is late', Promise.resolve([]), "the buyer's own ranking must give an array of quotes, not a promise"],
+  [
+    'makes one up',
+    [{ score: 1 }],
+    "the buyer's own ranking gave something that is not one of the quotes it was given, or one of them twice",
+  ],
+  [
+    'gives one twice',
+    'twice',
+    "the buyer's own ranking gave something that is not one of the quotes it was given, or one of them twice",
+  ],
+])('a function that %s ends in a typed error', (_what, given, message) => {
+  const ranked = rank({ bid, candidates: [candidate(0), candidate(1)] });
+  const own = (({ quotes }) => {
+    if (given === 'boom') throw new Error('boom');
+    return given === 'twice' ? [quotes[0], quotes[0]] : given;
+  }) as OwnRanking;
+  const ranking = () => rankedByBuyer(bid, ranked, own);
+  expect(ranking).toThrow(expect.objectContaining({ code: 'market/ranking-failed', message }));
+});
+
 test('a provider that failed this job is out, and nobody left means an empty ranking', () => {
   const failed = candidate(0, { pricePerSecond: baseUnits(1n) }, { failedBefore: true });
   expect(order([failed, candidate(1)])).toEqual(['1']);
@@ -183,7 +265,7 @@ test('a free quote and an unmeasured latency are judged, not divided by zero', (
       candidate(1, { speed: 0 }, { latencyMs: undefined }),
     ],
   });
-  expect(free?.reasons.map(({ value }) => value)).toEqual([1, 0, 0, 0, 100 / 110, 0, 0.5]);
+  expect(free?.reasons.map(({ value }) => value)).toEqual([1, 0, 0, 0, 100 / 110, 0, 0]);
   expect(dear?.reasons[4]).toMatchObject({ value: 0, text: 'answers in a time that was not measured' });
 });
 

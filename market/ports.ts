@@ -60,6 +60,7 @@ export interface Network {
   readonly self: Address;
   /** Dialable multiaddrs of this node, each ending in its peer id. */
   readonly addresses: readonly string[];
+  isConnected(peer: Address): boolean;
   open(to: Address, protocol: string, options?: OpenOptions): Promise<Channel>;
   handle(
     protocol: string,

@@ -17,7 +17,7 @@ import {
   TopicValidatorResult,
   gossipsub,
 } from '@libp2p/gossipsub';
-import type { PeerId } from '@libp2p/interface';
+import type { PeerId, Stream } from '@libp2p/interface';
 
 import type { PubSub, TopicLimits } from '../../market/ports.ts';
 import type { Address } from '../../protocol/address.ts';
@@ -99,7 +99,8 @@ interface Rpc {
 /** What we read of the gossipsub object beyond its interface; `gossipInternals` fails loudly when a release moves it. */
 interface GossipInternals extends GossipSub {
   handleReceivedRpc(from: PeerId, rpc: Rpc): Promise<void>;
-  readonly streamsInbound: ReadonlyMap<string, { readonly rawStream: { readonly status: string } }>;
+  handlePeerReadStreamError(error: Error, from: PeerId): void;
+  readonly streamsInbound: ReadonlyMap<string, { readonly rawStream: Pick<Stream, 'status' | 'abort'> }>;
   readonly streamsOutbound: ReadonlyMap<string, unknown>;
   readonly score: {
     score(peer: string): number;
@@ -111,7 +112,7 @@ export class Gossip implements PubSub {
   readonly #env: Env;
   readonly #limits: GossipLimits;
   readonly #prefix: string;
-  readonly #guard: Pick<Guard, 'mayGossip'>;
+  readonly #guard: Pick<Guard, 'mayGossip' | 'strike'>;
   readonly #pressure: { readonly isHigh: boolean };
   /** What is still looked at while the event loop lags. */
   readonly #underPressure = new Bucket(UNDER_PRESSURE_PER_SECOND, UNDER_PRESSURE_PER_SECOND);
@@ -132,7 +133,7 @@ export class Gossip implements PubSub {
     limits: GossipLimits,
     on: {
       readonly prefix: string;
-      readonly guard: Pick<Guard, 'mayGossip'>;
+      readonly guard: Pick<Guard, 'mayGossip' | 'strike'>;
       readonly pressure: { readonly isHigh: boolean };
     },
   ) {
@@ -151,6 +152,16 @@ export class Gossip implements PubSub {
     router.handleReceivedRpc = async (from, rpc) => {
       const peer = addressOf(from);
       if (peer !== undefined && this.#guard.mayGossip(peer, unitsOf(rpc))) await handle(from, rpc);
+    };
+    const onReadError = router.handlePeerReadStreamError.bind(router);
+    router.handlePeerReadStreamError = (error, from) => {
+      // The library stops reading and leaves the stream open: what the peer goes on sending would pile up to its window.
+      const inbound = router.streamsInbound.get(from.toString());
+      onReadError(error, from);
+      inbound?.rawStream.abort(error);
+      const peer = addressOf(from);
+      if (peer !== undefined && error.name.startsWith('Invalid'))
+        this.#guard.strike(peer, 'its gossip frames are too large');
     };
     router.addEventListener('subscription-change', (event) => {
       this.#heard.add(event.detail.peerId.toString());
@@ -376,6 +387,7 @@ function gossipInternals(router: GossipSub): GossipInternals {
     internals.streamsInbound instanceof Map &&
     internals.streamsOutbound instanceof Map &&
     typeof internals.handleReceivedRpc === 'function' &&
+    typeof internals.handlePeerReadStreamError === 'function' &&
     typeof internals.score.score === 'function' &&
     typeof internals.score.params.topics === 'object';
   assert(known, 'this release of @libp2p/gossipsub keeps its streams or scores elsewhere: adapt node/mesh/gossip.ts');

@@ -27,6 +27,10 @@ export interface GuardLimits {
 /** A bucket holds this many seconds' worth. */
 const BURST_SECONDS = 4;
 const UNDER_PRESSURE = 10;
+/** So many breaches within `STRIKES_MS`, over all connections of a peer, and it is thrown out. */
+const STRIKES_MAX = 3;
+const STRIKES_MS = 10 * 60_000;
+const STRUCK_MAX = 1_024;
 
 /** What the guard reads of a libp2p connection beyond its interface. */
 interface MuxedConnection extends Connection {
@@ -39,6 +43,7 @@ export class Guard {
   readonly #gate: Gate;
   readonly #pressure: Pressure;
   readonly #gossip = new Map<Address, Bucket>();
+  readonly #strikes = new Map<Address, { count: number; readonly sinceMs: number }>();
   #libp2p: Libp2p | undefined;
 
   constructor(env: Env, parts: { readonly gate: Gate; readonly pressure: Pressure; readonly limits: GuardLimits }) {
@@ -68,6 +73,17 @@ export class Guard {
     if (bucket.take(this.#env.clock.monotonic(), this.#pressure.isHigh ? units * UNDER_PRESSURE : units)) return true;
     this.throwOut(peer, 'it gossips more than a peer may');
     return false;
+  }
+
+  /** A breach that a faulty honest peer may commit now and then, and no more often. */
+  strike(peer: Address, reason: string): void {
+    const now = this.#env.clock.monotonic();
+    const known = this.#strikes.get(peer);
+    const strikes = known !== undefined && now - known.sinceMs < STRIKES_MS ? known : { count: 0, sinceMs: now };
+    strikes.count++;
+    this.#strikes.set(peer, strikes);
+    if (this.#strikes.size > STRUCK_MAX) this.#strikes.delete([...this.#strikes.keys()][0] ?? peer);
+    if (strikes.count >= STRIKES_MAX) this.throwOut(peer, reason);
   }
 
   /** Bans the peer and drops its connections at once. */

@@ -59,7 +59,7 @@ const DEFAULT_MESH_LIMITS: MeshLimits = {
   connectionsPerRange: 32,
   connectionsPerLocalRange: 120,
   streamsPerSecond: 200,
-  gossipPerSecond: 1_000,
+  gossipPerSecond: 500,
   banMs: 30 * 60_000,
   messageBytesMax: 4 * 1024,
   frameBytesMax: 4 * 1024 * 1024,

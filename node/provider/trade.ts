@@ -21,10 +21,11 @@ import {
   decideSeller,
   freeResources,
   groupGpus,
+  isAsked,
   quoteFor,
   utilisation,
 } from '../../market/index.ts';
-import type { Network, PubSub } from '../../market/ports.ts';
+import type { Channel, Network, OpenOptions, PubSub } from '../../market/ports.ts';
 import type { Address } from '../../protocol/address.ts';
 import type { Verified } from '../../protocol/brands.ts';
 import { Deadline } from '../../protocol/deadline.ts';
@@ -84,6 +85,8 @@ export interface TradeOptions {
 }
 
 const ADDRESSES_OFFERED = 2;
+/** Bidders that are no peers and are dialled at a time. */
+const STRANGERS_MAX = 32;
 
 export class Trade implements AsyncDisposable {
   readonly #env: Env;
@@ -93,6 +96,10 @@ export class Trade implements AsyncDisposable {
   #seller: SellerState;
   /** The journal's latest write of the sequence; nothing is signed before it. */
   #keeping: Promise<void> = Promise.resolve();
+  /** Streams to bidders that were no peers, by bid, until the answer goes out. */
+  readonly #met = new Map<string, Channel>();
+  /** Strangers that are being dialled. */
+  #meeting = 0;
 
   constructor(env: Env, options: TradeOptions) {
     this.#env = env;
@@ -277,11 +284,47 @@ export class Trade implements AsyncDisposable {
       this.#options.tell({ type: 'bid-refused', code: verdict.code, reason: verdict.reason });
       return verdict;
     }
-    this.#dispatch({ type: 'bid', bid: message, terms: this.#terms() }).catch((error: unknown) => {
-      const code = error instanceof MoltError ? error.code : 'mesh/unreachable';
-      this.#options.tell({ type: 'bid-declined', bid: message.id, code, reason: (error as Error).message });
-    });
+    void this.#answer(message);
     return ACCEPT;
+  }
+
+  /**
+   * Nothing is held for a stranger before there is a stream to him: bids from addresses where nobody answers would
+   * otherwise take up all capacity, each for as long as a dial may last.
+   */
+  async #answer(bid: Verified<Message<Bid>>): Promise<void> {
+    const { facts, network, tell } = this.#options;
+    if (!isAsked(bid, facts().address)) return;
+    try {
+      if (!network.isConnected(bid.signer)) await this.#meet(bid);
+      await this.#dispatch({ type: 'bid', bid, terms: this.#terms() });
+    } catch (error) {
+      const code = error instanceof MoltError ? error.code : 'mesh/unreachable';
+      tell({ type: 'bid-declined', bid: bid.id, code, reason: (error as Error).message });
+    } finally {
+      await this.#met.get(bid.id)?.close();
+      this.#met.delete(bid.id);
+    }
+  }
+
+  async #meet({ id, signer, content }: Verified<Message<Bid>>): Promise<void> {
+    if (this.#meeting >= STRANGERS_MAX) {
+      throw new MoltError('market/rate-limited', `${STRANGERS_MAX} strangers are being dialled; bid again later`);
+    }
+    this.#meeting++;
+    try {
+      const { addresses } = content;
+      this.#met.set(id, await this.#options.network.open(signer, STREAMS.quote.protocol, { addresses }));
+    } finally {
+      this.#meeting--;
+    }
+  }
+
+  /** The stream to a bidder that was just met, or a new one. */
+  async #channelTo(bid: string, to: Address, options: OpenOptions): Promise<Channel> {
+    const met = this.#met.get(bid);
+    this.#met.delete(bid);
+    return met ?? this.#options.network.open(to, STREAMS.quote.protocol, options);
   }
 
   #terms(): SellerTerms {
@@ -302,9 +345,9 @@ export class Trade implements AsyncDisposable {
   }
 
   async #decline(bid: Verified<Message<Bid>>, { code, message }: MoltError): Promise<void> {
-    const { tell, network } = this.#options;
+    const { tell } = this.#options;
     tell({ type: 'bid-declined', bid: bid.id, code, reason: message });
-    const channel = await network.open(bid.signer, STREAMS.quote.protocol, { addresses: bid.content.addresses });
+    const channel = await this.#channelTo(bid.id, bid.signer, { addresses: bid.content.addresses });
     await channel.send(BidAnswer.encode({ bid: Buffer.from(bid.id, 'hex'), declined: toRefusal({ code, message }) }));
     await channel.close();
   }
@@ -327,12 +370,12 @@ export class Trade implements AsyncDisposable {
 
   /** Sends, then waits for the buyer to accept, to let go, or for the time to run out. */
   async #send(quote: OpenQuote): Promise<void> {
-    const { network, tell } = this.#options;
+    const { tell } = this.#options;
     const { id, buyer, content, bid, bytes } = quote;
     tell({ type: 'quoted', bid: content.bid, quote: id, pricePerSecond: content.pricePerSecond });
     using expiry = new Deadline(this.#env.clock, LIMITS.quoteLifetimeMs);
     try {
-      const channel = await network.open(buyer, STREAMS.quote.protocol, {
+      const channel = await this.#channelTo(content.bid, buyer, {
         addresses: bid.addresses,
         signal: expiry.signal,
       });

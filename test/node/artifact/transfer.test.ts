@@ -98,6 +98,7 @@ async function folder(names: readonly string[], hash: CID): Promise<{ cid: CID; 
 function watchFrames(mesh: Mesh, tell: (bytes: number) => void): Network {
   return {
     self: mesh.self,
+    isConnected: (peer) => mesh.isConnected(peer),
     addresses: mesh.addresses,
     handle: (protocol, limits, handler) => mesh.handle(protocol, limits, handler),
     open: async (to, protocol, options) => {

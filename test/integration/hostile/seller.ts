@@ -1,0 +1,162 @@
+/** A provider without chain and runtimes, and a bidder without chain: the real mesh and market, for tests of the mesh. */
+import { join } from 'node:path';
+
+import { openJournal } from '../../../node/journal.ts';
+import { type Mesh, type MeshLimits, openMesh } from '../../../node/mesh/index.ts';
+import type { Tell } from '../../../node/events.ts';
+import { Trade } from '../../../node/provider/trade.ts';
+import { type OfferFeed, createAdmission, makeBid, openOfferFeed } from '../../../market/index.ts';
+import type { Address } from '../../../protocol/address.ts';
+import { type KeyPair, keyPairFromSeed } from '../../../protocol/ed25519.ts';
+import { systemEnv, systemRandom } from '../../../protocol/env.ts';
+import { decodeEnvelope, sealEnvelope, verifyEnvelope } from '../../../protocol/envelope.ts';
+import { type JobSpec, parseJobSpec } from '../../../protocol/job-spec.ts';
+import { decodeQuote, encodeBid } from '../../../protocol/messages.ts';
+import { baseUnits } from '../../../protocol/units.ts';
+import { STREAMS, bidsTopic, decodeBidAnswer, meshName } from '../../../protocol/wire.ts';
+import { address } from '../../market/fixtures.ts';
+
+export const env = systemEnv();
+
+export interface Place {
+  readonly network: Address;
+  readonly bootstrap?: readonly string[];
+  readonly listen?: readonly string[];
+  readonly limits?: Partial<MeshLimits>;
+}
+
+export interface TestSeller extends AsyncDisposable {
+  readonly mesh: Mesh;
+  readonly feed: OfferFeed;
+}
+
+/** Sells 64 processors at a fixed price; `directory` holds its journal. */
+export async function openSeller(
+  on: Place & { readonly key: KeyPair; readonly directory: string; readonly tell?: Tell },
+): Promise<TestSeller> {
+  const { network, key, directory } = on;
+  await using opened = new AsyncDisposableStack();
+  const mesh = opened.use(await open(on, key, 'node'));
+  const journal = opened.use(await openJournal(join(directory, 'journal')));
+  const admission = createAdmission({ network });
+  const feed = opened.use(await openOfferFeed(env, { pubsub: mesh, network: mesh, networkId: network, admission }));
+  const provider = address(`provider of ${key.address}`);
+  const stake = baseUnits(10n ** 15n);
+  const trade = opened.use(
+    new Trade(env, {
+      key,
+      networkId: network,
+      pubsub: mesh,
+      network: mesh,
+      admission,
+      journal,
+      total: { cpuMillis: 64_000, memoryBytes: 2 ** 38, diskBytes: 2 ** 40 },
+      gpus: [],
+      policy: { prices: PRICES, durationSecondsMax: 3_600, blockedBuyers: [] },
+      region: '',
+      runtimes: () => ['wasm'],
+      features: [],
+      speed: () => ({ score: 100, measuredMs: env.clock.now() }),
+      warm: () => [],
+      facts: () => ({
+        address: provider,
+        stake,
+        freeStake: stake,
+        reserveBps: 1_000,
+        maxLeaseMs: 10 ** 9,
+        minGraceMs: 60_000,
+        minWindowMs: 60_000,
+      }),
+      chainNowMs: () => env.clock.now(),
+      onOffer: (bytes) => feed.add(bytes),
+      draining: false,
+      needsApproval: false,
+      approve: () => Promise.resolve(undefined),
+      tell: on.tell ?? (() => undefined),
+    }),
+  );
+  await trade.open();
+  const resources = opened.move();
+  return { mesh, feed, [Symbol.asyncDispose]: () => resources.disposeAsync() };
+}
+
+const PRICES = { base: baseUnits(1_000n), perCpu: baseUnits(0n), perGib: baseUnits(0n), perGpu: baseUnits(0n) };
+
+const SPEC: JobSpec = parseJobSpec({
+  runtime: 'wasm',
+  image: 'bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy',
+  command: ['x'],
+  maxDurationSeconds: 60,
+});
+
+export interface TestBidder extends AsyncDisposable {
+  readonly mesh: Mesh;
+  readonly feed: OfferFeed;
+  /** Shouts one bid that asks everybody; resolves to who quoted within `ms`, or as soon as `enough` have. */
+  bid(ms: number, enough: number): Promise<{ readonly quotedBy: readonly Address[]; readonly tookMs: number }>;
+}
+
+export async function openBidder(on: Place): Promise<TestBidder> {
+  const { network } = on;
+  const key = keyPairFromSeed(systemRandom.bytes(32));
+  await using opened = new AsyncDisposableStack();
+  const mesh = opened.use(await open(on, key, 'light'));
+  const admission = createAdmission({ network });
+  const feed = opened.use(await openOfferFeed(env, { pubsub: mesh, network: mesh, networkId: network, admission }));
+  const routes = new Map<string, (from: Address) => void>();
+  opened.use(
+    await mesh.handle(STREAMS.quote.protocol, STREAMS.quote, async (channel) => {
+      for await (const frame of channel) {
+        const { bid, quote } = decodeBidAnswer(frame);
+        if (quote !== undefined) {
+          const envelope = decodeEnvelope('quote', quote, { network, nowMs: env.clock.now() });
+          routes.get(Buffer.from(bid).toString('hex'))?.(verifyEnvelope(decodeQuote(envelope)).signer);
+        }
+        break;
+      }
+    }),
+  );
+  const resources = opened.move();
+  let sequence = 0;
+  return {
+    mesh,
+    feed,
+    bid: async (ms, enough) => {
+      const nowMs = env.clock.now();
+      sequence = Math.max(sequence + 1, nowMs);
+      const content = makeBid({
+        spec: SPEC,
+        pricePerSecondMax: baseUnits(10n ** 6n),
+        bookSize: 0,
+        quotesWanted: 20,
+        addresses: mesh.addresses,
+      });
+      const header = { network, sequence, issuedMs: nowMs, expiresMs: nowMs + 30_000 };
+      const { id, bytes } = sealEnvelope(key, 'bid', header, encodeBid(content));
+      const quotedBy: Address[] = [];
+      const { promise, resolve } = Promise.withResolvers<void>();
+      routes.set(id, (from) => {
+        quotedBy.push(from);
+        if (quotedBy.length >= enough) resolve();
+      });
+      const startedMs = performance.now();
+      await mesh.publish(bidsTopic(network, 'cpu'), bytes);
+      await Promise.race([promise, new Promise((done) => setTimeout(done, ms))]);
+      routes.delete(id);
+      return { quotedBy, tookMs: performance.now() - startedMs };
+    },
+    [Symbol.asyncDispose]: () => resources.disposeAsync(),
+  };
+}
+
+function open(on: Place, key: KeyPair, role: 'node' | 'light'): Promise<Mesh> {
+  return openMesh(env, {
+    key,
+    listen: on.listen ?? ['/ip4/127.0.0.1/tcp/0'],
+    bootstrap: on.bootstrap ?? [],
+    mdns: false,
+    role,
+    network: meshName(on.network),
+    ...(on.limits === undefined ? {} : { limits: on.limits }),
+  });
+}

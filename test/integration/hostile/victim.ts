@@ -1,0 +1,67 @@
+/**
+ * The provider that is attacked, in a process of its own: the real mesh, admission, book and selling loop, without chain
+ * and runtimes. Its parent asks over IPC how it fares. Arguments: network id, seed (hex), JSON of further mesh limits.
+ */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+
+import { openSeller } from './seller.ts';
+import { keyPairFromSeed } from '../../../protocol/ed25519.ts';
+import { type MeshLimits } from '../../../node/mesh/index.ts';
+import { parseAddress } from '../../../protocol/address.ts';
+
+/** How the victim fared since the last question. */
+export interface Health {
+  readonly delayP99Ms: number;
+  readonly delayMaxMs: number;
+  readonly rssMb: number;
+  /** What is reachable: heap and buffers after a collection. */
+  readonly liveMb: number;
+  /** Bids that were not answered with a quote, by reason. */
+  readonly refused: Readonly<Record<string, number>>;
+  readonly peers: readonly string[];
+  readonly offers: readonly string[];
+}
+
+const [network = '', seed = '', limits = '{}'] = process.argv.slice(2);
+const directory = await mkdtemp(join(tmpdir(), 'molt-victim-'));
+const refused: Record<string, number> = {};
+const seller = await openSeller({
+  network: parseAddress(network),
+  key: keyPairFromSeed(Buffer.from(seed, 'hex')),
+  directory,
+  tell: (event) => {
+    if (event.type === 'bid-refused' || event.type === 'bid-declined')
+      refused[event.code] = (refused[event.code] ?? 0) + 1;
+  },
+  limits: JSON.parse(limits) as Partial<MeshLimits>,
+});
+const delays = monitorEventLoopDelay({ resolution: 10 });
+delays.enable();
+process.on('message', () => {
+  globalThis.gc?.();
+  const { rss, heapUsed, external, arrayBuffers } = process.memoryUsage();
+  const health: Health = {
+    delayP99Ms: Math.max(0, delays.percentile(99) / 1e6 - 10),
+    delayMaxMs: Math.max(0, delays.max / 1e6 - 10),
+    rssMb: rss / 2 ** 20,
+    liveMb: (heapUsed + Math.max(external, arrayBuffers)) / 2 ** 20,
+    refused: { ...refused },
+    peers: seller.mesh.peers(),
+    offers: seller.feed.book.list().map((offer) => offer.signer),
+  };
+  for (const code of Object.keys(refused)) delete refused[code];
+  delays.reset();
+  process.send?.(health);
+});
+async function stop(): Promise<void> {
+  await seller[Symbol.asyncDispose]();
+  await rm(directory, { recursive: true, force: true });
+}
+
+process.once('disconnect', () => {
+  void stop().finally(() => process.exit(0));
+});
+process.send?.(seller.mesh.addresses);

@@ -244,6 +244,11 @@ export interface Draft {
   readonly signers: readonly Address[];
 }
 
+/** The leases that one transaction opens. */
+export interface OpeningDraft extends Draft {
+  readonly terms: readonly LeaseTerms[];
+}
+
 /** One signature per signer of the draft, or the signers themselves. */
 export type Signatures = ReadonlyMap<Address, Uint8Array> | readonly Signer[];
 
@@ -387,6 +392,16 @@ export interface Chain extends AsyncDisposable {
   /** Not older than a few seconds, usually without a request. */
   recentBlockhash(): Promise<string>;
   draftOpenLease(terms: LeaseTerms, blockhash: string): Draft;
+  /**
+   * Leases of one delegate as few transactions, in order: all leases of one draft open, or none of them does. A draft holds
+   * as many as fit into one transaction: three of different providers.
+   */
+  draftOpenLeases(terms: readonly LeaseTerms[], blockhash: string): readonly OpeningDraft[];
+  /**
+   * For the operator of `terms`: throws `chain/transaction-mismatch` unless its signature under this message opens this
+   * lease and does nothing else.
+   */
+  assertOpens(message: Uint8Array, terms: LeaseTerms): void;
   draftSettle(lease: LeaseAccount, amount: BaseUnits, resultDigest: Uint8Array, blockhash: string): Draft;
   /** Both sign; pays `amount` or what the time costs, whichever is less. */
   draftCancel(lease: LeaseAccount, amount: BaseUnits, blockhash: string): Draft;

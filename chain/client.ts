@@ -58,6 +58,7 @@ import type {
   LeaseTerms,
   Network,
   OffenceAccount,
+  OpeningDraft,
   Parameters,
   ProviderAccount,
   ProviderSettings,
@@ -70,8 +71,9 @@ import { decodeAccount } from './codec.ts';
 import { ComputeBudget } from './compute.ts';
 import { openConnection, type OpenConnection } from './connection.ts';
 import { SLOT_HASHES_SYSVAR, drawnVerifiers } from './evidence.ts';
-import { LOCAL_PROGRAM_ID, buildDraft } from './instructions.ts';
+import { LOCAL_PROGRAM_ID, buildDraft, fitsTransaction } from './instructions.ts';
 import { ACCOUNTS, fieldOffset, type AccountKind } from './layout.ts';
+import { assertOpensOnly } from './opening.ts';
 import { reach, submitDraft } from './submit.ts';
 import { createTokenAccount } from './token.ts';
 import { watchAccount } from './watch.ts';
@@ -401,6 +403,26 @@ class SolanaChain implements Chain {
 
   draftOpenLease(terms: LeaseTerms, blockhash: string): Draft {
     return buildDraft(terms.delegate, blockhash, [calls.callOpenLease(this.#market, terms)]);
+  }
+
+  draftOpenLeases(terms: readonly LeaseTerms[], blockhash: string): readonly OpeningDraft[] {
+    const drafts: OpeningDraft[] = [];
+    let group: LeaseTerms[] = [];
+    const callsOf = (leases: readonly LeaseTerms[]): TransactionInstruction[] =>
+      leases.map((one) => calls.callOpenLease(this.#market, one));
+    for (const [index, one] of terms.entries()) {
+      group.push(one);
+      const next = terms[index + 1];
+      if (next !== undefined && fitsTransaction(one.delegate, blockhash, callsOf([...group, next]))) continue;
+      drafts.push({ ...buildDraft(one.delegate, blockhash, callsOf(group)), terms: group });
+      group = [];
+    }
+    return drafts;
+  }
+
+  assertOpens(message: Uint8Array, terms: LeaseTerms): void {
+    const { operator, delegate } = terms;
+    assertOpensOnly(message, { operator, delegate, instruction: calls.callOpenLease(this.#market, terms) });
   }
 
   draftSettle(lease: LeaseAccount, amount: BaseUnits, resultDigest: Uint8Array, blockhash: string): Draft {

@@ -20,10 +20,9 @@ import {
 import type { Address } from '../protocol/address.ts';
 import { randomInt, type Env } from '../protocol/env.ts';
 import { hasCode } from '../protocol/errors.ts';
-import { buildDraft } from './instructions.ts';
+import { buildDraft, fitsTransaction } from './instructions.ts';
 import { reach } from './submit.ts';
 
-const WIRE_BYTES_MAX = 1_232;
 const UNITS_MAX = 1_400_000;
 /** Accounts may change between simulation and execution. */
 const UNITS_SPARE = 1_000;
@@ -67,14 +66,14 @@ export class ComputeBudget {
       budget.push(ComputeBudgetProgram.setComputeUnitPrice({ microLamports: Math.min(price, most) }));
     }
     const whole = [...budget, ...instructions];
-    return fits(payer, blockhash, whole) ? whole : instructions;
+    return fitsTransaction(payer, blockhash, whole) ? whole : instructions;
   }
 
   /** What a simulation used and some more; the most there is when it cannot be told, for then the cluster tells why. */
   async #units(payer: Address, blockhash: string, instructions: readonly TransactionInstruction[]): Promise<number> {
     const limit = ComputeBudgetProgram.setComputeUnitLimit({ units: UNITS_MAX });
     const whole = [limit, ...instructions];
-    if (!fits(payer, blockhash, whole)) return UNITS_MAX;
+    if (!fitsTransaction(payer, blockhash, whole)) return UNITS_MAX;
     const transaction = new VersionedTransaction(Message.from(buildDraft(payer, blockhash, whole).message));
     const config = { sigVerify: false, replaceRecentBlockhash: true, commitment: 'confirmed' } as const;
     const { value } = await reach(this.#connection.simulateTransaction(transaction, config));
@@ -99,16 +98,5 @@ export class ComputeBudget {
     const microLamports = sorted[Math.floor(sorted.length * PRICE_QUANTILE)] ?? 0;
     this.#price = { microLamports, atMs: nowMs };
     return microLamports;
-  }
-}
-
-function fits(payer: Address, blockhash: string, instructions: readonly TransactionInstruction[]): boolean {
-  try {
-    const { message, signers } = buildDraft(payer, blockhash, instructions);
-    return 1 + 64 * signers.length + message.length <= WIRE_BYTES_MAX;
-  } catch (error) {
-    // The library refuses to write what is far too long.
-    if (error instanceof RangeError) return false;
-    throw error;
   }
 }

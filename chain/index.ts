@@ -27,6 +27,7 @@ export type {
   LeaseTerms,
   Network,
   OffenceAccount,
+  OpeningDraft,
   Parameters,
   ProviderAccount,
   ProviderSettings,

@@ -8,6 +8,9 @@ import { encodeInstruction, type InstructionFields } from './codec.ts';
 import { INSTRUCTIONS, type AccountMeta, type InstructionName } from './layout.ts';
 import { TOKEN_PROGRAM } from './token.ts';
 
+/** Most bytes of a transaction, signatures and message. */
+export const WIRE_BYTES_MAX = 1_232;
+
 /** Where the local chain installs the program. Nobody has a key for it; a public cluster has another address. */
 export const LOCAL_PROGRAM_ID = 'Mo1tMarket111111111111111111111111111111111' as Address;
 
@@ -64,6 +67,22 @@ export function buildDraft(
     message: new Uint8Array(message.serialize()),
     signers: message.accountKeys.slice(0, message.header.numRequiredSignatures).map((key) => key.toBase58() as Address),
   };
+}
+
+/** Whether a cluster takes these instructions as one transaction. */
+export function fitsTransaction(
+  payer: Address,
+  blockhash: string,
+  instructions: readonly TransactionInstruction[],
+): boolean {
+  try {
+    const { message, signers } = buildDraft(payer, blockhash, instructions);
+    return 1 + 64 * signers.length + message.length <= WIRE_BYTES_MAX;
+  } catch (error) {
+    // The library refuses to write what is far too long.
+    if (error instanceof RangeError) return false;
+    throw error;
+  }
 }
 
 /** Signatures in the order of the draft's signers, then the message: the wire form of a transaction. */

@@ -519,6 +519,10 @@ export declare namespace LeaseRequest {
         field: '$.accept.blockhash';
         value: Uint8Array;
     }
+    interface LeaseRequestAcceptMessageFieldEvent {
+        field: '$.accept.message';
+        value: Uint8Array;
+    }
     interface LeaseRequestSubmitLeaseFieldEvent {
         field: '$.submit.lease';
         value: Uint8Array;
@@ -579,13 +583,14 @@ export declare namespace LeaseRequest {
     }
     function encode(obj: Partial<LeaseRequest>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LeaseRequest>): LeaseRequest;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LeaseRequest>): Generator<LeaseRequestAcceptQuoteFieldEvent | LeaseRequestAcceptSpecDigestFieldEvent | LeaseRequestAcceptBudgetFieldEvent | LeaseRequestAcceptBlockhashFieldEvent | LeaseRequestSubmitLeaseFieldEvent | LeaseRequestSubmitSpecFieldEvent | LeaseRequestSubmitTransactionFieldEvent | LeaseRequestSubmitSecretsNameFieldEvent | LeaseRequestSubmitSecretsValueFieldEvent | LeaseRequestSubmitRegistryUsernameFieldEvent | LeaseRequestSubmitRegistryPasswordFieldEvent | LeaseRequestAttachLeaseFieldEvent | LeaseRequestAttachFromSequenceFieldEvent | LeaseRequestSettleLeaseFieldEvent | LeaseRequestSettleAmountFieldEvent | LeaseRequestSettleBlockhashFieldEvent | LeaseRequestSettleDelegateSignatureFieldEvent | LeaseRequestCancelLeaseFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LeaseRequest>): Generator<LeaseRequestAcceptQuoteFieldEvent | LeaseRequestAcceptSpecDigestFieldEvent | LeaseRequestAcceptBudgetFieldEvent | LeaseRequestAcceptBlockhashFieldEvent | LeaseRequestAcceptMessageFieldEvent | LeaseRequestSubmitLeaseFieldEvent | LeaseRequestSubmitSpecFieldEvent | LeaseRequestSubmitTransactionFieldEvent | LeaseRequestSubmitSecretsNameFieldEvent | LeaseRequestSubmitSecretsValueFieldEvent | LeaseRequestSubmitRegistryUsernameFieldEvent | LeaseRequestSubmitRegistryPasswordFieldEvent | LeaseRequestAttachLeaseFieldEvent | LeaseRequestAttachFromSequenceFieldEvent | LeaseRequestSettleLeaseFieldEvent | LeaseRequestSettleAmountFieldEvent | LeaseRequestSettleBlockhashFieldEvent | LeaseRequestSettleDelegateSignatureFieldEvent | LeaseRequestCancelLeaseFieldEvent>;
 }
 export interface Accept {
     quote: Uint8Array;
     specDigest: Uint8Array;
     budget: Uint8Array;
     blockhash: Uint8Array;
+    message: Uint8Array;
 }
 export declare namespace Accept {
     const codec: () => Codec<Accept>;
@@ -605,9 +610,13 @@ export declare namespace Accept {
         field: '$.blockhash';
         value: Uint8Array;
     }
+    interface AcceptMessageFieldEvent {
+        field: '$.message';
+        value: Uint8Array;
+    }
     function encode(obj: Partial<Accept>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Accept>): Accept;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Accept>): Generator<AcceptQuoteFieldEvent | AcceptSpecDigestFieldEvent | AcceptBudgetFieldEvent | AcceptBlockhashFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Accept>): Generator<AcceptQuoteFieldEvent | AcceptSpecDigestFieldEvent | AcceptBudgetFieldEvent | AcceptBlockhashFieldEvent | AcceptMessageFieldEvent>;
 }
 export interface Submit {
     lease: Uint8Array;

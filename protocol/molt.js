@@ -1868,6 +1868,10 @@ export var Accept;
                     w.uint32(34);
                     w.bytes(obj.blockhash);
                 }
+                if ((obj.message != null && obj.message.byteLength > 0)) {
+                    w.uint32(42);
+                    w.bytes(obj.message);
+                }
                 if (opts.lengthDelimited !== false) {
                     w.ldelim();
                 }
@@ -1876,7 +1880,8 @@ export var Accept;
                     quote: uint8ArrayAlloc(0),
                     specDigest: uint8ArrayAlloc(0),
                     budget: uint8ArrayAlloc(0),
-                    blockhash: uint8ArrayAlloc(0)
+                    blockhash: uint8ArrayAlloc(0),
+                    message: uint8ArrayAlloc(0)
                 };
                 const end = length == null ? reader.len : reader.pos + length;
                 while (reader.pos < end) {
@@ -1896,6 +1901,10 @@ export var Accept;
                         }
                         case 4: {
                             obj.blockhash = reader.bytes();
+                            break;
+                        }
+                        case 5: {
+                            obj.message = reader.bytes();
                             break;
                         }
                         default: {
@@ -1934,6 +1943,13 @@ export var Accept;
                         case 4: {
                             yield {
                                 field: `${prefix}.blockhash`,
+                                value: reader.bytes()
+                            };
+                            break;
+                        }
+                        case 5: {
+                            yield {
+                                field: `${prefix}.message`,
                                 value: reader.bytes()
                             };
                             break;

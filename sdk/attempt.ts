@@ -125,6 +125,7 @@ async function openLease(buyer: Buyer, client: LeaseClient, request: AttemptRequ
     specDigest: request.specDigest,
     budget: decodeAddress(terms.budget),
     blockhash: decodeAddress(blockhash as Address),
+    message: new Uint8Array(),
   });
   tell({ type: 'accepted', provider: content.provider, node: quote.signer, pricePerSecond: content.pricePerSecond });
   const signatures = new Map([

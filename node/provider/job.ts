@@ -227,7 +227,10 @@ const beforeRun: Row = {
 
 const TABLE: { readonly [P in Phase]: Row } = {
   accepted: {
-    'lease-funded': (job, _input, nowMs) => to(job, 'queued', nowMs),
+    'lease-funded': (job, _input, nowMs) =>
+      job.cancelled === true ? refund(job, cancelledFailure, nowMs) : to(job, 'queued', nowMs),
+    // Our signature is out: the lease may still be opened, and is given back then. Nothing is held for it.
+    cancel: (job) => vacate(stay({ ...job, cancelled: true })),
     'lease-missing': (job, _input, nowMs) => close(job, nowMs),
     restarted: (job) => stay(job, { type: 'await-lease' }),
   },

@@ -5,7 +5,7 @@
  * delegate that a quote was made for can accept it, and only that delegate can speak about its lease. A refusal is a
  * typed answer; the stream stays open after it.
  */
-import type { Chain } from '../../chain/index.ts';
+import type { Chain, LeaseTerms } from '../../chain/index.ts';
 import { type Channel, type Network, type SellingPolicy, fits, imageRefusal } from '../../market/index.ts';
 import { type Address, decodeAddress, encodeAddress } from '../../protocol/address.ts';
 import { beyondPolicy } from '../../protocol/egress.ts';
@@ -178,8 +178,8 @@ async function accept(
     runtime: quote.bid.runtime,
     durationSecondsMax: quote.bid.durationSecondsMax,
   };
-  // Built before anything is kept, so that a blockhash that is not one costs nothing.
-  const draft = chain.draftOpenLease(termsOf(agreement), encodeAddress(request.blockhash));
+  // Known before anything is kept, so that a message which is refused costs nothing.
+  const message = messageToSign(chain, termsOf(agreement), request);
   trade.takeOver(quote, lease);
   try {
     await jobs.accept(agreement);
@@ -188,7 +188,14 @@ async function accept(
     throw error;
   }
   tell({ type: 'lease-accepted', lease, buyer });
-  return { lease: decodeAddress(lease), operatorSignature: key.sign(draft.message) };
+  return { lease: decodeAddress(lease), operatorSignature: key.sign(message) };
+}
+
+/** What both sides derive from the terms, or the buyer's transaction if our lease is all that it opens in our name. */
+function messageToSign(chain: Chain, terms: LeaseTerms, { blockhash, message }: Accept): Uint8Array {
+  if (message.length === 0) return chain.draftOpenLease(terms, encodeAddress(blockhash)).message;
+  chain.assertOpens(message, terms);
+  return message;
 }
 
 /** Takes the job once its lease is seen funded. */

@@ -191,14 +191,20 @@ describe('the lease stream', () => {
       what: 'an unknown quote',
       code: 'market/quote-unknown',
       frame: LeaseRequest.encode({
-        accept: { quote: bytes32, specDigest: bytes32, budget: bytes32, blockhash: bytes32 },
+        accept: { quote: bytes32, specDigest: bytes32, budget: bytes32, blockhash: bytes32, message: new Uint8Array() },
       }),
     },
     {
       what: 'a short quote id',
       code: 'protocol/malformed',
       frame: LeaseRequest.encode({
-        accept: { quote: new Uint8Array(3), specDigest: bytes32, budget: bytes32, blockhash: bytes32 },
+        accept: {
+          quote: new Uint8Array(3),
+          specDigest: bytes32,
+          budget: bytes32,
+          blockhash: bytes32,
+          message: new Uint8Array(),
+        },
       }),
     },
     {

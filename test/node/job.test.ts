@@ -194,6 +194,25 @@ test('a cancelled run is stopped and billed; before the run it is refunded', () 
   });
 });
 
+describe('a buyer that lets go before the lease is on chain', () => {
+  const [release] = play([{ type: 'cancel' }]).effects;
+  const { job } = play([{ type: 'cancel' }]);
+
+  test('frees the capacity at once, and again is not twice', () => {
+    expect(release).toBe('release');
+    expect(decide(job, { type: 'cancel' }, 1).effects).toEqual([]);
+    expect(play([{ type: 'lease-missing' }], job)).toMatchObject({ job: { phase: 'closed' } });
+    expect(play([{ type: 'lease-missing' }], job).effects).not.toContain('release');
+  });
+
+  test('has its money back at once if it opens the lease all the same', () => {
+    const opened = play([{ type: 'lease-funded' }], job);
+    expect(opened.job).toMatchObject({ phase: 'refunding', failure: { code: 'job/cancelled' } });
+    expect(opened.effects).toContain('refund');
+    expect(play([spec, { type: 'lease-closed' }], opened.job).effects).not.toContain('release');
+  });
+});
+
 test('every phase but the last has a way out, and every phase that holds a lease hears of its end', () => {
   for (const phase of PHASES) {
     if (phase === 'closed') expect(inputsOf(phase)).toEqual([]);
@@ -246,7 +265,9 @@ test('any history: one release when nothing runs any more, nothing after the end
         expect(job.attempt).toBeLessThanOrEqual(ATTEMPTS_MAX);
       }
       // Once, and as soon as nothing of it runs or will run.
-      expect(releases).toBe(['done', 'claimed', 'refunding', 'closed'].includes(job.phase) ? 1 : 0);
+      const isOver = ['done', 'claimed', 'refunding', 'closed'].includes(job.phase);
+      const isLetGo = job.phase === 'accepted' && job.cancelled === true;
+      expect(releases).toBe(isOver || isLetGo ? 1 : 0);
       expect(claims).toBeGreaterThanOrEqual(0);
       if (job.phase !== 'closed' && job.phase !== 'accepted') {
         expect(decide(job, { type: 'lease-closed' }, nowMs).job.phase).toBe('closed');

@@ -17,7 +17,7 @@ import {
   TopicValidatorResult,
   gossipsub,
 } from '@libp2p/gossipsub';
-import type { PeerId, Stream } from '@libp2p/interface';
+import type { PeerId } from '@libp2p/interface';
 
 import type { PubSub, TopicLimits } from '../../market/ports.ts';
 import type { Address } from '../../protocol/address.ts';
@@ -100,7 +100,7 @@ interface Rpc {
 interface GossipInternals extends GossipSub {
   handleReceivedRpc(from: PeerId, rpc: Rpc): Promise<void>;
   handlePeerReadStreamError(error: Error, from: PeerId): void;
-  readonly streamsInbound: ReadonlyMap<string, { readonly rawStream: Pick<Stream, 'status' | 'abort'> }>;
+  readonly streamsInbound: ReadonlyMap<string, { readonly rawStream: { readonly status: string } }>;
   readonly streamsOutbound: ReadonlyMap<string, unknown>;
   readonly score: {
     score(peer: string): number;
@@ -112,7 +112,7 @@ export class Gossip implements PubSub {
   readonly #env: Env;
   readonly #limits: GossipLimits;
   readonly #prefix: string;
-  readonly #guard: Pick<Guard, 'mayGossip' | 'strike'>;
+  readonly #guard: Pick<Guard, 'mayGossip' | 'strikeGossip'>;
   readonly #pressure: { readonly isHigh: boolean };
   /** What is still looked at while the event loop lags. */
   readonly #underPressure = new Bucket(UNDER_PRESSURE_PER_SECOND, UNDER_PRESSURE_PER_SECOND);
@@ -133,7 +133,7 @@ export class Gossip implements PubSub {
     limits: GossipLimits,
     on: {
       readonly prefix: string;
-      readonly guard: Pick<Guard, 'mayGossip' | 'strike'>;
+      readonly guard: Pick<Guard, 'mayGossip' | 'strikeGossip'>;
       readonly pressure: { readonly isHigh: boolean };
     },
   ) {
@@ -155,13 +155,9 @@ export class Gossip implements PubSub {
     };
     const onReadError = router.handlePeerReadStreamError.bind(router);
     router.handlePeerReadStreamError = (error, from) => {
-      // The library stops reading and leaves the stream open: what the peer goes on sending would pile up to its window.
-      const inbound = router.streamsInbound.get(from.toString());
       onReadError(error, from);
-      inbound?.rawStream.abort(error);
       const peer = addressOf(from);
-      if (peer !== undefined && error.name.startsWith('Invalid'))
-        this.#guard.strike(peer, 'its gossip frames are too large');
+      if (peer !== undefined && error.name.startsWith('Invalid')) this.#guard.strikeGossip(peer, error);
     };
     router.addEventListener('subscription-change', (event) => {
       this.#heard.add(event.detail.peerId.toString());

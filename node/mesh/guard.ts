@@ -75,15 +75,23 @@ export class Guard {
     return false;
   }
 
-  /** A breach that a faulty honest peer may commit now and then, and no more often. */
-  strike(peer: Address, reason: string): void {
+  /**
+   * Gossip of this peer cannot be read, which may happen to a faulty honest peer now and then, and no more often. The
+   * library stops reading and leaves the stream open: what goes on arriving would be taken and thrown away.
+   */
+  strikeGossip(peer: Address, error: Error): void {
+    for (const connection of this.#libp2p?.getConnections(peerIdOf(peer)) ?? []) {
+      for (const stream of connection.streams) {
+        if (stream.direction === 'inbound' && stream.protocol?.startsWith('/meshsub/') === true) stream.abort(error);
+      }
+    }
     const now = this.#env.clock.monotonic();
     const known = this.#strikes.get(peer);
     const strikes = known !== undefined && now - known.sinceMs < STRIKES_MS ? known : { count: 0, sinceMs: now };
     strikes.count++;
     this.#strikes.set(peer, strikes);
     if (this.#strikes.size > STRUCK_MAX) this.#strikes.delete([...this.#strikes.keys()][0] ?? peer);
-    if (strikes.count >= STRIKES_MAX) this.throwOut(peer, reason);
+    if (strikes.count >= STRIKES_MAX) this.throwOut(peer, 'its gossip frames cannot be read');
   }
 
   /** Bans the peer and drops its connections at once. */

@@ -83,14 +83,22 @@ const ATTACKS: Readonly<Record<string, () => Promise<void>>> = {
     const captured = [1, 2, 3, 4, 5].map((sequence) => offerBytes(key, { network, issuedMs: Date.now(), sequence }));
     return flood(offers, () => captured[tally.sent % captured.length] ?? FORGED);
   },
+  // One identity comes back with three kinds of what is too large until it is out; then the next.
   oversize: () =>
     withIdentities(async ({ connection }) => {
-      const pull = await connection.newStream(`${prefix}${STREAMS.offers.protocol}`);
-      await push(pull, Buffer.concat([varint(2 ** 30), randomBytes(60_000)]));
-      const stream = await connection.newStream(MESHSUB);
-      await push(stream, gossipFrame(offers, [randomBytes(3 * 2 ** 20)], true));
-      await push(stream, varint(2 ** 30));
-      for (; !isOver(); tally.sent++) await push(stream, gossipFrame(offers, [randomBytes(5_000)]));
+      for (;;) {
+        const pull = await connection.newStream(`${prefix}${STREAMS.offers.protocol}`);
+        await push(pull, Buffer.concat([varint(2 ** 30), randomBytes(60_000)]));
+        const stream = await connection.newStream(MESHSUB);
+        await push(stream, gossipFrame(offers, [randomBytes(3 * 2 ** 20)], true));
+        await push(stream, varint(2 ** 30));
+        while (stream.status === 'open' && !isOver()) {
+          await push(stream, gossipFrame(offers, [randomBytes(5_000)])).catch(() => undefined);
+          tally.sent++;
+          await new Promise((resolve) => setImmediate(resolve));
+        }
+        if (isOver()) return;
+      }
     }),
   'slow reader': () =>
     withIdentities(async ({ libp2p, connection }) => {

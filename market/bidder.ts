@@ -14,10 +14,10 @@ import { type JobSpec, featuresOf } from '../protocol/job-spec.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import { type Bid, type Message, type Offer, type Quote, resourceClassOf } from '../protocol/messages.ts';
 import { type BaseUnits, formatMolt } from '../protocol/units.ts';
-import { isAsked, makeBid, pricePerSecondWithin } from './bid.ts';
-import { fits } from './fit.ts';
+import { distanceCut, isAsked, makeBid, pricePerSecondWithin } from './bid.ts';
 import type { HistoryParameters } from './history.ts';
 import type { Moment } from './moment.ts';
+import { LASTING, type OfferJudgement, type Wanted, judgeOffer, wantedOf } from './obstacle.ts';
 import { type ProviderOnChain, acceptableQuote } from './quote.ts';
 import {
   type Candidate,
@@ -38,6 +38,12 @@ export interface BidderOrder {
   /** Ceiling for the whole job. */
   readonly maxPrice: BaseUnits;
   readonly stakeMin?: BaseUnits;
+  /** Stake that must stand behind the lease. Default: what the chain asks for. */
+  readonly reserveMin?: BaseUnits;
+  /** Where the job must run, as providers say of themselves. Default: anywhere. */
+  readonly region?: string;
+  /** Where it would better run; counts in ranking only. */
+  readonly regionWished?: string;
   /** 1 … LIMITS.quotesWanted; default 5. */
   readonly quotesWanted?: number;
   /** Longest wait for quotes. Default 2,000. */
@@ -78,6 +84,8 @@ export interface BidderState {
   readonly suitable: readonly Verified<Message<Offer>>[];
   /** Those of them that the bid asks. */
   readonly asked: ReadonlySet<Address>;
+  /** Where those that were asked say to be. */
+  readonly regions: ReadonlyMap<Address, string>;
   readonly startedMs: number;
   readonly heard: ReadonlySet<Address>;
   readonly quotes: readonly Heard[];
@@ -129,8 +137,21 @@ export type BidderEvent =
 
 /** What a person following the job is told. */
 export type BidderNews =
-  | { readonly type: 'offers'; readonly count: number }
-  | { readonly type: 'bid'; readonly bid: string; readonly pricePerSecondMax: BaseUnits; readonly attempt: number }
+  /** What was heard, for what; `judged` are the nearest of them, at most a few dozen. */
+  | {
+      readonly type: 'offers';
+      readonly count: number;
+      readonly judged: readonly OfferJudgement[];
+      readonly wanted: Wanted;
+    }
+  | {
+      readonly type: 'bid';
+      readonly bid: string;
+      readonly pricePerSecondMax: BaseUnits;
+      readonly attempt: number;
+      /** Nodes whose live offers suit and that the bid asks. */
+      readonly asked: readonly Address[];
+    }
   | {
       readonly type: 'quote';
       readonly provider: Address;
@@ -139,7 +160,14 @@ export type BidderNews =
       readonly amount: BaseUnits;
       readonly afterMs: number;
     }
-  | { readonly type: 'declined'; readonly node: Address; readonly code: ErrorCode; readonly reason: string }
+  | {
+      readonly type: 'declined';
+      readonly node: Address;
+      readonly code: ErrorCode;
+      readonly reason: string;
+      /** What would have been taken, decimal; see `refusal`. */
+      readonly enough?: string;
+    }
   | {
       readonly type: 'ranked';
       readonly quotes: readonly {
@@ -191,6 +219,9 @@ const ATTEMPTS = 3;
 /** Once one quote is there, slower providers get this long, and a little more for each that was asked. */
 const STRAGGLER_MS = 250;
 const STRAGGLER_PER_ASKED_MS = 25;
+/** Offers that a record keeps, and more obstacles than one can have. */
+const JUDGED_MAX = 64;
+const OBSTACLES_MAX = 16;
 /** Strangers' answers that are listened to; those whom the bid asks are always heard. */
 const STRANGERS_MAX = LIMITS.quotesWanted;
 
@@ -237,6 +268,7 @@ function freshBid(order: BidderOrder, on: Pick<BidderState, 'attempt' | 'failed'
     bid: undefined,
     suitable: [],
     asked: new Set(),
+    regions: new Map(),
     startedMs: 0,
     heard: new Set(),
     quotes: [],
@@ -248,36 +280,54 @@ function freshBid(order: BidderOrder, on: Pick<BidderState, 'attempt' | 'failed'
 function beginBid(state: BidderState, event: Of<'begin'>): BidderDecision {
   const { order, failed } = state;
   const { spec } = order;
-  const told: BidderEffect = { type: 'tell', news: { type: 'offers', count: event.bookSize } };
-  const able = event.offers.filter(({ content, signer }) => canRun(content, spec) && !failed.has(signer));
-  // An offer may be some seconds old: when none has room, those who could are asked all the same and say it firmly.
-  const roomy = able.filter(({ content }) => fits(spec.resources, content.free) === undefined);
-  const suitable = roomy.length > 0 ? roomy : able;
+  let content: Bid;
+  try {
+    content = makeBid({
+      spec,
+      pricePerSecondMax: pricePerSecondWithin(order.maxPrice, spec.maxDurationSeconds),
+      bookSize: 0,
+      addresses: event.addresses,
+      ...(order.region === undefined ? {} : { region: order.region }),
+      ...(order.quotesWanted === undefined ? {} : { quotesWanted: order.quotesWanted }),
+      ...(order.stakeMin === undefined ? {} : { stakeMin: order.stakeMin }),
+      ...(order.reserveMin === undefined ? {} : { reserveMin: order.reserveMin }),
+    });
+  } catch (error) {
+    if (!(error instanceof MoltError)) throw error;
+    return failBid(state, { error });
+  }
+  const wanted = wantedOf(content);
+  const judged = event.offers.map((offer) => ({ offer, judgement: judgeOffer(offer, wanted, failed) }));
+  const told: BidderEffect = {
+    type: 'tell',
+    news: { type: 'offers', count: event.bookSize, judged: nearest(judged.map(({ judgement }) => judgement)), wanted },
+  };
+  const able = judged.filter(
+    ({ judgement: { obstacles, failedBefore } }) => !failedBefore && !obstacles.some(({ what }) => LASTING.has(what)),
+  );
+  // An offer may be some seconds old: when none fits, those who could are asked all the same and say it firmly.
+  const fitting = able.filter(({ judgement }) => judgement.obstacles.length === 0);
+  const suitable = (fitting.length > 0 ? fitting : able).map(({ offer }) => offer);
   if (suitable.length === 0) {
     const error = new MoltError('market/no-offers', noOffers(state, event), { offers: event.bookSize });
     return withFirst(told, failBid(state, { error }));
   }
-  try {
-    const content = makeBid({
-      spec,
-      pricePerSecondMax: pricePerSecondWithin(order.maxPrice, spec.maxDurationSeconds),
-      bookSize: suitable.length,
-      addresses: event.addresses,
-      ...(order.quotesWanted === undefined ? {} : { quotesWanted: order.quotesWanted }),
-      ...(order.stakeMin === undefined ? {} : { stakeMin: order.stakeMin }),
-    });
-    return {
-      state: { ...state, suitable, bid: { id: '', content } },
-      effects: [told, { type: 'sign-bid', content }],
-    };
-  } catch (error) {
-    if (!(error instanceof MoltError)) throw error;
-    return withFirst(told, failBid(state, { error }));
-  }
+  const asking = { ...content, distanceMax: distanceCut(content.quotesWanted, suitable.length) };
+  return {
+    state: { ...state, suitable, bid: { id: '', content: asking } },
+    effects: [told, { type: 'sign-bid', content: asking }],
+  };
 }
 
-function canRun(offer: Offer, spec: JobSpec): boolean {
-  return offer.runtimes.includes(spec.runtime) && featuresOf(spec).every((feature) => offer.features.includes(feature));
+/** Those with the fewest obstacles, as many as a record keeps. */
+function nearest(judged: readonly OfferJudgement[]): readonly OfferJudgement[] {
+  if (judged.length <= JUDGED_MAX) return judged;
+  const kept: OfferJudgement[] = [];
+  for (let obstacles = 0; kept.length < JUDGED_MAX && obstacles < OBSTACLES_MAX; obstacles++) {
+    const room = JUDGED_MAX - kept.length;
+    kept.push(...judged.filter((judgement) => judgement.obstacles.length === obstacles).slice(0, room));
+  }
+  return kept;
 }
 
 function startAsking(state: BidderState, event: Of<'bid-signed'>, at: Moment): BidderDecision {
@@ -287,12 +337,18 @@ function startAsking(state: BidderState, event: Of<'bid-signed'>, at: Moment): B
     state.suitable.filter(({ content }) => isAsked(bid, content.provider)).map(({ signer }) => signer),
   );
   const { pricePerSecondMax } = bid.content;
+  const regions = new Map(
+    state.suitable.filter(({ signer }) => asked.has(signer)).map(({ signer, content }) => [signer, content.region]),
+  );
   return {
-    state: { ...state, phase: 'asking', bid, asked, startedMs: at.monotonicMs, suitable: [] },
+    state: { ...state, phase: 'asking', bid, asked, regions, startedMs: at.monotonicMs, suitable: [] },
     effects: [
       { type: 'publish-bid', bid: bid.id },
       { type: 'wait', bid: bid.id, ms: state.order.quoteTimeoutMs ?? QUOTE_TIMEOUT_MS },
-      { type: 'tell', news: { type: 'bid', bid: bid.id, pricePerSecondMax, attempt: state.attempt } },
+      {
+        type: 'tell',
+        news: { type: 'bid', bid: bid.id, pricePerSecondMax, attempt: state.attempt, asked: [...asked] },
+      },
     ],
   };
 }
@@ -353,7 +409,9 @@ function rankQuotes(state: BidderState, { facts }: Of<'weighed'>, at: Moment): B
   const effects: BidderEffect[] = [];
   for (const [index, heard] of state.quotes.entries()) {
     try {
-      candidates.push(candidateOf(heard, { bid, facts, at, draw: facts.draws[index] ?? 0 }));
+      const draw = facts.draws[index] ?? 0;
+      const region = state.regions.get(heard.quote.signer) ?? '';
+      candidates.push({ ...candidateOf(heard, { bid, facts, at, draw }), region });
     } catch (error) {
       if (!(error instanceof MoltError)) throw error;
       declines.push({ node: heard.quote.signer, error });
@@ -378,12 +436,13 @@ function rankQuotes(state: BidderState, { facts }: Of<'weighed'>, at: Moment): B
 
 /** Throws `market/ranking-failed`. */
 function orderOf(order: BidderOrder, bid: Bid, candidates: readonly Candidate[]): readonly RankedQuote[] {
-  const { strategy, history, lotShare } = order;
+  const { strategy, history, lotShare, regionWished } = order;
   const ranked = rank({
     bid,
     candidates,
     ...(strategy === undefined ? {} : { strategy }),
     ...(history === undefined ? {} : { history }),
+    ...(regionWished === undefined ? {} : { regionWished }),
     // Who orders by himself wants no lot beside it.
     ...(order.rank !== undefined ? { lotShare: 0 } : lotShare === undefined ? {} : { lotShare }),
   });
@@ -498,8 +557,9 @@ function letAllGo({ bid }: BidderState): readonly BidderEffect[] {
   return bid === undefined || bid.id === '' ? [] : [{ type: 'let-all-go', bid: bid.id }];
 }
 
-function tellDeclined(node: Address, { code, message }: MoltError): BidderEffect {
-  return { type: 'tell', news: { type: 'declined', node, code, reason: message } };
+function tellDeclined(node: Address, { code, message, context }: MoltError): BidderEffect {
+  const enough = context['enough'] === undefined ? {} : { enough: String(context['enough']) };
+  return { type: 'tell', news: { type: 'declined', node, code, reason: message, ...enough } };
 }
 
 function newsOfRanked({ quote, score, reasons }: RankedQuote): (BidderNews & { type: 'ranked' })['quotes'][number] {
@@ -530,7 +590,8 @@ function noOffers({ order, failed }: BidderState, { bookSize, peers }: Of<'begin
   const left = failed.size === 0 ? '' : `; ${failed.size} already failed this job`;
   const features = featuresOf(order.spec);
   const beyond = features.length === 0 ? '' : ` with ${features.join(' and ')}`;
-  return `${bookSize} offers were heard, none sells the ${order.spec.runtime} runtime${beyond} for ${resourceClassOf(order.spec.resources)} jobs${left}`;
+  const there = order.region === undefined || order.region === '' ? '' : ` in region ${order.region}`;
+  return `${bookSize} offers were heard, none sells the ${order.spec.runtime} runtime${beyond} for ${resourceClassOf(order.spec.resources)} jobs${there}${left}`;
 }
 
 function nothing(state: BidderState): BidderDecision {

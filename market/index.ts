@@ -4,7 +4,7 @@
  * Reading order: `admission` decides what may enter from the mesh, `book` keeps live offers, `bid` asks, `fit`,
  * `price`, `policy` and `quote` answer, `history` and `rank` choose. Two pure machines use them: `seller` is a provider's side of
  * every bid, quote and lease, over `capacity`; `bidder` is one job of a buyer, from the offers heard to the provider that
- * delivers. node/ and sdk/ are their shells; test/simulation runs thousands of both. Nothing here reads a clock, draws a
+ * delivers; `record` keeps what it told and `explain` says why. node/ and sdk/ are their shells; test/simulation runs thousands of both. Nothing here reads a clock, draws a
  * random number or knows a network; `ports` states what the market needs of one.
  */
 export { type Admission, type AdmissionLimits, type Admitted, ADMISSION_LIMITS, createAdmission } from './admission.ts';
@@ -30,12 +30,14 @@ export {
   type BidderEffect,
   type BidderEvent,
   type BidderFacts,
+  type BidderNews,
   type BidderOrder,
   type BidderState,
   type VerifiedQuote,
   createBidder,
   decideBidder,
 } from './bidder.ts';
+export { type Change, type Explanation, explainBid } from './explain.ts';
 export { type Shortfall, fits } from './fit.ts';
 export { CLOSENESS, type Gpu, groupGpus, placeGpus } from './placement.ts';
 export { type HistoryParameters, type SettledHistory, HISTORY_PARAMETERS, historyScore } from './history.ts';
@@ -48,6 +50,8 @@ export {
   openOfferFeed,
 } from './offers.ts';
 export type { Moment } from './moment.ts';
+export { type Obstacle, type ObstacleName, type OfferJudgement, type Wanted } from './obstacle.ts';
+export { type BidRecord, type RecordedAnswer, type RecordedRanking, endRecord, recordNews } from './record.ts';
 export type { Channel, Network, OpenOptions, ProtocolLimits, PubSub } from './ports.ts';
 export { type Blackouts, parseBlackouts } from './blackout.ts';
 export { type ImageRules, type SellingPolicy, imageRefusal, imageRules, timeRefusal } from './policy.ts';

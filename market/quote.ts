@@ -84,7 +84,6 @@ export function answerBid(request: AnswerRequest): Answer {
     return decline(
       'chain/stake-too-low',
       `${formatMolt(reserve)} of stake must stand behind the lease, ${formatMolt(provider.freeStake)} are free`,
-      provider.freeStake,
     );
   }
   const times = quoteTimes(request);

@@ -9,8 +9,16 @@ export { type Job, JobFailedError, type Molt, type OfferRow, connect } from './m
 export type { LogQuery } from './follow.ts';
 export type { Forward, ForwardOptions } from './forward.ts';
 export type { ConnectOptions, RunOptions } from './options.ts';
-export type { JobEvent, JobOutput, JobResult, ScoreReason } from './progress.ts';
-export type { OwnRanking, RankedQuote } from '../market/index.ts';
+export type { JobEvent, JobOutput, JobResult } from './progress.ts';
+export {
+  type BidRecord,
+  type Change,
+  type Explanation,
+  type OwnRanking,
+  type RankedQuote,
+  type Reason as ScoreReason,
+  explainBid,
+} from '../market/index.ts';
 export { readWallet } from '../chain/index.ts';
 export type { Address } from '../protocol/address.ts';
 export { parseAddress } from '../protocol/address.ts';

@@ -217,6 +217,9 @@ async function runJob(buyer: Buyer, request: RunRequest): Promise<JobResult> {
     ...(options.quoteTimeoutMs === undefined ? {} : { quoteTimeoutMs: options.quoteTimeoutMs }),
     ...(options.attempts === undefined ? {} : { attempts: options.attempts }),
     ...(options.minStake === undefined ? {} : { stakeMin: options.minStake }),
+    ...(options.reserve === undefined ? {} : { reserveMin: options.reserve }),
+    ...(options.region === undefined ? {} : { region: options.region }),
+    ...(options.regionWished === undefined ? {} : { regionWished: options.regionWished }),
     ...(options.rank === undefined ? {} : { rank: options.rank }),
     ...(options.lotShare === undefined ? {} : { lotShare: options.lotShare }),
   };

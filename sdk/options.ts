@@ -55,6 +55,12 @@ export interface RunOptions {
   readonly allowFailure?: boolean;
   /** Smallest stake a provider must have. */
   readonly minStake?: BaseUnits;
+  /** Stake that must stand behind the lease; by default what the chain asks for. */
+  readonly reserve?: BaseUnits;
+  /** Region in which the job must run, as providers say of themselves. */
+  readonly region?: string;
+  /** Region in which it would better run: counts in ranking, keeps nobody out. */
+  readonly regionWished?: string;
   /** How long a silent provider may take to come back before the next one is tried, ms. Default 8,000. */
   readonly reconnectMs?: number;
 }

@@ -4,42 +4,15 @@
  * Progress is told, never derived from log text. The CLI's live list, the demo and `--json` are renderings of these
  * events; `run` returns the `JobResult`.
  */
+import type { BidderNews } from '../market/index.ts';
 import type { Address } from '../protocol/address.ts';
-import type { ErrorCode } from '../protocol/errors.ts';
 import type { BaseUnits } from '../protocol/units.ts';
 import type { UsageSample } from '../protocol/usage.ts';
 
-/** One reason of a score, ready to print. */
-export interface ScoreReason {
-  readonly what: string;
-  readonly weight: number;
-  readonly value: number;
-  readonly text: string;
-}
-
 export type JobEvent =
   | { readonly type: 'mesh-joined'; readonly peers: number }
-  | { readonly type: 'offers'; readonly count: number }
-  | { readonly type: 'bid'; readonly bid: string; readonly pricePerSecondMax: BaseUnits; readonly attempt: number }
-  | {
-      readonly type: 'quote';
-      readonly provider: Address;
-      readonly node: Address;
-      readonly pricePerSecond: BaseUnits;
-      readonly amount: BaseUnits;
-      readonly afterMs: number;
-    }
-  | { readonly type: 'declined'; readonly node: Address; readonly code: ErrorCode; readonly reason: string }
-  | {
-      readonly type: 'ranked';
-      readonly quotes: readonly {
-        readonly provider: Address;
-        readonly node: Address;
-        readonly pricePerSecond: BaseUnits;
-        readonly score: number;
-        readonly reasons: readonly ScoreReason[];
-      }[];
-    }
+  /** Offers, bid, quotes, declines, ranking, and a provider that is given up for this job. */
+  | BidderNews
   | {
       readonly type: 'accepted';
       readonly provider: Address;
@@ -68,14 +41,6 @@ export type JobEvent =
   /** The stream broke; the SDK tries to come back to the same provider before it moves on. */
   | { readonly type: 'provider-silent'; readonly node: Address; readonly reason: string }
   | { readonly type: 'provider-back'; readonly node: Address; readonly fromSequence: number }
-  /** This provider is given up for this job; `retrying` says whether another one is tried. */
-  | {
-      readonly type: 'provider-failed';
-      readonly node: Address;
-      readonly code: ErrorCode;
-      readonly reason: string;
-      readonly retrying: boolean;
-    }
   | {
       readonly type: 'proof-verified';
       readonly proofDigest: string;

@@ -18,10 +18,20 @@ const node = address(2);
 const lease = address(3);
 const price = baseUnits(1_400_000);
 
+const wanted = {
+  runtime: 'wasm',
+  features: [],
+  need: { cpuMillis: 1_000, memoryBytes: 2 ** 30, diskBytes: 0, gpus: [] },
+  durationSecondsMax: 60,
+  pricePerSecondMax: '33000000',
+  stakeMin: '0',
+  region: '',
+} as const;
+
 const bought: readonly JobEvent[] = [
   { type: 'mesh-joined', peers: 3 },
-  { type: 'offers', count: 3 },
-  { type: 'bid', bid: 'ab'.repeat(32), pricePerSecondMax: baseUnits(33_000_000), attempt: 1 },
+  { type: 'offers', count: 3, judged: [], wanted },
+  { type: 'bid', bid: 'ab'.repeat(32), pricePerSecondMax: baseUnits(33_000_000), attempt: 1, asked: [] },
   { type: 'declined', node, code: 'market/no-capacity', reason: '2 cores are needed, 1 is free' },
   { type: 'quote', provider, node, pricePerSecond: price, amount: baseUnits(84_000_000), afterMs: 12 },
   {

@@ -537,7 +537,7 @@ function mayBidAgain({ attempt, order }: BidderState): boolean {
 }
 
 /** Another provider can help unless the fault is the buyer's own. */
-function isWorthRetrying(error: unknown): boolean {
+export function isWorthRetrying(error: unknown): boolean {
   return error instanceof MoltError && error.blame !== 'user' && error.code !== 'node/stopped';
 }
 

@@ -39,6 +39,18 @@ export {
 } from './bidder.ts';
 export { type Change, type Explanation, explainBid } from './explain.ts';
 export { type Shortfall, fits } from './fit.ts';
+export {
+  type GangDecision,
+  type GangEffect,
+  type GangEvent,
+  type GangNews,
+  type GangOrder,
+  type GangState,
+  type Seat,
+  GANG_SLOTS_MAX,
+  createGang,
+  decideGang,
+} from './gang.ts';
 export { CLOSENESS, type Gpu, groupGpus, placeGpus } from './placement.ts';
 export { type HistoryParameters, type SettledHistory, HISTORY_PARAMETERS, historyScore } from './history.ts';
 export {

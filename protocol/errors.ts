@@ -55,6 +55,7 @@ export const ERRORS = {
   'market/not-approved': entry('nobody', 'later', "the provider's own check did not approve"),
   'market/ranking-failed': entry('user', 'never', "the buyer's own ranking threw, or gave what it was not given"),
   'market/quote-unacceptable': entry('peer', 'later', 'the quote breaks the bid, the chain or its own sums'),
+  'market/gang-incomplete': entry('nobody', 'later', 'fewer slots of a gang found a provider than it has'),
 
   // chain
   'chain/unreachable': entry('chain', 'later', 'the RPC endpoint does not answer'),

@@ -374,7 +374,9 @@ async function configuration(
     services: {
       identify: identify(),
       identifyPush: identifyPush(),
-      ping: ping(),
+      // The DHT and the connection monitor ping by themselves. With libp2p's limit of one outbound ping the second one fails
+      // when both do at once, and the monitor takes that for a dead peer.
+      ping: ping({ maxInboundStreams: 8, maxOutboundStreams: 4 }),
       gossip: parts.gossip.service,
       circuits: parts.nat.service,
       dht: kadDHT({

@@ -2,13 +2,22 @@
  * Goal: a peer that nobody can dial is reached through peers that can be, and relaying has bounds. Method: real peers on
  * loopback; one that listens nowhere stands for one behind NAT, one that announces its address for one the world reaches.
  */
-import { multiaddr } from '@multiformats/multiaddr';
 import { createServer } from 'node:net';
+
+import { identify } from '@libp2p/identify';
+import type { Libp2p } from '@libp2p/interface';
+import { noise } from '@libp2p/noise';
+import { tcp } from '@libp2p/tcp';
+import { yamux } from '@libp2p/yamux';
+import { multiaddr } from '@multiformats/multiaddr';
+import { createLibp2p } from 'libp2p';
 import { describe, expect, test } from 'vitest';
 
 import { announced } from '../../../node/mesh/nat.ts';
-import type { Mesh, MeshLimits } from '../../../node/mesh/index.ts';
-import { Peers, text, until } from './peers.ts';
+import type { Mesh, MeshLimits, Reachability } from '../../../node/mesh/index.ts';
+import { peerIdOf } from '../../../node/mesh/peer.ts';
+import { type Reservations, circuits } from '../../../node/mesh/relay.ts';
+import { Peers, pause, text, until } from './peers.ts';
 
 const LIMITS = { maxFrameBytes: 1024 * 1024, maxStreamsPerPeer: 8, maxStreams: 64 };
 
@@ -100,3 +109,178 @@ test('a peer that listens nowhere tells circuits, and one that is not known to i
   expect(relays.map((relay) => relay.reachability.relaying?.circuits)).toContain(1);
   expect(Math.max(...relays.map((relay) => relay.reachability.relaying?.bytes ?? 0))).toBeGreaterThan(10);
 });
+
+test('a relay that is lost is replaced', async () => {
+  await using peers = new Peers();
+  const relays = [await openRelay(peers), await openRelay(peers), await openRelay(peers)];
+  const hidden = await openHidden(peers, relays);
+  const [lost] = hidden.reachability.relays;
+  const changes: Reachability[] = [];
+  using _ = hidden.onReachability((now) => changes.push(now));
+  await relays.find(({ self }) => self === lost)![Symbol.asyncDispose]();
+  await until('the third relay holds a place', () => {
+    const now = hidden.reachability.relays;
+    return now.length === 2 && lost !== undefined && !now.includes(lost);
+  });
+  expect(changes.at(-1)).toMatchObject({ way: 'relayed', relays: hidden.reachability.relays });
+  expect(hidden.addresses.some((address) => address.includes(peerIdOf(lost!).toString()))).toBe(false);
+});
+
+test('a relay stops relaying when the world no longer reaches it, and gives its places up when it stops', async () => {
+  await using peers = new Peers();
+  const relay = await openRelay(peers);
+  const hidden = await openHidden(peers, [relay]);
+  expect(relay.reachability.relaying).toMatchObject({ reservations: 1 });
+  await hidden[Symbol.asyncDispose]();
+  await until('the place is free', () => relay.reachability.relaying?.reservations === 0);
+});
+
+test('a peer that nobody reaches relays for nobody', async () => {
+  await using peers = new Peers();
+  const local = await peers.open({ relay: true });
+  const other = await peers.open({ listen: [], bootstrap: [...local.addresses] });
+  await until('connected', () => other.peers().length === 1);
+  await pause(1_500);
+  expect([local.reachability, other.reachability]).toMatchObject([{ way: 'local' }, { way: 'local', relays: [] }]);
+  expect(local.reachability.relaying).toBeUndefined();
+});
+
+describe('a relay', () => {
+  test('holds no more places than it has', async () => {
+    await using peers = new Peers();
+    const relay = await openRelay(peers, { relayReservationsMax: 1 });
+    await openHidden(peers, [relay]);
+    const late = await peers.open({ listen: [], bootstrap: [...relay.addresses] });
+    await until('connected', () => late.peers().length === 1);
+    await pause(1_500);
+    expect(late.reachability).toMatchObject({ way: 'local', relays: [] });
+    expect(relay.reachability.relaying).toMatchObject({ reservations: 1 });
+  });
+
+  test('carries no more circuits than it may', async () => {
+    await using peers = new Peers();
+    const relay = await openRelay(peers, { relayCircuitsMax: 2 });
+    const hidden = await openHidden(peers, [relay]);
+    await echo(hidden);
+    const strangers = [await peers.open(), await peers.open(), await peers.open()];
+    expect(await ask(strangers[0]!, hidden, 'one')).toBe('one');
+    expect(await ask(strangers[1]!, hidden, 'two')).toBe('two');
+    await expect(ask(strangers[2]!, hidden, 'three')).rejects.toMatchObject({ code: 'mesh/unreachable' });
+    await strangers[0]![Symbol.asyncDispose]();
+    await until('a circuit is free', () => relay.reachability.relaying?.circuits === 1);
+    expect(await ask(strangers[2]!, hidden, 'three')).toBe('three');
+  });
+
+  test('ends a circuit at its bytes, and the next one works', async () => {
+    await using peers = new Peers();
+    const relay = await openRelay(peers, { relayCircuitBytes: 256 * 1024 });
+    const hidden = await openHidden(peers, [relay]);
+    await echo(hidden);
+    const stranger = await peers.open();
+    await expect(pump(stranger, hidden, 1024 * 1024)).rejects.toMatchObject({ code: 'mesh/closed' });
+    expect(relay.reachability.relaying!.bytes).toBeLessThan(1024 * 1024);
+    expect(await ask(stranger, hidden, 'again')).toBe('again');
+  });
+
+  test('carries nothing more when the bytes of the hour are used up', async () => {
+    await using peers = new Peers();
+    const relay = await openRelay(peers, { relayBytesPerHour: 256 * 1024 });
+    const hidden = await openHidden(peers, [relay]);
+    await echo(hidden);
+    const stranger = await peers.open();
+    await expect(pump(stranger, hidden, 1024 * 1024)).rejects.toMatchObject({ code: 'mesh/closed' });
+    await expect(pump(stranger, hidden, 1024 * 1024)).rejects.toMatchObject({ code: 'mesh/closed' });
+    expect(relay.reachability.relaying!.bytes).toBeLessThan(512 * 1024);
+  });
+
+  test('makes a fast sender wait for a slow reader, and loses nothing', async () => {
+    await using peers = new Peers();
+    const relay = await openRelay(peers);
+    const hidden = await openHidden(peers, [relay]);
+    const reading = Promise.withResolvers<void>();
+    let received = 0;
+    await hidden.handle('/sink', LIMITS, async (channel) => {
+      await reading.promise;
+      for await (const frame of channel) received += frame.length;
+    });
+    const stranger = await peers.open();
+    const channel = await stranger.open(hidden.self, '/sink', { addresses: hidden.addresses, maxFrameBytes: MIB });
+    let sent = 0;
+    const sending = (async () => {
+      for (; sent < 96 * MIB; sent += MIB) await channel.send(new Uint8Array(MIB));
+      await channel.close();
+    })();
+    let before = -1;
+    await until('the sender waits', async () => {
+      const isStill = sent === before;
+      before = sent;
+      await pause(500);
+      return isStill;
+    });
+    expect(sent).toBeLessThan(64 * MIB);
+    reading.resolve();
+    await sending;
+    await until('everything came', () => received === 96 * MIB);
+  });
+
+  test('holds a place for as long as it is renewed', async () => {
+    await using peers = new Peers();
+    const relay = await openRelay(peers, { relayReservationMs: 2_000 });
+    const client = await openClient();
+    try {
+      const { remotePeer } = await client.libp2p.dial(multiaddr(relay.addresses[0]));
+      for (let renewal = 0; renewal < 5; renewal++) {
+        await client.reservations.addRelay(remotePeer, 'configured');
+        for (let look = 0; look < 10; look++) {
+          expect(relay.reachability.relaying).toMatchObject({ reservations: 1 });
+          await pause(100);
+        }
+      }
+    } finally {
+      await client.libp2p.stop();
+    }
+  });
+});
+
+test('circuits are refused from a peer that was not chosen as a relay', async () => {
+  await using peers = new Peers();
+  const node = await peers.open();
+  const client = await openClient();
+  try {
+    const connection = await client.libp2p.dial(multiaddr(node.addresses[0]));
+    const asked: string[] = [];
+    await client.libp2p.handle('/libp2p/circuit/relay/0.2.0/hop', () => void asked.push('for a place'));
+    const stream = await connection.newStream('/libp2p/circuit/relay/0.2.0/stop');
+    await until('it is refused', () => stream.status === 'reset');
+    expect(asked).toEqual([]);
+    expect(node.addresses.every((address) => !address.includes('p2p-circuit'))).toBe(true);
+  } finally {
+    await client.libp2p.stop();
+  }
+});
+
+const MIB = 1024 * 1024;
+
+/** Sends so much, reading what comes back, until it is through or breaks. */
+async function pump(from: Mesh, to: Mesh, bytes: number): Promise<void> {
+  const channel = await from.open(to.self, '/echo', { addresses: to.addresses, maxFrameBytes: MIB });
+  const reading = (async () => {
+    let got = 0;
+    for await (const frame of channel) if ((got += frame.length) >= bytes) break;
+  })();
+  reading.catch(() => undefined);
+  for (let sent = 0; sent < bytes; sent += 16 * 1024) await channel.send(new Uint8Array(16 * 1024));
+  await reading;
+}
+
+/** libp2p by itself, with the circuits of a node, to ask what a node would not ask. */
+async function openClient(): Promise<{ libp2p: Libp2p; reservations: Reservations }> {
+  let reservations: Reservations | undefined;
+  const libp2p = await createLibp2p({
+    transports: [tcp(), circuits((made) => (reservations = made))],
+    connectionEncrypters: [noise()],
+    streamMuxers: [yamux()],
+    services: { identify: identify() },
+  });
+  return { libp2p, reservations: reservations! };
+}

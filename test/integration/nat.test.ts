@@ -1,0 +1,176 @@
+/**
+ * Goal: a provider that nobody can dial sells, and a buyer that nobody can dial buys from it. Method: real routers that
+ * masquerade (network namespaces), the chain and two nodes on the public side, everything a process of its own.
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+
+import { initialise } from '../../node/cli/init.ts';
+import { homeAt } from '../../node/home.ts';
+import type { Reachability } from '../../node/mesh/index.ts';
+import { openOperator } from '../../node/operator/index.ts';
+import type { Address } from '../../protocol/address.ts';
+import { parseMolt } from '../../protocol/units.ts';
+import { type Internet, type Molt, internetReason, openInternet } from '../fixtures/internet.ts';
+import { type TestMarket, openMarket } from './market.ts';
+
+const reason = internetReason();
+
+let market: TestMarket;
+let internet: Internet;
+
+beforeAll(async () => {
+  if (reason !== '') return;
+  market = await openMarket();
+  internet = openInternet(market.directory);
+  await internet.publish(internet.publicAddress(1), Number(new URL(market.rpcUrl).port));
+});
+
+afterAll(async () => {
+  await internet?.[Symbol.asyncDispose]();
+  await market?.[Symbol.asyncDispose]();
+});
+
+/** A home whose node finds the chain at its public address. */
+async function newHome(
+  name: string,
+  role: 'provider' | 'buyer',
+  settings: Readonly<Record<string, unknown>>,
+): Promise<string> {
+  const home = homeAt(join(market.directory, name));
+  const limits = { capPerLease: parseMolt('40'), capPerDay: parseMolt('1000'), days: 30, environment: {} };
+  const amounts = { stake: parseMolt('100'), deposit: parseMolt('50') };
+  const given = { rpcUrl: market.rpcUrl, mdns: false, ...settings };
+  await initialise(market.env, home, { role, ...limits, ...amounts, settings: given }, () => undefined);
+  const config = JSON.parse(readFileSync(home.config, 'utf8')) as Record<string, unknown>;
+  const rpcUrl = market.rpcUrl.replace('127.0.0.1', internet.publicAddress(1));
+  writeFileSync(home.config, JSON.stringify({ ...config, rpcUrl }));
+  return home.directory;
+}
+
+const SMALL = { runtimes: ['wasm'], cpuMillis: 1_000, hostCpuMillis: 0, memoryBytes: 2 ** 30, diskBytes: 2 ** 30 };
+
+interface Node {
+  readonly molt: Molt;
+  readonly home: string;
+  /** The first address that it told. */
+  readonly address: string;
+}
+
+/** A node on the street. It sells, but nothing as long as these jobs. */
+async function openStreetNode(number: number, settings: Readonly<Record<string, unknown>>): Promise<Node> {
+  const listen = `/ip4/${internet.publicAddress(number)}/tcp/4170`;
+  const home = await newHome(`street-${number}`, 'provider', {
+    ...SMALL,
+    listen: [listen],
+    durationSecondsMax: 5,
+    ...settings,
+  });
+  const molt = internet.street.molt(['up', '--home', home, '--log-level', 'debug']);
+  const reached = await molt.line('the world reaches it', (line) => line['way'] === 'direct');
+  await molt.line('it sells', (line) => line['type'] === 'selling');
+  return { molt, home, address: String((reached['addresses'] as unknown[])[0]) };
+}
+
+/** What a running node says of itself, by the socket in its home. */
+async function reachabilityOf(home: string): Promise<Reachability> {
+  await using operator = await openOperator(market.env, homeAt(home));
+  const status = await operator.status();
+  if (status === undefined) throw new Error('it does not run');
+  return status.reachability;
+}
+
+const relayedBytes = async (node: Node): Promise<number> => (await reachabilityOf(node.home)).relaying?.bytes ?? 0;
+
+describe.skipIf(reason !== '')(`behind two NATs${reason === '' ? '' : ` (skipped: ${reason})`}`, () => {
+  let streets: Node[];
+  let selling: Molt;
+  let seller: string;
+
+  test('a provider holds places at two relays, one of which a peer had to find reachable first', async () => {
+    const one = await openStreetNode(11, { announce: [`/ip4/${internet.publicAddress(11)}/tcp/4170`] });
+    // Nobody vouches for this one: the first dials back.
+    const two = await openStreetNode(12, { bootstrap: [one.address] });
+    streets = [one, two];
+    seller = await newHome('seller', 'provider', { ...SMALL, bootstrap: [one.address, two.address] });
+    selling = internet.home(1).host.molt(['up', '--home', seller, '--log-level', 'debug']);
+    const relayed = await selling.line('two relays hold a place for it', isRelayedBy(11, 12));
+    for (const address of relayed['addresses'] as string[]) expect(address).toContain('/p2p-circuit/');
+    await selling.line('it sells', (line) => line['type'] === 'selling');
+    expect(await reachabilityOf(seller)).toMatchObject({ way: 'relayed' });
+    expect((await reachabilityOf(one.home)).relaying).toMatchObject({ reservations: 1 });
+  });
+
+  test('a paid job runs through a relay, and goes on over the second one when the first is killed', async () => {
+    const bootstrap = streets.map((street) => street.address);
+    const buyer = await newHome('buyer', 'buyer', { bootstrap });
+    const before = await budgetOf(buyer);
+    const buying = internet.home(2).host.molt(['run', '--home', buyer, ...stepsArguments(STEPS)]);
+    await buying.line('output', (line) => line['type'] === 'log');
+    // The module went from the buyer to the seller by one of them.
+    const bytes = await Promise.all(streets.map(relayedBytes));
+    expect(Math.max(...bytes)).toBeGreaterThan(MODULE_BYTES);
+    const carrier = bytes[0]! > bytes[1]! ? 0 : 1;
+    await streets[carrier]!.molt.kill('SIGKILL');
+    await buying.line('the break is noticed', (line) => line['type'] === 'provider-silent');
+    const [left] = streets.splice(carrier, 1).length === 1 ? streets : [];
+    // A relay that nobody named is found through the others.
+    streets.push(await openStreetNode(13, { bootstrap: [left!.address] }));
+    await selling.line('a new relay took the place of the lost one', isRelayedBy(13));
+
+    expect(await buying.exited).toBe(0);
+    const result = buying.lines.find((line) => line['type'] === 'result');
+    expect(result).toMatchObject({ exitCode: 0, attempts: 1 });
+    expect(readFileSync(join(market.directory, 'out/result.txt'), 'utf8')).toBe(`steps ${STEPS}`);
+    expect(stepsOf(buying.lines)).toEqual(Array.from({ length: STEPS }, (_, step) => step));
+    const after = await budgetOf(buyer);
+    expect(after).toEqual({ free: before.free - BigInt(String(result?.['cost'])), locked: 0n });
+    expect(selling.lines.some((line) => line['type'] === 'quoted')).toBe(true);
+  });
+});
+
+async function budgetOf(home: string): Promise<{ free: bigint; locked: bigint }> {
+  const { budget } = JSON.parse(readFileSync(homeAt(home).config, 'utf8')) as { budget: Address };
+  const account = await market.chain.budget(budget);
+  if (account === undefined) throw new Error('the budget is gone');
+  return { free: account.free, locked: account.locked };
+}
+
+/** True for a line that tells of circuits, among them those through these hosts of the street. */
+const isRelayedBy =
+  (...numbers: readonly number[]) =>
+  (line: Readonly<Record<string, unknown>>): boolean =>
+    line['way'] === 'relayed' &&
+    numbers.every((number) =>
+      (line['addresses'] as string[]).some((address) => address.startsWith(`/ip4/${internet.publicAddress(number)}/`)),
+    );
+
+const STEPS = 40;
+/** CPython is larger than this. */
+const MODULE_BYTES = 20_000_000;
+
+function stepsArguments(steps: number): readonly string[] {
+  const script = join(market.directory, 'steps.py');
+  writeFileSync(script, STEPS_SCRIPT);
+  const files = ['--input', script, '--output', 'result.txt', '--out', join(market.directory, 'out')];
+  return ['--image', 'python', ...files, '--timeout', '120', '--', 'python', '/in/steps.py', String(steps)];
+}
+
+/** The numbers of the steps, in the order and as often as they were printed. */
+function stepsOf(lines: readonly Readonly<Record<string, unknown>>[]): readonly number[] {
+  const texts = lines.filter((line) => line['type'] === 'log').map((line) => String(line['text']));
+  return [...texts.join('').matchAll(/^step (\d+) /gm)].map(([, step]) => Number(step));
+}
+
+/** Prints a line a step, then writes /out/result.txt. */
+const STEPS_SCRIPT = `import sys
+steps = int(sys.argv[1])
+for step in range(steps):
+    total = 0
+    for i in range(400000):
+        total += i * i
+    print("step", step, total, flush=True)
+open("/out/result.txt", "w").write("steps " + str(steps))
+`;

@@ -5,10 +5,11 @@
  *  1. size, decode, canonical form, version, kind, network, clock window, expiry  — `protocol/envelope.ts`
  *  2. the forwarder's bucket                                                       `market/rate-limited`
  *  3. the origin's bucket, looked at                                               `market/rate-limited`
- *  4. the sequence, looked at                                                      `protocol/replayed`
+ *  4. the sequence, looked at                                `protocol/replayed`; a convict's: `market/equivocated`
  *  5. the body's decoding and limits                                               `protocol/malformed`, `not-canonical`
  *  6. the signature                                                                `protocol/bad-signature`
- *  7. sense                                                                        `protocol/malformed`
+ *  7. two different messages of one signer and sequence                            `market/equivocated`
+ *  8. sense                                                                        `protocol/malformed`
  * Only after 6 are the origin's token taken and its sequence kept: until then the message merely claims its origin, and a
  * forger could otherwise silence an honest node by using up its bucket or its sequence numbers.
  *
@@ -28,7 +29,12 @@ import { type Buckets, type Rate, createBuckets } from './buckets.ts';
 /** The message is there exactly when the verdict is `accept`. */
 export type Admitted<Content> =
   | { readonly verdict: Verdict & { readonly verdict: 'accept' }; readonly message: Verified<Message<Content>> }
-  | { readonly verdict: Verdict & { readonly verdict: 'ignore' | 'reject' }; readonly message?: undefined };
+  | {
+      readonly verdict: Verdict & { readonly verdict: 'ignore' | 'reject' };
+      readonly message?: undefined;
+      /** Who was just convicted of two messages under one sequence: nothing it said before counts. */
+      readonly convicted?: Address;
+    };
 
 export interface Admission {
   /**
@@ -57,6 +63,9 @@ export const ADMISSION_LIMITS: AdmissionLimits = {
   signersMax: 8_192,
   forwardersMax: 1_024,
 };
+
+/** How long nothing is taken of a signer that said two things at once. */
+const BARRED_MS = 10 * 60_000;
 
 /** One admission per node and network. */
 export function createAdmission(options: {
@@ -101,6 +110,11 @@ function createGate<Content>(gate: Gate<Content>) {
       }
       gate.origins.assertNew(envelope, nowMs);
       const message = verifyEnvelope(gate.decode(envelope));
+      if (gate.origins.convicts(envelope, nowMs)) {
+        const { signer, sequence } = envelope;
+        const error = equivocated(signer, `it signed two different ${gate.kind}s with sequence ${sequence}`);
+        return { verdict: verdictOf(error) as Verdict & { verdict: 'ignore' | 'reject' }, convicted: signer };
+      }
       gate.origins.keep(envelope, nowMs);
       gate.assertSense(message);
       return { verdict: ACCEPT as Verdict & { verdict: 'accept' }, message };
@@ -112,14 +126,17 @@ function createGate<Content>(gate: Gate<Content>) {
 }
 
 interface Origins {
-  /** Throws `market/rate-limited`, `protocol/replayed`. Changes nothing. */
+  /** Throws `market/rate-limited`, `protocol/replayed`, `market/equivocated`. Changes nothing. */
   assertNew(envelope: Envelope, nowMs: number): void;
+  /** After the signature verified: true for a second message under the newest sequence, which bars its signer. */
+  convicts(envelope: Envelope, nowMs: number): boolean;
   /** After the signature verified: takes the token, keeps the sequence. */
   keep(envelope: Envelope, nowMs: number): void;
 }
 
 interface Newest {
   readonly sequence: number;
+  readonly id: string;
   /** Latest issue time of everything kept of this signer. */
   readonly issuedMs: number;
 }
@@ -127,11 +144,14 @@ interface Newest {
 function createOrigins(rate: Rate, signersMax: number): Origins {
   const buckets = createBuckets(rate, signersMax);
   const newest = createBoundedMap<Address, Newest>(signersMax);
+  /** Until when nothing of a signer is taken. */
+  const barred = createBoundedMap<Address, number>(signersMax);
   /** Latest issue time of everything that was ever forgotten. */
   let forgottenMs = -Infinity;
   return {
     assertNew(envelope, nowMs) {
-      const { kind, signer, sequence, issuedMs } = envelope;
+      const { kind, signer, sequence, issuedMs, id } = envelope;
+      if ((barred.get(signer) ?? 0) > nowMs) throw equivocated(signer, 'it was convicted a short while ago');
       if (!buckets.has(signer, nowMs)) {
         throw new MoltError(
           'market/rate-limited',
@@ -140,7 +160,8 @@ function createOrigins(rate: Rate, signersMax: number): Origins {
         );
       }
       const known = newest.get(signer);
-      if (known === undefined ? issuedMs <= forgottenMs : sequence <= known.sequence) {
+      const isTwice = known !== undefined && sequence === known.sequence && id !== known.id;
+      if (!isTwice && (known === undefined ? issuedMs <= forgottenMs : sequence <= known.sequence)) {
         throw new MoltError(
           'protocol/replayed',
           known === undefined
@@ -150,13 +171,23 @@ function createOrigins(rate: Rate, signersMax: number): Origins {
         );
       }
     },
-    keep({ signer, sequence, issuedMs }, nowMs) {
+    convicts({ signer, sequence, id }, nowMs) {
+      const known = newest.get(signer);
+      if (known?.sequence !== sequence || known.id === id) return false;
+      barred.set(signer, nowMs + BARRED_MS);
+      return true;
+    },
+    keep({ signer, sequence, issuedMs, id }, nowMs) {
       buckets.take(signer, nowMs);
       const before = newest.get(signer)?.issuedMs ?? issuedMs;
-      const forgotten = newest.set(signer, { sequence, issuedMs: Math.max(before, issuedMs) });
+      const forgotten = newest.set(signer, { sequence, id, issuedMs: Math.max(before, issuedMs) });
       if (forgotten !== undefined) forgottenMs = Math.max(forgottenMs, forgotten.issuedMs);
     },
   };
+}
+
+function equivocated(signer: Address, why: string): MoltError {
+  return new MoltError('market/equivocated', `nothing of ${signer} is taken: ${why}`, { signer });
 }
 
 function assertBidSense(bid: Message<Bid>): void {

@@ -3,7 +3,8 @@
  *
  * A bid costs O(1) answers however large the market is. Providers and the bid's id lie on a ring of 2^64 points; only
  * those at most `distanceMax` away from the bid answer. The id is a hash over the signed bytes, so nobody can choose his
- * place on the ring after the bid is known, and a buyer who wants other providers simply bids again.
+ * place on the ring after the bid is known, nor before, when it is not. A buyer can try bids until one asks a provider
+ * that he favours, and gains nothing: he accepts whom he likes anyway.
  */
 import { createHash } from 'node:crypto';
 

@@ -1,7 +1,7 @@
 /**
  * market: offer → bid → quote → choice. All decisions, no I/O.
  *
- * Reading order: `admission` decides what may enter from the mesh, `book` keeps live offers, `bid` asks, `fit`,
+ * Reading order: `admission` decides what may enter from the mesh, `book` keeps live offers, `following` keeps it whole, `bid` asks, `fit`,
  * `price`, `policy` and `quote` answer, `history` and `rank` choose. Two pure machines use them: `seller` is a provider's side of
  * every bid, quote and lease, over `capacity`; `bidder` is one job of a buyer, from the offers heard to the provider that
  * delivers; `record` keeps what it told and `explain` says why. node/ and sdk/ are their shells; test/simulation runs thousands of both. Nothing here reads a clock, draws a
@@ -61,6 +61,7 @@ export {
   nextSequence,
   openOfferFeed,
 } from './offers.ts';
+export { type Following, type Neighbours, followMarket } from './following.ts';
 export type { Moment } from './moment.ts';
 export { type Obstacle, type ObstacleName, type OfferJudgement, type Wanted } from './obstacle.ts';
 export { type BidRecord, type RecordedAnswer, type RecordedRanking, endRecord, recordNews } from './record.ts';

@@ -31,6 +31,8 @@ export interface OfferFeedOptions {
   readonly networkId: Address;
   readonly admission: Admission;
   readonly classes?: readonly ResourceClass[];
+  /** Shards that are joined; `''` is that of the whole class. Default `['']`. Pulls ask for these, too. */
+  readonly regions?: readonly string[];
   /** Hears of every offer that was not taken, and why. */
   readonly onRefused?: (refusal: Refusal) => void;
 }
@@ -40,35 +42,46 @@ export type Refusal = Exclude<Verdict, { readonly verdict: 'accept' }>;
 const OFFERS_MAX = 10_000;
 /** Offers taken over from one pull. */
 const PULL_MAX = 2_000;
+/** Offers of a pull that are verified without a pause, some 0.1 ms each. */
+const PULL_AT_ONCE = 32;
 const EXPIRE_EVERY_MS = 5_000;
 
 export async function openOfferFeed(env: Env, options: OfferFeedOptions): Promise<OfferFeed> {
   const { pubsub, network, networkId, admission } = options;
   const classes = options.classes ?? RESOURCE_CLASSES;
+  const regions = options.regions ?? [''];
+  const shards = classes.flatMap((resourceClass) => regions.map((region) => ({ resourceClass, region })));
   const book = createBook({ offersMax: OFFERS_MAX });
   const listeners = new Set<() => void>();
 
-  const take = (bytes: Uint8Array, from: Address | undefined): ReturnType<Admission['offer']>['verdict'] => {
-    const { verdict, message } = admission.offer(bytes, from, env.clock.now());
-    if (message === undefined) {
-      options.onRefused?.(verdict);
-      return verdict;
+  const changed = (): void => {
+    for (const listener of listeners) listener();
+  };
+  /** `by` is the peer that brought it; only what it sent unasked counts against its bucket. */
+  const take = (bytes: Uint8Array, by: Address | undefined, isAsked: boolean): Verdict => {
+    const admitted = admission.offer(bytes, isAsked ? undefined : by, env.clock.now());
+    if (admitted.message === undefined) {
+      if (admitted.convicted !== undefined && book.drop(admitted.convicted)) changed();
+      options.onRefused?.(admitted.verdict);
+      return admitted.verdict;
     }
-    const change = book.put(message);
+    const change = book.put(admitted.message, by);
     if (change === 'full')
       return { verdict: 'ignore', code: 'market/book-full', reason: `the book holds ${OFFERS_MAX} offers` };
-    if (change !== 'stale') for (const listener of listeners) listener();
+    if (change !== 'stale') changed();
     return ACCEPT;
   };
 
   await using opened = new AsyncDisposableStack();
-  for (const resourceClass of classes) {
-    opened.use(await pubsub.subscribe(offersTopic(networkId, resourceClass), take));
+  for (const { resourceClass, region } of shards) {
+    const topic = offersTopic(networkId, resourceClass, region);
+    const limits = { messageBytesMax: LIMITS.offerBytes };
+    opened.use(await pubsub.subscribe(topic, (bytes, from) => take(bytes, from, false), limits));
   }
   opened.use(await network.handle(STREAMS.offers.protocol, STREAMS.offers, (channel) => answerPull(channel, book)));
   opened.use(
     env.clock.every(EXPIRE_EVERY_MS, () => {
-      if (book.expire(env.clock.now()) > 0) for (const listener of listeners) listener();
+      if (book.expire(env.clock.now()) > 0) changed();
     }),
   );
   const resources = opened.move();
@@ -77,17 +90,19 @@ export async function openOfferFeed(env: Env, options: OfferFeedOptions): Promis
     book,
     pull: async (from, signal) => {
       let added = 0;
-      for (const resourceClass of classes) {
+      for (const { resourceClass, region } of pulledShards(shards)) {
         const channel = await network.open(from, STREAMS.offers.protocol, {
           maxFrameBytes: STREAMS.offers.maxFrameBytes,
           ...(signal === undefined ? {} : { signal }),
         });
         try {
-          await channel.send(OffersRequest.encode({ resourceClass }));
+          await channel.send(OffersRequest.encode({ resourceClass, region }));
           let seen = 0;
           for await (const bytes of channel) {
-            if (take(bytes, undefined).verdict === 'accept') added++;
+            if (take(bytes, from, true).verdict === 'accept') added++;
             if (++seen >= PULL_MAX) break;
+            // What arrives together is read without a pause, and each offer costs a signature.
+            if (seen % PULL_AT_ONCE === 0) await env.clock.sleep(0, signal);
           }
         } finally {
           await channel.close();
@@ -96,7 +111,7 @@ export async function openOfferFeed(env: Env, options: OfferFeedOptions): Promis
       return added;
     },
     add: (bytes) => {
-      take(bytes, undefined);
+      take(bytes, undefined, true);
     },
     onChange: (listener) => {
       listeners.add(listener);
@@ -106,9 +121,15 @@ export async function openOfferFeed(env: Env, options: OfferFeedOptions): Promis
   };
 }
 
+/** Whoever asks for a whole class need not ask for its regions. */
+function pulledShards<Shard extends { readonly region: string }>(shards: readonly Shard[]): readonly Shard[] {
+  const whole = shards.filter(({ region }) => region === '');
+  return whole.length > 0 ? whole : shards;
+}
+
 async function answerPull(channel: Channel, book: Book): Promise<void> {
   for await (const frame of channel) {
-    const { resourceClass } = decodeOffersRequest(frame);
+    const { resourceClass, region } = decodeOffersRequest(frame);
     const wanted = RESOURCE_CLASSES.find((name) => name === resourceClass);
     if (wanted === undefined) {
       throw new MoltError(
@@ -116,7 +137,7 @@ async function answerPull(channel: Channel, book: Book): Promise<void> {
         `there is no resource class "${resourceClass.slice(0, 16)}", known are ${RESOURCE_CLASSES.join(', ')}`,
       );
     }
-    for (const bytes of book.bytes(wanted).slice(0, PULL_MAX)) await channel.send(bytes);
+    for (const bytes of book.bytes(wanted, region).slice(0, PULL_MAX)) await channel.send(bytes);
     break;
   }
   await channel.close();

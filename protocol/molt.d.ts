@@ -1308,6 +1308,7 @@ export declare namespace ForwardAnswer {
 }
 export interface OffersRequest {
     resourceClass: string;
+    region: string;
 }
 export declare namespace OffersRequest {
     const codec: () => Codec<OffersRequest>;
@@ -1315,9 +1316,13 @@ export declare namespace OffersRequest {
         field: '$.resourceClass';
         value: string;
     }
+    interface OffersRequestRegionFieldEvent {
+        field: '$.region';
+        value: string;
+    }
     function encode(obj: Partial<OffersRequest>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<OffersRequest>): OffersRequest;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<OffersRequest>): Generator<OffersRequestResourceClassFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<OffersRequest>): Generator<OffersRequestResourceClassFieldEvent | OffersRequestRegionFieldEvent>;
 }
 export interface ArtifactRequest {
     cid: Uint8Array;

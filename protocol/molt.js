@@ -4198,12 +4198,17 @@ export var OffersRequest;
                     w.uint32(10);
                     w.string(obj.resourceClass);
                 }
+                if ((obj.region != null && obj.region !== '')) {
+                    w.uint32(18);
+                    w.string(obj.region);
+                }
                 if (opts.lengthDelimited !== false) {
                     w.ldelim();
                 }
             }, (reader, length, opts = {}) => {
                 const obj = {
-                    resourceClass: ''
+                    resourceClass: '',
+                    region: ''
                 };
                 const end = length == null ? reader.len : reader.pos + length;
                 while (reader.pos < end) {
@@ -4211,6 +4216,10 @@ export var OffersRequest;
                     switch (tag >>> 3) {
                         case 1: {
                             obj.resourceClass = reader.string();
+                            break;
+                        }
+                        case 2: {
+                            obj.region = reader.string();
                             break;
                         }
                         default: {
@@ -4228,6 +4237,13 @@ export var OffersRequest;
                         case 1: {
                             yield {
                                 field: `${prefix}.resourceClass`,
+                                value: reader.string()
+                            };
+                            break;
+                        }
+                        case 2: {
+                            yield {
+                                field: `${prefix}.region`,
                                 value: reader.string()
                             };
                             break;

@@ -31,13 +31,22 @@ export function meshName(network: Address): string {
   return network.slice(0, 16);
 }
 
-/** Topics carry the first characters of the network, so that a test network never talks to another. */
-export function offersTopic(network: Address, resourceClass: ResourceClass): string {
-  return `/molt/1/${network.slice(0, 8)}/offers/${resourceClass}`;
+/**
+ * Topics carry the first characters of the network, so that a test network never talks to another, and are sharded by
+ * resource class and region. In the shard of `''` everything of the class is said; in a region's shard what is of that
+ * region besides. So who trades in one region hears only that one, and nobody has to know which regions there are.
+ */
+export function offersTopic(network: Address, resourceClass: ResourceClass, region = ''): string {
+  return `/molt/1/${network.slice(0, 8)}/offers/${resourceClass}/${shardOf(region)}`;
 }
 
-export function bidsTopic(network: Address, resourceClass: ResourceClass): string {
-  return `/molt/1/${network.slice(0, 8)}/bids/${resourceClass}`;
+/** A bid is said once: in its region's shard when it insists on one, else in that of `''`, which every provider hears. */
+export function bidsTopic(network: Address, resourceClass: ResourceClass, region = ''): string {
+  return `/molt/1/${network.slice(0, 8)}/bids/${resourceClass}/${shardOf(region)}`;
+}
+
+function shardOf(region: string): string {
+  return region === '' ? 'any' : `in-${region}`;
 }
 
 /**

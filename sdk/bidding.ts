@@ -169,7 +169,8 @@ class Bidding {
     this.#stopListening = this.#buyer.routeAnswers(bid, (channel, answer) => this.#hear(bid, channel, answer));
     this.#budget = this.#buyer.budget();
     this.#budget.catch(() => undefined);
-    await mesh.publish(bidsTopic(chain.network, this.#class()), this.#envelope.bytes);
+    const region = this.#state.bid?.content.region ?? '';
+    await mesh.publish(bidsTopic(chain.network, this.#class(), region), this.#envelope.bytes);
   }
 
   /** Resolves when the stream may be closed. */

@@ -16,7 +16,14 @@ import {
   openChainClock,
   readNetwork,
 } from '../chain/index.ts';
-import { ADMISSION_LIMITS, type OfferFeed, createAdmission, createBuckets, openOfferFeed } from '../market/index.ts';
+import {
+  ADMISSION_LIMITS,
+  type OfferFeed,
+  createAdmission,
+  createBuckets,
+  followMarket,
+  openOfferFeed,
+} from '../market/index.ts';
 import type { Channel } from '../market/ports.ts';
 import { type Artifacts, type Mesh, openArtifacts, openMesh } from '../node/mesh/index.ts';
 import type { Address } from '../protocol/address.ts';
@@ -66,6 +73,10 @@ const SEARCH_AFTER_MS = 500;
 const SEARCH_EVERY_MS = 1_000;
 const BID_TURN_POLL_MS = 100;
 const WARM_PEERS_MAX = 24;
+const WARM_DIALS_MAX = 8;
+/** A seller that could not be reached is dialled again after this long. */
+const WARM_AGAIN_MS = 60_000;
+const WARM_EVERY_MS = 2_000;
 const DRAW_STEPS = 2 ** 32;
 
 export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
@@ -91,7 +102,8 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
     }),
   );
   const chainClock = opened.use(await openChainClock(env, chain));
-  followPeers(env, { mesh, feed, opened, closing: closing.signal });
+  opened.use(followMarket(env, { feed, neighbours: mesh }));
+  warmPeers(env, { mesh, feed, opened, closing: closing.signal });
   const routes = new Map<string, AnswerRoute>();
   opened.use(await mesh.handle(STREAMS.quote.protocol, STREAMS.quote, (channel) => routeAnswer(channel, routes)));
   const grants = createGrants();
@@ -181,26 +193,41 @@ function createGrants(): { allows: (peer: Address, cid: string) => boolean; gran
   };
 }
 
-/** Pulls the book from every new peer, and keeps connections to those who offer, so that a bid finds them warm. */
-function followPeers(
+/** Keeps connections to those who offer, so that a bid finds them warm. Who cannot be reached takes no place. */
+function warmPeers(
   env: Env,
   parts: { mesh: Mesh; feed: OfferFeed; opened: AsyncDisposableStack; closing: AbortSignal },
 ): void {
   const { mesh, feed, opened, closing } = parts;
-  const pull = (peer: Address): void => {
-    void feed.pull(peer, closing).catch(() => undefined);
-  };
-  const dialled = new Set<Address>();
-  const warm = (): void => {
-    for (const offer of feed.book.list()) {
-      if (dialled.has(offer.signer) || dialled.size >= WARM_PEERS_MAX || mesh.isConnected(offer.signer)) continue;
-      dialled.add(offer.signer);
-      void mesh.connect(offer.content.addresses, closing).catch(() => undefined);
+  const dialling = new Set<Address>();
+  const warmed = new Set<Address>();
+  const failedMs = new Map<Address, number>();
+  const dial = async (peer: Address, addresses: readonly string[]): Promise<void> => {
+    dialling.add(peer);
+    try {
+      await mesh.connect(addresses, closing);
+      warmed.add(peer);
+      failedMs.delete(peer);
+    } catch {
+      failedMs.set(peer, env.clock.monotonic());
+      const [oldest] = failedMs.keys();
+      if (failedMs.size > ACCOUNTS_MAX && oldest !== undefined) failedMs.delete(oldest);
+    } finally {
+      dialling.delete(peer);
     }
   };
-  for (const peer of mesh.peers()) pull(peer);
-  opened.use(mesh.onPeer((event) => event.type === 'connected' && pull(event.peer)));
+  const warm = (): void => {
+    const atMs = env.clock.monotonic();
+    for (const { signer, content } of feed.book.list()) {
+      if (dialling.size >= WARM_DIALS_MAX || warmed.size + dialling.size >= WARM_PEERS_MAX) return;
+      const isTried = atMs - (failedMs.get(signer) ?? -Infinity) < WARM_AGAIN_MS;
+      if (isTried || dialling.has(signer) || warmed.has(signer) || mesh.isConnected(signer)) continue;
+      void dial(signer, content.addresses);
+    }
+  };
+  opened.use(mesh.onPeer(({ type, peer }) => type === 'disconnected' && warmed.delete(peer)));
   opened.use(feed.onChange(warm));
+  opened.use(env.clock.every(WARM_EVERY_MS, warm));
 }
 
 async function routeAnswer(channel: Channel, routes: ReadonlyMap<string, AnswerRoute>): Promise<void> {

@@ -82,7 +82,7 @@ export class Guard {
   strikeGossip(peer: Address, error: Error): void {
     for (const connection of this.#libp2p?.getConnections(peerIdOf(peer)) ?? []) {
       for (const stream of connection.streams) {
-        if (stream.direction === 'inbound' && stream.protocol?.startsWith('/meshsub/') === true) stream.abort(error);
+        if (stream.direction === 'inbound' && stream.protocol.startsWith('/meshsub/')) stream.abort(error);
       }
     }
     const now = this.#env.clock.monotonic();

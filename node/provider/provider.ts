@@ -5,7 +5,14 @@
 import { join } from 'node:path';
 
 import { type Chain, type ProviderAccount, openChainClock } from '../../chain/index.ts';
-import { type Admission, type OfferFeed, type Refusal, createAdmission, openOfferFeed } from '../../market/index.ts';
+import {
+  type Admission,
+  type OfferFeed,
+  type Refusal,
+  createAdmission,
+  followMarket,
+  openOfferFeed,
+} from '../../market/index.ts';
 import type { Address } from '../../protocol/address.ts';
 import { Deadline } from '../../protocol/deadline.ts';
 import type { Env } from '../../protocol/env.ts';
@@ -90,7 +97,10 @@ export async function openProvider(base: ProviderParts, opened: AsyncDisposableS
   const { key, provider, home, policy, egress } = config;
   const admission = metrics.counting(createAdmission({ network: networkId }));
   const onRefused = ({ code, reason }: Refusal): void => tell({ type: 'offer-refused', code, reason });
-  const feed = opened.use(await openOfferFeed(env, { pubsub: mesh, network: mesh, networkId, admission, onRefused }));
+  const regions = [...new Set(['', config.region])];
+  const feedOptions = { pubsub: mesh, network: mesh, networkId, admission, regions, onRefused };
+  const feed = opened.use(await openOfferFeed(env, feedOptions));
+  opened.use(followMarket(env, { feed, neighbours: mesh }));
   const shared = { key, provider, chain, network: mesh, journal, tell };
   const content = await openContent(parts);
   const gpus = opened.use(watchGpus(parts, () => trade));

@@ -112,8 +112,11 @@ export class Trade implements AsyncDisposable {
     const { pubsub, networkId, journal } = this.#options;
     const sequence = await journal.counter('sequence');
     for (const resourceClass of new Set<ResourceClass>(['cpu', this.#class()])) {
-      const topic = bidsTopic(networkId, resourceClass);
-      this.#opened.use(await pubsub.subscribe(topic, (bytes, from) => this.#hear(bytes, from)));
+      for (const region of new Set(['', this.#options.region])) {
+        const topic = bidsTopic(networkId, resourceClass, region);
+        const limits = { messageBytesMax: LIMITS.bidBytes };
+        this.#opened.use(await pubsub.subscribe(topic, (bytes, from) => this.#hear(bytes, from), limits));
+      }
     }
     this.#opened.use(this.#env.clock.every(OFFER_REPEAT_MS, () => this.#offer('offer-repeat')));
     await this.#dispatch({ type: 'opened', sequence });
@@ -273,7 +276,9 @@ export class Trade implements AsyncDisposable {
     const envelope = sealWhatFits(content, (offer) =>
       sealEnvelope(key, 'offer', { network: networkId, ...header }, encodeOffer(offer)),
     );
-    await pubsub.publish(offersTopic(networkId, this.#class()), envelope.bytes);
+    for (const shard of new Set(['', content.region])) {
+      await pubsub.publish(offersTopic(networkId, this.#class(), shard), envelope.bytes);
+    }
     this.#options.onOffer(envelope.bytes);
     tell({ type: 'offer-published', sequence: envelope.sequence, revoked });
   }

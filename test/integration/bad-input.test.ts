@@ -130,11 +130,6 @@ describe.each([
     },
     { what: 'of another network', code: 'protocol/wrong-network', bytes: () => seal(kind, { network: other() }) },
     { what: 'of another kind', code: 'protocol/wrong-kind', bytes: () => seal(kind, { kind: 'quote' }) },
-    {
-      what: 'oversized',
-      code: 'protocol/oversize',
-      bytes: () => Signed.encode({ payload: new Uint8Array(2_000), signature: new Uint8Array(64) }),
-    },
   ])('$what is refused with $code', async ({ code, bytes }) => {
     // A fresh peer each time: the mesh drops one that keeps sending what it must not.
     await using peer = await openPeer(newKey());
@@ -146,6 +141,15 @@ describe.each([
         timeout: 20_000,
       })
       .toBe(true);
+  });
+
+  test('larger than its topic allows is not looked at, and who repeats it is thrown out', async () => {
+    await using peer = await openPeer(newKey());
+    await expect.poll(() => peer.isConnected(provider.account.nodeKey), { timeout: 20_000 }).toBe(true);
+    const seen = provider.lines.length;
+    for (let index = 0; index < 20; index++) await peer.publish(topic(), new Uint8Array(1_500).fill(index));
+    await expect.poll(() => peer.isConnected(provider.account.nodeKey), { timeout: 20_000 }).toBe(false);
+    expect(provider.lines.slice(seen).some((line) => line['type'] === refused)).toBe(false);
   });
 
   test('replayed is refused with protocol/replayed, also under another outer form', async () => {

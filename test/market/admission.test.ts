@@ -246,3 +246,21 @@ test('in any order of sending, each sequence of a signer is accepted at most onc
     { numRuns: 100 },
   );
 });
+
+test('who says two things under one sequence number is convicted, and nothing of it is taken for a while', () => {
+  const node = admission();
+  expect(node.offer(offerBytes(provider, { sequence: 7 }), forwarder, NOW).verdict.verdict).toBe('accept');
+  const other = offerBytes(provider, { sequence: 7 }, { region: 'elsewhere' });
+  const forged = flip(other, other.length - 1);
+  expect(node.offer(forged, undefined, NOW)).toMatchObject({ verdict: { code: 'protocol/bad-signature' } });
+  expect(node.offer(other, forwarder, NOW)).toMatchObject({
+    verdict: { verdict: 'ignore', code: 'market/equivocated' },
+    convicted: provider.address,
+  });
+  const later = offerBytes(provider, { sequence: 8, issuedMs: NOW + 1 });
+  expect(node.offer(later, forwarder, NOW + 1).verdict).toMatchObject({ code: 'market/equivocated' });
+  const after = NOW + 11 * 60_000;
+  expect(node.offer(offerBytes(provider, { sequence: 9, issuedMs: after }), forwarder, after).verdict.verdict).toBe(
+    'accept',
+  );
+});

@@ -1,4 +1,6 @@
 /** Goal: a bid says what the job needs and no more, and the number it asks does not grow with the market. */
+import { createHash } from 'node:crypto';
+
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 
@@ -75,4 +77,18 @@ test('a total too small for its duration is refused with what to do', () => {
       message: '0.000000005 MOLT for 10 s is less than one base unit a second; raise the price or shorten the job',
     }),
   );
+});
+
+test('a provider that tries thousands of keys for one bid is asked by the next ones no more often than others', () => {
+  const idOf = (index: number): string => createHash('sha256').update(`bid ${index}`).digest('hex');
+  const keys = Array.from({ length: 20_000 }, (_, index) => address(`ground ${index}`));
+  const nearest = keys.reduce((best, one) => (distance(idOf(0), one) < distance(idOf(0), best) ? one : best));
+  expect(distance(idOf(0), nearest)).toBeLessThan(U64_MAX / 2_000n);
+  // A bid's place hangs on its signed bytes, so it is unknown while keys can still be chosen.
+  const content = bidContent({ distanceMax: distanceCut(5, 300) });
+  const bids = 4_000;
+  const asked = Array.from({ length: bids }, (_, index) => isAsked({ id: idOf(index + 1), content }, nearest));
+  const times = asked.filter(Boolean).length;
+  // One in twenty is 200; five standard deviations of a fair draw are 69.
+  expect(Math.abs(times - bids / 20)).toBeLessThan(69);
 });

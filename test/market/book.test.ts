@@ -69,3 +69,27 @@ test('whatever is put, the book stays bounded and holds the highest sequence it 
     }),
   );
 });
+
+test('a full book makes room for what others bring, at the cost of whoever brought most', () => {
+  const book = createBook({ offersMax: 10 });
+  const [liar, honest] = [key('liar').address, key('honest').address];
+  for (let index = 0; index < 30; index++) book.put(verifiedOffer(key(`invented ${index}`)), liar);
+  expect(book.size).toBe(10);
+  const real = [1, 2, 3, 4].map((index) => verifiedOffer(key(`real ${index}`)));
+  expect(real.map((offer) => book.put(offer, honest))).toEqual(['added', 'added', 'added', 'added']);
+  expect(book.put(verifiedOffer(key('one more lie')), liar)).toBe('full');
+  expect(real.every((offer) => book.get(offer.signer) === offer)).toBe(true);
+  expect(book.size).toBe(10);
+});
+
+test('a pull can be of one region, and a convict is dropped', () => {
+  const book = createBook({ offersMax: 10 });
+  const [here, there] = [verifiedOffer(first, {}, { region: 'eu' }), verifiedOffer(second, {}, { region: 'us' })];
+  book.put(here);
+  book.put(there);
+  expect(book.bytes('cpu', 'eu')).toEqual([here.bytes]);
+  expect(book.bytes('cpu')).toHaveLength(2);
+  expect(book.drop(here.signer)).toBe(true);
+  expect(book.drop(here.signer)).toBe(false);
+  expect(book.bytes('cpu', 'eu')).toEqual([]);
+});

@@ -5,7 +5,7 @@ import { openJournal } from '../../../node/journal.ts';
 import { type Mesh, type MeshLimits, openMesh } from '../../../node/mesh/index.ts';
 import type { Tell } from '../../../node/events.ts';
 import { Trade } from '../../../node/provider/trade.ts';
-import { type OfferFeed, createAdmission, makeBid, openOfferFeed } from '../../../market/index.ts';
+import { type OfferFeed, createAdmission, followMarket, makeBid, openOfferFeed } from '../../../market/index.ts';
 import type { Address } from '../../../protocol/address.ts';
 import { type KeyPair, keyPairFromSeed } from '../../../protocol/ed25519.ts';
 import { systemEnv, systemRandom } from '../../../protocol/env.ts';
@@ -40,6 +40,7 @@ export async function openSeller(
   const journal = opened.use(await openJournal(join(directory, 'journal')));
   const admission = createAdmission({ network });
   const feed = opened.use(await openOfferFeed(env, { pubsub: mesh, network: mesh, networkId: network, admission }));
+  opened.use(followMarket(env, { feed, neighbours: mesh }));
   const provider = address(`provider of ${key.address}`);
   const stake = baseUnits(10n ** 15n);
   const trade = opened.use(
@@ -103,6 +104,7 @@ export async function openBidder(on: Place): Promise<TestBidder> {
   const mesh = opened.use(await open(on, key, 'light'));
   const admission = createAdmission({ network });
   const feed = opened.use(await openOfferFeed(env, { pubsub: mesh, network: mesh, networkId: network, admission }));
+  opened.use(followMarket(env, { feed, neighbours: mesh }));
   const routes = new Map<string, (from: Address) => void>();
   opened.use(
     await mesh.handle(STREAMS.quote.protocol, STREAMS.quote, async (channel) => {

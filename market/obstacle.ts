@@ -75,7 +75,11 @@ export function judgeOffer(
 export function wantedOf(bid: Bid): Wanted {
   const { runtime, features, need, durationSecondsMax, region, pricePerSecondMax, stakeMin } = bid;
   return {
-    ...{ runtime, features, need, durationSecondsMax, region },
+    runtime,
+    features,
+    need,
+    durationSecondsMax,
+    region,
     pricePerSecondMax: pricePerSecondMax.toString(),
     stakeMin: stakeMin.toString(),
   };

@@ -86,7 +86,7 @@ export function recordNews(record: BidRecord | undefined, news: BidderNews, nowM
 export function endRecord(record: BidRecord, error?: unknown): BidRecord {
   if (error === undefined) return { ...record, outcome: { type: 'delivered' } };
   const code = error instanceof MoltError ? error.code : 'defect';
-  const reason = error instanceof Error ? error.message : String(error);
+  const reason = error instanceof Error ? error.message : 'something that is no error was thrown';
   return { ...record, outcome: { type: 'failed', code, reason } };
 }
 

@@ -270,6 +270,15 @@ function addOperatorCommands(program: Command, run: Run): void {
     .action(run(async ({ context, flags }) => (await import('./cli/doctor.ts')).doctorCommand(context, flags)));
   examples(doctor, ['molt doctor', 'molt doctor --json | jq \'.checks[] | select(.verdict != "ok")\'']);
 
+  const explain = command(
+    program,
+    'explain',
+    'Say why a bid matched or not, or why this provider does not earn, and what would have.',
+  )
+    .argument('[bid]', 'id of a bid of this home; a unique beginning is enough (default: the last one)')
+    .action(run(async ({ context, words }) => (await import('./cli/explain.ts')).explainCommand(context, words)));
+  examples(explain, ['molt explain', 'molt explain 4f1c', 'molt explain --json | jq .changes']);
+
   const earnings = command(program, 'earnings', 'What this provider was paid, by day, summed from the chain.')
     .option('--since <time>', 'how far back: 12h, 7d, 2w (default: 30d)')
     .option('--rpc <url>', 'Solana JSON-RPC endpoint')

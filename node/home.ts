@@ -22,6 +22,8 @@ export interface Home {
   readonly door: string;
   /** Unix socket at which a running `molt run` opens forwards to its job. */
   readonly runDoor: string;
+  /** Folder of what a buyer remembers: its last bids. */
+  readonly buyer: string;
 }
 
 /** Names the files of a home. `directory` undefined means `~/.molt`. Touches nothing. */
@@ -35,6 +37,7 @@ export function homeAt(directory?: string): Home {
     lock: join(path, 'node.lock'),
     door: join(path, 'node.sock'),
     runDoor: join(path, 'run.sock'),
+    buyer: join(path, 'buyer'),
   };
 }
 

@@ -6,16 +6,20 @@
  * again. The machine says when.
  */
 import {
+  type BidRecord,
   type BidderEffect,
   type BidderEvent,
   type BidderFacts,
+  type BidderNews,
   type BidderOrder,
   type BidderState,
   type HistoryParameters,
   type VerifiedQuote,
   createBidder,
   decideBidder,
+  endRecord,
   nextSequence,
+  recordNews,
 } from '../market/index.ts';
 import type { Channel } from '../market/ports.ts';
 import type { BudgetAccount } from '../chain/index.ts';
@@ -72,6 +76,8 @@ class Bidding {
   /** Streams that are being closed; the result waits for them. */
   #closing: Promise<unknown> = Promise.resolve();
   #delivered: JobResult | undefined;
+  /** Of the bid that is out, or was last. */
+  #record: BidRecord | undefined;
 
   constructor(buyer: Buyer, options: BiddingOptions) {
     this.#buyer = buyer;
@@ -101,6 +107,7 @@ class Bidding {
   #perform(effect: BidderEffect): void {
     switch (effect.type) {
       case 'tell':
+        this.#note(effect.news);
         return this.#options.tell(effect.news);
       case 'gather-offers':
         return this.#orFail(this.#gatherOffers());
@@ -122,12 +129,29 @@ class Bidding {
       case 'try':
         return void this.#try(effect.quote, effect.attempt);
       case 'deliver':
+        this.#keepRecord();
         return void this.#closing.then(() => this.#delivered && this.#end.resolve(this.#delivered));
       case 'fail':
+        this.#keepRecord(effect.error);
         return void this.#closing.then(() => this.#end.reject(effect.error));
       default:
         return effect satisfies never;
     }
+  }
+
+  /** A bid that follows another ends the record of that one. */
+  #note(news: BidderNews): void {
+    if (news.type === 'offers' && this.#record !== undefined) {
+      const last = this.#record.failures.at(-1);
+      const { code, reason } = last ?? { code: 'market/quote-expired', reason: 'every quote expired; it bid again' };
+      this.#keepRecord(new MoltError(code, reason));
+    }
+    this.#record = recordNews(this.#record, news, this.#buyer.env.clock.now());
+  }
+
+  #keepRecord(error?: unknown): void {
+    if (this.#record !== undefined) this.#buyer.journal.keepBid(endRecord(this.#record, error));
+    this.#record = undefined;
   }
 
   #orFail(work: Promise<void>): void {

@@ -34,6 +34,7 @@ import { MoltError } from '../protocol/errors.ts';
 import type { BidAnswer } from '../protocol/molt.js';
 import { RESOURCE_CLASSES } from '../protocol/messages.ts';
 import { STREAMS, decodeBidAnswer, marketCid, meshName } from '../protocol/wire.ts';
+import { type BuyerJournal, openBuyerJournal } from './journal.ts';
 import type { ConnectOptions } from './options.ts';
 
 type AnswerRoute = (channel: Channel, answer: BidAnswer) => Promise<void>;
@@ -47,6 +48,7 @@ export interface Buyer extends AsyncDisposable {
   readonly feed: OfferFeed;
   readonly artifacts: Artifacts;
   readonly closing: AbortSignal;
+  readonly journal: BuyerJournal;
   /** Newest sequence that this key signed here. */
   sequence: number;
   /** Waits until one more bid is within what peers take from one origin. */
@@ -87,6 +89,9 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
   opened.defer(() => closing.abort(new MoltError('node/stopped', 'the client was closed')));
   const directory = options.directory ?? (await mkdtemp(join(tmpdir(), 'molt-')));
   if (options.directory === undefined) opened.defer(() => rm(directory, { recursive: true, force: true }));
+  const journal = opened.use(
+    await openBuyerJournal(options.journal, (error) => env.logger.log('warn', 'a bid could not be kept', { error })),
+  );
   const network = await readNetwork(options.rpcUrl);
   const { chain, mesh } = await joinNetworks(env, options, { network, opened });
   const artifacts = await openArtifacts(env, {
@@ -120,6 +125,7 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
     feed,
     artifacts,
     closing: closing.signal,
+    journal,
     sequence: 0,
     budgetAddress: options.budget,
     bidTurn: bidTurns(env),

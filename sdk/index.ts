@@ -7,6 +7,7 @@
  */
 export { type Job, JobFailedError, type Molt, type OfferRow, connect } from './molt.ts';
 export type { LogQuery } from './follow.ts';
+export { readBids } from './journal.ts';
 export type { Forward, ForwardOptions } from './forward.ts';
 export type { ConnectOptions, RunOptions } from './options.ts';
 export type { JobEvent, JobOutput, JobResult } from './progress.ts';

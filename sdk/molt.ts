@@ -4,7 +4,7 @@
  * `run` is `start` plus waiting. A job tries providers one after the other until one delivers, its own fault is found,
  * or the attempts are used up; a provider that failed the job is out for the job.
  */
-import type { BidderOrder } from '../market/index.ts';
+import type { BidRecord, BidderOrder } from '../market/index.ts';
 import type { Address } from '../protocol/address.ts';
 import type { LogRecord } from '../protocol/job-log.ts';
 import { type ErrorCode, MoltError } from '../protocol/errors.ts';
@@ -74,6 +74,8 @@ export interface Molt extends AsyncDisposable {
    */
   forward(lease: Address, servicePort: number, options?: ForwardOptions): Promise<Forward>;
   run(spec: JobSpecInput, options: RunOptions): Promise<JobResult>;
+  /** The last bids that are over, oldest first, for `explainBid`; those of earlier clients too where there is a journal. */
+  bids(): readonly BidRecord[];
   close(): Promise<void>;
 }
 
@@ -129,6 +131,7 @@ export async function connect(options: ConnectOptions): Promise<Molt> {
       return openForward(buyer, servicePort, () => target, forwardOptions);
     },
     run: (spec, runOptions) => start(spec, runOptions).result,
+    bids: () => buyer.journal.bids,
     close,
     [Symbol.asyncDispose]: close,
   };

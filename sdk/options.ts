@@ -17,6 +17,8 @@ export interface ConnectOptions {
   readonly bootstrap: readonly string[];
   /** Where content and fetched outputs are kept; a temporary folder when absent. */
   readonly directory?: string;
+  /** Where bids are remembered across restarts, for one client at a time; for as long as the client lives when absent. */
+  readonly journal?: string;
   /** Program id, when it is not the well-known one. */
   readonly programId?: Address;
   /** Addresses to listen on; by default loopback or, with non-loopback bootstrap peers, all interfaces. */

@@ -7,8 +7,9 @@ import { MoltError } from '../../protocol/errors.ts';
 import { parseJobSpec } from '../../protocol/job-spec.ts';
 import { parseMolt } from '../../protocol/units.ts';
 import { lockHome } from '../home.ts';
-import { type Job, type Molt, type RunOptions, connect } from '../../sdk/index.ts';
+import { type BidRecord, type Job, type Molt, type RunOptions, connect, explainBid } from '../../sdk/index.ts';
 import { type CommandContext, loadSettings, moltCommand, requireBudget } from './command.ts';
+import { shortExplanation } from './explain.ts';
 import type { PortPair } from './forward-flags.ts';
 import { printForward } from './forward.ts';
 import { createLineWriter, resultLine, toJson } from './job-line.ts';
@@ -44,6 +45,7 @@ export async function runCommand(context: CommandContext, flags: Flags, words: r
       mdns: settings.mdns,
       ...(settings.programId === null ? {} : { programId: parseAddress(settings.programId) }),
       env,
+      journal: home.buyer,
       // Not the signal of Ctrl-C: a cancelled job is still settled over this connection.
     });
     signal.throwIfAborted();
@@ -64,7 +66,11 @@ export async function runCommand(context: CommandContext, flags: Flags, words: r
     });
     await using forwards = new AsyncDisposableStack();
     await openForwards(context, { job, forwards, wanted: request.forwards, print, lease: () => lease });
-    const result = await job.result;
+    const result = await job.result.catch((error: unknown) => {
+      const record = molt.bids().at(-1);
+      if (!signal.aborted && record !== undefined && record.ranked.length === 0) print.why(record);
+      throw error;
+    });
     const proofFile = join(directory, 'proof.json');
     await writeFile(proofFile, result.proof);
     print.result(result, proofFile);
@@ -104,6 +110,8 @@ interface Printer {
   forward(line: ForwardLine): void;
   event(event: Parameters<ReturnType<typeof createLineWriter>>[0]): void;
   result(result: Awaited<ReturnType<Molt['run']>>, proofFile: string): void;
+  /** No provider took the job: the short form of `molt explain`. */
+  why(record: BidRecord): void;
   close(): void;
 }
 
@@ -115,6 +123,7 @@ function createPrinter(context: CommandContext): Printer {
       forward: (line) => printForward(context, line),
       event: (event) => terminal.out(toJson(toLine(event))),
       result: (result, proofFile) => terminal.out(toJson(resultLine(result, proofFile))),
+      why: (record) => terminal.out(toJson({ type: 'explained', bid: record.bid, ...explainBid(record) })),
       close: () => undefined,
     };
   }
@@ -132,6 +141,11 @@ function createPrinter(context: CommandContext): Printer {
       list[Symbol.dispose]();
       const next = `check it: ${moltCommand()} verify ${proofFile}`;
       for (const line of ['', ...receipt(terminal, resultLine(result, proofFile)), '', next]) terminal.out(line);
+    },
+    why: (record) => {
+      view.flush();
+      list[Symbol.dispose]();
+      for (const line of shortExplanation(explainBid(record))) terminal.out(line);
     },
     close: () => {
       view.flush();

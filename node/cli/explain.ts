@@ -1,0 +1,80 @@
+/** `molt explain`: why the last bid of this home, or the one named, matched or did not, and what would have matched. */
+import { MoltError } from '../../protocol/errors.ts';
+import { formatBytes, formatMolt } from '../../protocol/units.ts';
+import { type BidRecord, type Explanation, explainBid, readBids } from '../../sdk/index.ts';
+import { type CommandContext, moltCommand, printResult } from './command.ts';
+import { type Terminal, fit, formatDuration, harmless } from './terminal.ts';
+
+/** Changes that the short form names. */
+const CHANGES_SHORT = 3;
+
+export async function explainCommand(context: CommandContext, words: readonly string[]): Promise<void> {
+  const record = choose(await readBids(context.home.buyer), words[0]);
+  const explanation = explainBid(record);
+  const lines = bidLines(context.terminal, { record, explanation, nowMs: context.env.clock.now() });
+  printResult(context, { ...explanation, record }, lines);
+}
+
+/** Throws `config/usage` when there is none, or the beginning fits several. */
+function choose(bids: readonly BidRecord[], wanted: string | undefined): BidRecord {
+  const last = bids.at(-1);
+  if (last === undefined) {
+    throw new MoltError('config/usage', `no bid of this home is known; ${moltCommand()} run keeps the last ones`);
+  }
+  if (wanted === undefined) return last;
+  const found = bids.filter(({ bid }) => bid !== '' && bid.startsWith(wanted.toLowerCase()));
+  const [only] = found;
+  if (only !== undefined && found.length === 1) return only;
+  const known = bids.flatMap(({ bid }) => (bid === '' ? [] : [bid.slice(0, 8)])).join(', ') || 'none';
+  const fits = found.length === 0 ? 'no kept bid begins' : `${found.length} kept bids begin`;
+  throw new MoltError('config/usage', `${fits} with "${wanted}"; kept are ${known}`);
+}
+
+interface Shown {
+  readonly record: BidRecord;
+  readonly explanation: Explanation;
+  readonly nowMs: number;
+}
+
+export function bidLines(terminal: Terminal, { record, explanation, nowMs }: Shown): string[] {
+  const { headline, providers, changes } = explanation;
+  const name = record.bid === '' ? 'a bid that was never sent' : `bid ${record.bid.slice(0, 8)}`;
+  const attempt = record.attempt > 1 ? `, attempt ${record.attempt}` : '';
+  const bold = (text: string): string => terminal.style('bold', text);
+  const lines = [
+    `${bold(name)}, ${formatDuration(Math.max(0, nowMs - record.atMs))} ago${attempt}: ${wantedText(record)}`,
+    headline,
+    ...(record.outcome?.type === 'failed' ? [`  ${harmless(record.outcome.reason)}`] : []),
+  ];
+  if (changes.length > 0)
+    lines.push('', bold('what would have matched'), ...changes.map(({ text }) => `  ${harmless(text)}`));
+  if (providers.length > 0) {
+    lines.push('', bold('providers'));
+    lines.push(...providers.map(({ node, text }) => `  ${node.slice(0, 8)}  ${harmless(text)}`));
+    const unseen = record.offersHeard - record.offers.length;
+    if (unseen > 0) lines.push(`  and ${unseen} more offers, further from what was wanted`);
+  }
+  return lines.map((line) => (terminal.isScreen ? fit(line, terminal.columns) : line));
+}
+
+function wantedText({ wanted }: BidRecord): string {
+  const { runtime, need, durationSecondsMax, pricePerSecondMax, region, features, stakeMin } = wanted;
+  const gpus = need.gpus.reduce((sum, { count }) => sum + count, 0);
+  return [
+    runtime,
+    `${need.cpuMillis / 1000} ${need.cpuMillis === 1000 ? 'core' : 'cores'}`,
+    `${formatBytes(need.memoryBytes)} of memory`,
+    ...(gpus > 0 ? [`${gpus} ${gpus === 1 ? 'GPU' : 'GPUs'}`] : []),
+    ...features,
+    ...(region === '' ? [] : [`in ${harmless(region)}`]),
+    `up to ${durationSecondsMax} s`,
+    `at most ${formatMolt(BigInt(pricePerSecondMax))}/s`,
+    ...(BigInt(stakeMin) > 0n ? [`from ${formatMolt(BigInt(stakeMin))} of stake`] : []),
+  ].join(', ');
+}
+
+/** What `molt run` prints when nobody took the job. */
+export function shortExplanation({ headline, changes }: Explanation): string[] {
+  const shown = changes.slice(0, CHANGES_SHORT).map(({ text }) => `  ${harmless(text)}`);
+  return [headline, ...shown, `  every offer and answer: ${moltCommand()} explain`];
+}

@@ -212,7 +212,7 @@ function changed(wanted: Wanted, what: ObstacleName, value: bigint): string {
   const shown = measure(what, value);
   switch (what) {
     case 'price':
-      return `${shown} instead of ${measure(what, BigInt(pricePerSecondMax))}`;
+      return `${shown} (${formatMolt(value * BigInt(durationSecondsMax))} for the job) instead of ${measure(what, BigInt(pricePerSecondMax))}`;
     case 'memory':
       return `${formatBytes(need.memoryBytes - Number(value))} less memory (${shown})`;
     case 'disk':

@@ -9,14 +9,14 @@ import { type Terminal, fit, formatDuration, harmless } from './terminal.ts';
 const CHANGES_SHORT = 3;
 
 export async function explainCommand(context: CommandContext, words: readonly string[]): Promise<void> {
-  const record = choose(await readBids(context.home.buyer), words[0]);
+  const record = chooseBid(await readBids(context.home.buyer), words[0]);
   const explanation = explainBid(record);
   const lines = bidLines(context.terminal, { record, explanation, nowMs: context.env.clock.now() });
   printResult(context, { ...explanation, record }, lines);
 }
 
 /** Throws `config/usage` when there is none, or the beginning fits several. */
-function choose(bids: readonly BidRecord[], wanted: string | undefined): BidRecord {
+export function chooseBid(bids: readonly BidRecord[], wanted: string | undefined): BidRecord {
   const last = bids.at(-1);
   if (last === undefined) {
     throw new MoltError('config/usage', `no bid of this home is known; ${moltCommand()} run keeps the last ones`);

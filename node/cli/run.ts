@@ -23,7 +23,9 @@ import { harmless } from './terminal.ts';
 export async function runCommand(context: CommandContext, flags: Flags, words: readonly string[]): Promise<void> {
   const { env, home, signal } = context;
   const request = await parseRequest(flags, words);
-  const { settings } = await loadSettings(context, flags);
+  // The job's --gpus is not the provider's setting of that name.
+  const { gpus: _gpus, ...ofSettings } = flags;
+  const { settings } = await loadSettings(context, ofSettings);
   const budget = parseAddress(requireBudget(context, settings));
   const key = await readNodeKey(context, 'buyer');
   const maxPrice = parseMolt(flags['maxPrice'] as string);

@@ -349,11 +349,11 @@ export class Trade implements AsyncDisposable {
     await this.#dispatch({ type: 'bid-checked', bid, content, refused });
   }
 
-  async #decline(bid: Verified<Message<Bid>>, { code, message }: MoltError): Promise<void> {
-    const { tell } = this.#options;
-    tell({ type: 'bid-declined', bid: bid.id, code, reason: message });
-    const channel = await this.#channelTo(bid.id, bid.signer, { addresses: bid.content.addresses });
-    await channel.send(BidAnswer.encode({ bid: Buffer.from(bid.id, 'hex'), declined: toRefusal({ code, message }) }));
+  async #decline(bid: Verified<Message<Bid>>, reason: MoltError): Promise<void> {
+    const { tell, network } = this.#options;
+    tell({ type: 'bid-declined', bid: bid.id, code: reason.code, reason: reason.message });
+    const channel = await network.open(bid.signer, STREAMS.quote.protocol, { addresses: bid.content.addresses });
+    await channel.send(BidAnswer.encode({ bid: Buffer.from(bid.id, 'hex'), declined: toRefusal(reason) }));
     await channel.close();
   }
 

@@ -54,8 +54,15 @@ function bidFor(scene: Scene, job: Partial<JobSpecInput> = {}, order: Partial<Bi
     if (answer === undefined || state.bid === undefined) continue;
     const { provider } = offerContent(node);
     const quote = {
-      ...{ bid: BID, provider, speed: 1, warm: false, graceMs: 60_000, windowMs: 60_000 },
-      ...{ openBeforeMs: NOW + 30_000, finishByMs: NOW + 300_000, reserve: baseUnits(0n) },
+      bid: BID,
+      provider,
+      speed: 1,
+      warm: false,
+      graceMs: 60_000,
+      windowMs: 60_000,
+      openBeforeMs: NOW + 30_000,
+      finishByMs: NOW + 300_000,
+      reserve: baseUnits(0n),
     };
     const said =
       typeof answer === 'bigint'
@@ -108,7 +115,7 @@ test('a bid under every price says which price would have got a quote from how m
         providers: 3,
         enough: '1200000',
         enoughForAll: '2000000',
-        text: '0.0012 MOLT/s instead of 0.001 MOLT/s would have got a quote from 2 providers, 0.002 MOLT/s from 3',
+        text: '0.0012 MOLT/s (0.12 MOLT for the job) instead of 0.001 MOLT/s would have got a quote from 2 providers, 0.002 MOLT/s from 3',
       },
     ],
   });
@@ -220,7 +227,7 @@ test('what wins more providers comes first', () => {
   const long = refusal('market/duration-too-long', 'x', 50n);
   expect(changes(bidFor([{ answer: tooLow(5_000_000n) }, { answer: closing }, { answer: long }]))).toEqual([
     'a job of at most 50 s instead of 100 s would have got a quote from 1 provider, 40 s from 2',
-    '0.005 MOLT/s instead of 0.001 MOLT/s would have got a quote from 1 provider',
+    '0.005 MOLT/s (0.5 MOLT for the job) instead of 0.001 MOLT/s would have got a quote from 1 provider',
   ]);
 });
 
@@ -232,7 +239,7 @@ test('when every provider wants several changes, the nearest is named with all o
   });
   const { address: node } = key('b');
   expect(changes(record)).toEqual([
-    `the nearest is ${node.slice(0, 8)}: it would have taken 0.004 MOLT/s instead of 0.001 MOLT/s, and 1.1 GB less memory (1.1 GB)`,
+    `the nearest is ${node.slice(0, 8)}: it would have taken 0.004 MOLT/s (0.4 MOLT for the job) instead of 0.001 MOLT/s, and 1.1 GB less memory (1.1 GB)`,
   ]);
 });
 

@@ -4,7 +4,8 @@
  * Reading order: `admission` decides what may enter from the mesh, `book` keeps live offers, `following` keeps it whole, `bid` asks, `fit`,
  * `price`, `policy` and `quote` answer, `history` and `rank` choose. Two pure machines use them: `seller` is a provider's side of
  * every bid, quote and lease, over `capacity`; `bidder` is one job of a buyer, from the offers heard to the provider that
- * delivers; `record` keeps what it told and `explain` says why. node/ and sdk/ are their shells; test/simulation runs thousands of both. Nothing here reads a clock, draws a
+ * delivers; `record` keeps what it told and `explain` says why, as
+ * `sales` does for a seller. node/ and sdk/ are their shells; test/simulation runs thousands of both. Nothing here reads a clock, draws a
  * random number or knows a network; `ports` states what the market needs of one.
  */
 export { type Admission, type AdmissionLimits, type Admitted, ADMISSION_LIMITS, createAdmission } from './admission.ts';
@@ -92,6 +93,15 @@ export {
   rankedByBuyer,
   weightedStrategy,
 } from './rank.ts';
+export {
+  type Sales,
+  type SalesEvent,
+  type SalesExplanation,
+  type SalesSituation,
+  createSales,
+  explainSales,
+  recordSale,
+} from './sales.ts';
 export {
   type OpenQuote,
   type SellerDecision,

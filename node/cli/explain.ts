@@ -1,18 +1,42 @@
-/** `molt explain`: why the last bid of this home, or the one named, matched or did not, and what would have matched. */
+/**
+ * `molt explain`: why the last bid of this home, or the one named, matched or did not, and what would have matched; in the
+ * home of a provider, why it does not earn, and what would have won.
+ */
+import type { SalesExplanation } from '../../market/index.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import { formatBytes, formatMolt } from '../../protocol/units.ts';
 import { type BidRecord, type Explanation, explainBid, readBids } from '../../sdk/index.ts';
-import { type CommandContext, moltCommand, printResult } from './command.ts';
-import { type Terminal, fit, formatDuration, harmless } from './terminal.ts';
+import { openOperator } from '../operator/index.ts';
+import { type CommandContext, loadSettings, moltCommand, printResult } from './command.ts';
+import { type Terminal, formatDuration, harmless } from './terminal.ts';
 
 /** Changes that the short form names. */
 const CHANGES_SHORT = 3;
 
 export async function explainCommand(context: CommandContext, words: readonly string[]): Promise<void> {
+  const { settings } = await loadSettings(context);
+  if (settings.provider !== null && words[0] === undefined) return explainProvider(context);
   const record = chooseBid(await readBids(context.home.buyer), words[0]);
   const explanation = explainBid(record);
   const lines = bidLines(context.terminal, { record, explanation, nowMs: context.env.clock.now() });
   printResult(context, { ...explanation, record }, lines);
+}
+
+async function explainProvider(context: CommandContext): Promise<void> {
+  await using operator = await openOperator(context.env, context.home);
+  const explanation = await operator.market();
+  if (explanation === undefined) {
+    const message = `the node of ${context.home.directory} does not run, so it hears no bids; ${moltCommand()} up starts it`;
+    throw new MoltError('config/usage', message);
+  }
+  printResult(context, explanation, salesLines(context.terminal, explanation));
+}
+
+export function salesLines(terminal: Terminal, { headline, obstacles, reasons }: SalesExplanation): string[] {
+  const lines = [headline, ...obstacles.map((text) => `  ${text}`)];
+  if (reasons.length > 0) lines.push('', terminal.style('bold', 'what was not won'));
+  lines.push(...reasons.map(({ text }) => `  ${harmless(text)}`));
+  return lines;
 }
 
 /** Throws `config/usage` when there is none, or the beginning fits several. */
@@ -54,7 +78,7 @@ export function bidLines(terminal: Terminal, { record, explanation, nowMs }: Sho
     const unseen = record.offersHeard - record.offers.length;
     if (unseen > 0) lines.push(`  and ${unseen} more offers, further from what was wanted`);
   }
-  return lines.map((line) => (terminal.isScreen ? fit(line, terminal.columns) : line));
+  return lines;
 }
 
 function wantedText({ wanted }: BidRecord): string {

@@ -1,6 +1,7 @@
 /** The other side of the control door: what `molt jobs`, `logs` and `drain` speak through to a running node. */
 import { type IncomingMessage, request } from 'node:http';
 
+import type { SalesExplanation } from '../../market/index.ts';
 import type { Address } from '../../protocol/address.ts';
 import { MoltError, isErrorCode } from '../../protocol/errors.ts';
 import type { LogRecord } from '../../protocol/job-log.ts';
@@ -21,6 +22,7 @@ export async function connectDoor(path: string): Promise<Operator | undefined> {
     status: () => ask<NodeStatus>(path, 'GET', '/status'),
     jobs: async () => (await ask<{ jobs: JobSummary[] }>(path, 'GET', '/jobs')).jobs,
     logs: (lease, query, signal) => readLogs(path, { lease, query, signal }),
+    market: () => ask<SalesExplanation>(path, 'GET', '/market'),
     setDraining: (on) => ask<NodeStatus>(path, 'POST', on ? '/drain' : '/resume'),
     [Symbol.asyncDispose]: () => Promise.resolve(),
   };

@@ -10,6 +10,7 @@ import { type IncomingMessage, type Server, type ServerResponse, createServer } 
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 
+import type { SalesExplanation } from '../../market/index.ts';
 import { type Address, parseAddress } from '../../protocol/address.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import type { LogRecord } from '../../protocol/job-log.ts';
@@ -23,6 +24,8 @@ export interface Operated {
   /** Of a job that `jobs` names. */
   logs(lease: Address, query: LogQuery, signal: AbortSignal): AsyncIterable<LogRecord>;
   setDraining(on: boolean): Promise<void>;
+  /** Why bids were won or not. */
+  market(): SalesExplanation;
   /** Prometheus text. */
   metrics(): Promise<{ readonly contentType: string; readonly text: string }>;
 }
@@ -92,6 +95,7 @@ async function answer(operated: Operated, request: IncomingMessage, response: Se
     if (logs !== null) return await sendLogs(operated, parseAddress(logs[1] ?? ''), { url, response });
     if (route === 'GET /status') return sendJson(response, operated.status());
     if (route === 'GET /jobs') return sendJson(response, { jobs: operated.jobs() });
+    if (route === 'GET /market') return sendJson(response, operated.market());
     if (route === 'GET /metrics') return await sendMetrics(operated, response);
     if (route === 'POST /drain' || route === 'POST /resume') {
       await operated.setDraining(route === 'POST /drain');

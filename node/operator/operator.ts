@@ -7,6 +7,7 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
+import type { SalesExplanation } from '../../market/index.ts';
 import type { Address } from '../../protocol/address.ts';
 import type { Env } from '../../protocol/env.ts';
 import { MoltError } from '../../protocol/errors.ts';
@@ -56,6 +57,8 @@ export interface Operator extends AsyncDisposable {
   jobs(): Promise<readonly JobSummary[]>;
   /** Throws `job/unknown`. */
   logs(lease: Address, query: LogQuery, signal: AbortSignal): AsyncIterable<LogRecord>;
+  /** Why bids were won or not since the start; undefined when the node does not run, for then it hears none. */
+  market(): Promise<SalesExplanation | undefined>;
   /** Finish what runs and take nothing new, or take work again. Kept across restarts. */
   setDraining(on: boolean): Promise<{ readonly draining: boolean; readonly unfinished: number }>;
 }
@@ -81,6 +84,7 @@ export async function openOperator(env: Env, home: Home): Promise<Operator> {
         if (record !== undefined) yield record;
       }
     },
+    market: () => Promise.resolve(undefined),
     setDraining: async (on) => {
       await journal.setCounter(DRAINING, on ? 1 : 0);
       return { draining: on, unfinished: (await jobs()).filter((job) => job.phase !== 'closed').length };
@@ -107,6 +111,7 @@ const NEVER_RAN: Operator = {
   logs: async function* (lease) {
     await Promise.reject(unknownJob(lease));
   },
+  market: () => Promise.resolve(undefined),
   setDraining: () =>
     Promise.reject(new MoltError('config/usage', 'this node never ran: there is nothing to drain; molt up starts it')),
   [Symbol.asyncDispose]: () => Promise.resolve(),

@@ -1,5 +1,6 @@
 /** What the operator of this node may ask of it and tell it: the node's side of the control door. */
 import type { ProviderAccount } from '../../chain/index.ts';
+import { type OfferFeed, explainSales } from '../../market/index.ts';
 import type { Address } from '../../protocol/address.ts';
 import type { Env } from '../../protocol/env.ts';
 import { MoltError } from '../../protocol/errors.ts';
@@ -37,6 +38,7 @@ export interface OperatedParts {
   readonly jobs: Jobs;
   readonly trade: Trade;
   readonly metrics: Metrics;
+  readonly feed: OfferFeed;
   readonly tell: Tell;
 }
 
@@ -98,6 +100,14 @@ function operate(env: Env, parts: OperatedParts, startedMs: number): Operated {
       await trade.setDraining(on);
       if (changed) tell({ type: 'draining', draining: on, unfinished: unfinished(jobs) });
     },
+    market: () =>
+      explainSales(trade.sales, {
+        self: mesh.self,
+        draining: trade.draining,
+        peers: mesh.peers().length,
+        offers: parts.feed.book.list(),
+        nowMs: env.clock.now(),
+      }),
     metrics: () => metrics.text(),
   };
 }

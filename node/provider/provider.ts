@@ -130,7 +130,7 @@ export async function openProvider(base: ProviderParts, opened: AsyncDisposableS
   opened.use(await serveForwards(env, { network: mesh, jobs, execution }));
   opened.use(await artifacts.serve(mesh, (peer, cid) => mayFetch(jobs, peer, cid)));
   opened.use(trade);
-  await openOperations(env, { ...parts, jobs, trade, metrics }, opened);
+  await openOperations(env, { ...parts, jobs, trade, metrics, feed }, opened);
   await jobs.resume(recovered);
   await trade.open();
   opened.use(mesh.onReachability(() => trade.moved()));

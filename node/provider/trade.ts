@@ -9,6 +9,8 @@ import {
   type OpenQuote,
   type PlainResources,
   type ProviderFacts,
+  type Sales,
+  type SalesEvent,
   type SellerEffect,
   type SellerEvent,
   type SellerHeader,
@@ -16,6 +18,7 @@ import {
   type SellerTerms,
   type SellingPolicy,
   OFFER_REPEAT_MS,
+  createSales,
   createSeller,
   currentPrices,
   decideSeller,
@@ -23,6 +26,7 @@ import {
   groupGpus,
   isAsked,
   quoteFor,
+  recordSale,
   utilisation,
 } from '../../market/index.ts';
 import type { Channel, Network, OpenOptions, PubSub } from '../../market/ports.ts';
@@ -94,6 +98,7 @@ export class Trade implements AsyncDisposable {
   readonly #opened = new AsyncDisposableStack();
   readonly #offerWait = new AbortController();
   #seller: SellerState;
+  #sales: Sales;
   /** The journal's latest write of the sequence; nothing is signed before it. */
   #keeping: Promise<void> = Promise.resolve();
   /** Streams to bidders that were no peers, by bid, until the answer goes out. */
@@ -104,6 +109,7 @@ export class Trade implements AsyncDisposable {
   constructor(env: Env, options: TradeOptions) {
     this.#env = env;
     this.#options = options;
+    this.#sales = createSales(env.clock.now());
     this.#seller = createSeller(options.total, { gpus: options.gpus, isDraining: options.draining });
   }
 
@@ -153,6 +159,7 @@ export class Trade implements AsyncDisposable {
   takeOver(quote: OpenQuote, lease: Address): void {
     const effects = this.#decide({ type: 'quote-accepted', quote: quote.id, buyer: quote.buyer, lease });
     for (const effect of effects) if (effect.type === 'refuse-lease') throw effect.reason;
+    this.#note({ type: 'won', bid: quote.content.bid });
   }
 
   /** Takes capacity for a lease that the journal remembers. */
@@ -191,6 +198,15 @@ export class Trade implements AsyncDisposable {
     await revoking;
   }
 
+  /** What became of the bids heard since the start. */
+  get sales(): Sales {
+    return this.#sales;
+  }
+
+  #note(event: SalesEvent): void {
+    this.#sales = recordSale(this.#sales, event, this.#env.clock.now());
+  }
+
   #moment(): Moment {
     return { nowMs: this.#env.clock.now(), monotonicMs: this.#env.clock.monotonic() };
   }
@@ -221,6 +237,7 @@ export class Trade implements AsyncDisposable {
       case 'decline':
         return this.#decline(effect.bid, effect.reason);
       case 'release-quote':
+        this.#note({ type: 'lost', bid: effect.quote.content.bid });
         return tell({ type: 'hold-released', quote: effect.quote.id, reason: effect.reason });
       case 'publish-offer':
         return this.#publish(effect);
@@ -299,7 +316,8 @@ export class Trade implements AsyncDisposable {
    */
   async #answer(bid: Verified<Message<Bid>>): Promise<void> {
     const { facts, network, tell } = this.#options;
-    if (!isAsked(bid, facts().address)) return;
+    if (!isAsked(bid, facts().address)) return this.#note({ type: 'not-asked' });
+    this.#note({ type: 'asked', bid });
     try {
       if (!network.isConnected(bid.signer)) await this.#meet(bid);
       await this.#dispatch({ type: 'bid', bid, terms: this.#terms() });
@@ -350,9 +368,10 @@ export class Trade implements AsyncDisposable {
   }
 
   async #decline(bid: Verified<Message<Bid>>, reason: MoltError): Promise<void> {
-    const { tell, network } = this.#options;
+    const { tell } = this.#options;
+    this.#note({ type: 'declined', bid: bid.id, reason });
     tell({ type: 'bid-declined', bid: bid.id, code: reason.code, reason: reason.message });
-    const channel = await network.open(bid.signer, STREAMS.quote.protocol, { addresses: bid.content.addresses });
+    const channel = await this.#channelTo(bid.id, bid.signer, { addresses: bid.content.addresses });
     await channel.send(BidAnswer.encode({ bid: Buffer.from(bid.id, 'hex'), declined: toRefusal(reason) }));
     await channel.close();
   }
@@ -377,6 +396,7 @@ export class Trade implements AsyncDisposable {
   async #send(quote: OpenQuote): Promise<void> {
     const { tell } = this.#options;
     const { id, buyer, content, bid, bytes } = quote;
+    this.#note({ type: 'quoted', bid: content.bid, pricePerSecond: content.pricePerSecond });
     tell({ type: 'quoted', bid: content.bid, quote: id, pricePerSecond: content.pricePerSecond });
     using expiry = new Deadline(this.#env.clock, LIMITS.quoteLifetimeMs);
     try {

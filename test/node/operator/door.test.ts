@@ -57,6 +57,7 @@ function madeUp() {
       await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
       seen.left.resolve();
     },
+    market: () => ({ headline: '0 bids heard', obstacles: [], reasons: [] }),
     setDraining: (on) => {
       seen.draining = on;
       return Promise.resolve();
@@ -193,4 +194,14 @@ test('the metrics port serves its own machine by its own name, metrics only, and
   expect(await ask('/metrics', 'rebound.example')).toBe(403);
   expect(await ask('/jobs', '127.0.0.1')).toBe(404);
   await expect(openMetricsPort(port, madeUp().operated)).rejects.toMatchObject({ code: 'mesh/listen-failed' });
+});
+
+test('why bids were won or not is asked of a running node, and a stopped one hears none', async () => {
+  expect(await (await connected(madeUp().operated)).market()).toEqual({
+    headline: '0 bids heard',
+    obstacles: [],
+    reasons: [],
+  });
+  const never = await openOperator(env, homeAt(join(directory, 'never')));
+  expect(await never.market()).toBeUndefined();
 });

@@ -2,7 +2,7 @@
  * The composition root of the mesh: one libp2p node with the settings Molt needs, behind Molt's own words.
  *
  * Loaded always: TCP, TLS 1.3 and Noise in this order, yamux, identify, ping, gossipsub. Loaded when asked for, because
- * each costs start time and memory: the datastore, the DHT, websockets, mDNS, UPnP, AutoNAT.
+ * each costs start time and memory: the datastore, the DHT, websockets, mDNS, AutoNAT, DCUtR.
  */
 import { createHash } from 'node:crypto';
 
@@ -462,22 +462,18 @@ async function natServices(options: MeshOptions): Promise<object> {
     const { dcutr } = await import('@libp2p/dcutr');
     services['dcutr'] = dcutr();
   }
-  // What UPnP forwards is told only when AutoNAT has confirmed it.
-  if (options.upnp === true && services['autonat'] !== undefined) {
-    const { uPnPNAT } = await import('@libp2p/upnp-nat');
-    services['upnp'] = uPnPNAT();
-  }
   return services;
 }
 
 function natOptions(options: MeshOptions, limits: MeshLimits): NatOptions {
-  const { announce = [], bootstrap, relay = false } = options;
+  const { announce = [], bootstrap, relay = false, upnp = false } = options;
   return {
     limits,
     given: announce.map((address) => multiaddr(address)),
     trusted: new Set(bootstrap.flatMap((address) => peerOf(multiaddr(address)) ?? [])),
     relays: relay,
     wantsRelays: wantsRelays(options),
+    upnp: upnp && wantsRelays(options),
   };
 }
 

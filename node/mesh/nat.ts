@@ -17,6 +17,7 @@ import { Deadline } from '../../protocol/deadline.ts';
 import { type Env, randomInt } from '../../protocol/env.ts';
 import { assert } from '../../protocol/errors.ts';
 import { LIMITS } from '../../protocol/limits.ts';
+import { isPublicAddress } from '../public-address.ts';
 import { ipOf, reachOf } from './ip.ts';
 import { addressOf, peerIdOf, peerOf } from './peer.ts';
 import {
@@ -28,6 +29,7 @@ import {
   type Reservations,
   circuits,
 } from './relay.ts';
+import { type Forwarding, forwardPort } from './upnp.ts';
 
 /** `direct`: the world dials this node. `relayed`: it comes through relays. `local`: only the local network does. */
 export type Way = 'direct' | 'relayed' | 'local';
@@ -53,6 +55,10 @@ const REFUSED_MAX = 256;
 const SEARCH_EVERY_MS = 30_000;
 const SEARCH_MS = 10_000;
 const SEARCH_DIALS_MAX = 4;
+/** A router forgets after an hour. */
+const FORWARD_RENEW_MS = 30 * 60_000;
+const FORWARD_RETRY_MS = 5 * 60_000;
+const FORWARDED_MAX = 2;
 const VERIFY_EVERY_MS = 5_000;
 const VERIFIERS_ASKED = 4;
 
@@ -72,6 +78,11 @@ export function announced(
   return { way: 'local', addresses: own.slice(0, ANNOUNCED_MAX) };
 }
 
+interface Listener {
+  readonly host: string;
+  readonly port: number;
+}
+
 interface Place {
   readonly relay: PeerId;
   readonly connection: Connection;
@@ -88,6 +99,8 @@ export interface NatOptions {
   readonly relays: boolean;
   /** False where nobody but this machine is to reach the node. */
   readonly wantsRelays: boolean;
+  /** Ask the router to forward the port. */
+  readonly upnp: boolean;
 }
 
 /** What the rest of the mesh does for this chapter. */
@@ -127,6 +140,8 @@ export class Nat implements AsyncDisposable {
   #searchAt = 0;
   #verifyAt = 0;
   #relayTold = false;
+  #forwarding: Promise<void> = Promise.resolve();
+  readonly #forwarded = new Map<string, Forwarding>();
 
   constructor(env: Env, options: NatOptions) {
     this.#env = env;
@@ -163,12 +178,14 @@ export class Nat implements AsyncDisposable {
     this.#ticker = this.#env.clock.every(TICK_MS, () => this.#tick());
     parts.libp2p.addEventListener('peer:identify', () => this.#tick());
     parts.libp2p.addEventListener('connection:close', () => this.#tick());
+    if (this.#options.upnp) this.#forwarding = this.#keepForwarded().catch(() => undefined);
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
+  async [Symbol.asyncDispose](): Promise<void> {
     this.#ticker?.[Symbol.dispose]();
     this.#stopped.abort();
-    return this.#busy;
+    await Promise.all([this.#busy, this.#forwarding]);
+    await Promise.all([...this.#forwarded.values()].map((forwarding) => forwarding.remove()));
   }
 
   /** What of these addresses is told: libp2p asks this before it tells anything to anyone. */
@@ -286,6 +303,54 @@ export class Nat implements AsyncDisposable {
     for (const connection of direct.slice(0, VERIFIERS_ASKED)) await verify(connection);
   }
 
+  /** Has the router forward what this node listens at, and renews it, for as long as the node runs. */
+  async #keepForwarded(): Promise<void> {
+    const { signal } = this.#stopped;
+    for (;;) {
+      const isDirect = this.#announced(this.#verified()).way === 'direct';
+      // A machine that the world reaches anyway has no use for a router.
+      const targets = isDirect && this.#forwarded.size === 0 ? [] : this.#behindRouter();
+      for (const target of targets) {
+        await this.#forward(target).catch((error: unknown) => {
+          if (!signal.aborted) this.#env.logger.log('debug', 'port not forwarded', { ...target, error });
+        });
+      }
+      await this.#env.clock.sleep(this.#forwarded.size > 0 ? FORWARD_RENEW_MS : FORWARD_RETRY_MS, signal);
+    }
+  }
+
+  async #forward({ host, port }: Listener): Promise<void> {
+    const forwarding = await forwardPort(this.#env.clock, { host, port }, this.#stopped.signal);
+    const { addresses } = this.#parts();
+    const before = this.#forwarded.get(`${host}:${port}`);
+    this.#forwarded.set(`${host}:${port}`, forwarding);
+    const { externalHost, externalPort } = forwarding;
+    // A renewal changes nothing, and what peers confirmed stays confirmed.
+    if (before?.externalHost === externalHost && before.externalPort === externalPort) return;
+    if (before !== undefined)
+      addresses.removePublicAddressMapping(host, port, before.externalHost, before.externalPort, 'tcp');
+    // Told to nobody before a peer came in by it.
+    addresses.addPublicAddressMapping(host, port, externalHost, externalPort, 'tcp');
+    this.#env.logger.log('info', 'the router forwards a port', {
+      at: `${externalHost}:${externalPort}`,
+      to: `${host}:${port}`,
+    });
+    this.#tick();
+  }
+
+  /** TCP ports of this node on private IPv4 networks. */
+  #behindRouter(): Listener[] {
+    const known = this.#parts().addresses.getAddressesWithMetadata();
+    const own = known.flatMap(({ multiaddr: address, type }) => {
+      const [ip, tcp] = address.getComponents();
+      const isListener = type === 'transport' && ip?.name === 'ip4' && tcp?.name === 'tcp';
+      return isListener && reachOf(ip.value ?? '') === 'private'
+        ? [{ host: ip.value ?? '', port: Number(tcp.value) }]
+        : [];
+    });
+    return own.slice(0, FORWARDED_MAX);
+  }
+
   async #reserve({ relay, connection, address }: Place): Promise<void> {
     const name = relay.toString();
     try {
@@ -387,7 +452,8 @@ function isCircuit(address: Multiaddr): boolean {
 
 /** By the host that the address begins with, which for a circuit is the relay. */
 function isPublic(address: Multiaddr): boolean {
-  return reachOf(ipOf(address) ?? '') === 'public';
+  const ip = ipOf(address);
+  return ip === undefined ? !isCircuit(address) : isPublicAddress(ip);
 }
 
 /** Without the peer ids at its end, so that an address compares whoever it is written for. */

@@ -2,6 +2,7 @@
  * Goal: a provider that nobody can dial sells, and a buyer that nobody can dial buys from it. Method: real routers that
  * masquerade (network namespaces), the chain and two nodes on the public side, everything a process of its own.
  */
+import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -130,6 +131,92 @@ describe.skipIf(reason !== '')(`behind two NATs${reason === '' ? '' : ` (skipped
     expect(selling.lines.some((line) => line['type'] === 'quoted')).toBe(true);
   });
 });
+
+describe.skipIf(reason !== '')(`behind a router with UPnP${reason === '' ? '' : ` (skipped: ${reason})`}`, () => {
+  test('a provider has its port forwarded, tells the address once a peer came in, and takes it back when it stops', async () => {
+    const street = await openStreetNode(14, { announce: [`/ip4/${internet.publicAddress(14)}/tcp/4170`] });
+    const { host, router } = internet.home(3);
+    const gateway = router.start(process.execPath, [
+      '--input-type=module',
+      '-e',
+      GATEWAY,
+      '192.168.3.1',
+      router.address,
+    ]);
+    await once(gateway.stdout!, 'data');
+    const home = await newHome('forwarded', 'provider', { ...SMALL, bootstrap: [street.address] });
+    const molt = host.molt(['up', '--home', home, '--log-level', 'debug']);
+    const direct = await molt.line('the world reaches it', (line) => line['way'] === 'direct');
+    // 4170 belongs to another host of that network.
+    expect((direct['addresses'] as string[])[0]).toMatch(new RegExp(`^/ip4/${router.address}/tcp/4171/p2p/`));
+    expect(direct['addresses']).toHaveLength(1);
+    expect(router.run('iptables', ['-t', 'nat', '-S', 'PREROUTING'])).toContain('--dport 4171');
+    await molt.line('it sells', (line) => line['type'] === 'selling');
+    expect(await reachabilityOf(home)).toMatchObject({ way: 'direct', relays: [] });
+    await molt.kill('SIGTERM');
+    expect(router.run('iptables', ['-t', 'nat', '-S', 'PREROUTING'])).not.toContain('--dport');
+  });
+});
+
+/**
+ * A router's UPnP (InternetGatewayDevice:1) beside hosts that answer rubbish: one that is no SSDP, one that sends elsewhere,
+ * one whose description never ends.
+ */
+const GATEWAY = `
+import { execFileSync } from 'node:child_process';
+import dgram from 'node:dgram';
+import http from 'node:http';
+const [lan, wan] = process.argv.slice(1);
+const base = 'http://' + lan + ':5000';
+const forwarded = new Map();
+const rules = (how, port, to) => {
+  const at = ['-i', 'wan', '-p', 'tcp', '--dport', port, '-j', 'DNAT', '--to-destination', to];
+  execFileSync('iptables', ['-t', 'nat', how === 'add' ? '-A' : '-D', 'PREROUTING', ...at]);
+  const [host, inner] = to.split(':');
+  const pass = ['-i', 'wan', '-p', 'tcp', '-d', host, '--dport', inner, '-j', 'ACCEPT'];
+  execFileSync('iptables', [how === 'add' ? '-I' : '-D', 'FORWARD', ...pass]);
+};
+const DESCRIPTION = '<root xmlns="urn:schemas-upnp-org:device-1-0"><device><deviceList><device><serviceList><service>' +
+  '<serviceType>urn:schemas-upnp-org:service:WANIPConnection:1</serviceType><controlURL>/control</controlURL>' +
+  '</service></serviceList></device></deviceList></device></root>';
+const field = (body, name) => new RegExp('<' + name + '>([^<]*)<').exec(body)?.[1] ?? '';
+http.createServer((request, response) => {
+  if (request.url === '/endless') return void setInterval(() => response.write('<a>'.repeat(10_000)), 1);
+  if (request.url === '/description') return void response.end(DESCRIPTION);
+  let body = '';
+  request.on('data', (chunk) => (body += chunk));
+  request.on('end', () => {
+    const action = String(request.headers.soapaction).split('#')[1].replace('"', '');
+    const answer = (text, status = 200) => response.writeHead(status).end('<s:Envelope xmlns:s="x"><s:Body>' + text + '</s:Body></s:Envelope>');
+    const port = field(body, 'NewExternalPort');
+    if (action === 'GetExternalIPAddress') return answer('<u:R xmlns:u="y"><NewExternalIPAddress>' + wan + '</NewExternalIPAddress></u:R>');
+    if (action === 'DeletePortMapping') {
+      rules('delete', port, forwarded.get(port));
+      return answer('');
+    }
+    if (port === '4170') return answer('<e><errorCode>718</errorCode></e>', 500);
+    if (field(body, 'NewLeaseDuration') !== '0') return answer('<e><errorCode>725</errorCode></e>', 500);
+    const to = field(body, 'NewInternalClient') + ':' + field(body, 'NewInternalPort');
+    forwarded.set(port, to);
+    rules('add', port, to);
+    answer('');
+  });
+}).listen(5000, lan);
+const socket = dgram.createSocket('udp4');
+socket.on('message', (bytes, from) => {
+  if (!bytes.toString().includes('InternetGatewayDevice:1')) return;
+  const say = (text) => socket.send(text, from.port, from.address);
+  say('HTTP/1.1 200 OK');
+  say('\\0\\0rubbish');
+  say('HTTP/1.1 200 OK\\r\\nLOCATION: http://45.83.1.1:8899/\\r\\n\\r\\n');
+  say('HTTP/1.1 200 OK\\r\\nLOCATION: ' + base + '/endless\\r\\n\\r\\n');
+  say('HTTP/1.1 200 OK\\r\\nLOCATION: ' + base + '/description\\r\\nST: x\\r\\n\\r\\n');
+});
+socket.bind(1900, () => {
+  socket.addMembership('239.255.255.250', lan);
+  console.log('open');
+});
+`;
 
 async function budgetOf(home: string): Promise<{ free: bigint; locked: bigint }> {
   const { budget } = JSON.parse(readFileSync(homeAt(home).config, 'utf8')) as { budget: Address };

@@ -48,6 +48,8 @@ export interface BidderOrder {
   readonly quotesWanted?: number;
   /** Longest wait for quotes. Default 2,000. */
   readonly quoteTimeoutMs?: number;
+  /** Node keys that are not asked. */
+  readonly without?: ReadonlySet<Address>;
   /** Providers to try under an open lease, in all. Default 3. */
   readonly attempts?: number;
   readonly strategy?: Strategy;
@@ -227,7 +229,10 @@ const STRANGERS_MAX = LIMITS.quotesWanted;
 
 /** A job that nobody was asked for yet; the first effect is to `gather-offers`. */
 export function createBidder(order: BidderOrder): BidderDecision {
-  return { state: freshBid(order, { attempt: 1, failed: new Set(), earlier: undefined }), effects: [gatherOffers] };
+  return {
+    state: freshBid(order, { attempt: 1, failed: new Set(order.without), earlier: undefined }),
+    effects: [gatherOffers],
+  };
 }
 
 const gatherOffers: BidderEffect = { type: 'gather-offers' };
@@ -587,7 +592,9 @@ function noOffers({ order, failed }: BidderState, { bookSize, peers }: Of<'begin
   if (bookSize === 0) {
     return `no live offer was heard from ${peers} peers; check the bootstrap addresses, and that a provider is up`;
   }
-  const left = failed.size === 0 ? '' : `; ${failed.size} already failed this job`;
+  const without = order.without?.size ?? 0;
+  const unasked = without === 0 ? '' : `; ${without} are not asked again`;
+  const left = failed.size === without ? unasked : `${unasked}; ${failed.size - without} already failed this job`;
   const features = featuresOf(order.spec);
   const beyond = features.length === 0 ? '' : ` with ${features.join(' and ')}`;
   const there = order.region === undefined || order.region === '' ? '' : ` in region ${order.region}`;

@@ -12,7 +12,7 @@ import { dirname, join } from 'node:path';
 
 import { type Proof, type Transcript, createTranscript, verifyProof } from '../attestation/index.ts';
 import type { LeaseAccount, LeaseTerms } from '../chain/index.ts';
-import type { RankedQuote } from '../market/index.ts';
+import type { VerifiedQuote } from '../market/index.ts';
 import { type Address, decodeAddress } from '../protocol/address.ts';
 import type { VerifiedProof } from '../protocol/brands.ts';
 import { MoltError } from '../protocol/errors.ts';
@@ -31,7 +31,7 @@ export interface AttemptRequest {
   readonly spec: JobSpec;
   readonly specBytes: Uint8Array;
   readonly specDigest: Uint8Array;
-  readonly quote: RankedQuote['quote'];
+  readonly quote: VerifiedQuote;
   readonly options: RunOptions;
   readonly attempt: number;
   readonly tell: (event: JobEvent) => void;
@@ -47,7 +47,8 @@ const CANCEL_WAIT_MS = 15_000;
 /** Clocks differ a little, and the lease opens a moment before we hear of it. */
 const CLOCK_SLACK_MS = 1_000;
 
-interface Opened {
+/** A lease that is on chain. */
+export interface Opened {
   readonly terms: LeaseTerms;
   readonly lease: Address;
   readonly transaction: string;
@@ -67,7 +68,17 @@ export async function attemptJob(buyer: Buyer, request: AttemptRequest): Promise
     tell,
     ...(reconnectMs === undefined ? {} : { reconnectMs }),
   });
-  const opened = await openLease(buyer, client, request);
+  return runOpened(buyer, client, request, await openLease(buyer, client, request));
+}
+
+/** Has the job run under its open lease. Throws `job/…`, `proof/…`, `mesh/…`, and sees to the lease before. */
+export async function runOpened(
+  buyer: Buyer,
+  client: LeaseClient,
+  request: AttemptRequest,
+  opened: Opened,
+): Promise<JobResult> {
+  const node = request.quote.signer;
   using _grant = buyer.grant(node, [
     ...storedInputs(request.spec).map((input) => input.cid),
     ...(request.spec.runtime === 'wasm' ? [request.spec.image] : []),
@@ -98,25 +109,31 @@ function secretsOf(request: AttemptRequest): { name: string; value: Uint8Array }
   });
 }
 
+/** What the lease of this quote fixes. */
+export function termsOf(buyer: Buyer, quote: VerifiedQuote, digest: Uint8Array): LeaseTerms {
+  const { provider, amount, pricePerSecond, reserve, openBeforeMs, finishByMs, graceMs, windowMs } = quote.content;
+  return {
+    budget: buyer.budgetAddress,
+    provider,
+    operator: quote.signer,
+    delegate: buyer.key.address,
+    termsDigest: termsDigest(quote.id, digest),
+    amount,
+    pricePerSecond,
+    reserve,
+    openBeforeMs,
+    finishByMs,
+    graceMs,
+    windowMs,
+  };
+}
+
 async function openLease(buyer: Buyer, client: LeaseClient, request: AttemptRequest): Promise<Opened> {
   const { chain, key } = buyer;
   const { quote, tell } = request;
   const { content } = quote;
   const startedMs = buyer.env.clock.monotonic();
-  const terms: LeaseTerms = {
-    budget: buyer.budgetAddress,
-    provider: content.provider,
-    operator: quote.signer,
-    delegate: key.address,
-    termsDigest: termsDigest(quote.id, request.specDigest),
-    amount: content.amount,
-    pricePerSecond: content.pricePerSecond,
-    reserve: content.reserve,
-    openBeforeMs: content.openBeforeMs,
-    finishByMs: content.finishByMs,
-    graceMs: content.graceMs,
-    windowMs: content.windowMs,
-  };
+  const terms = termsOf(buyer, quote, request.specDigest);
   const lease = chain.leaseAddress(terms.budget, terms.termsDigest);
   const blockhash = await chain.recentBlockhash();
   const draft = chain.draftOpenLease(terms, blockhash);
@@ -396,7 +413,8 @@ async function afterFailure(buyer: Buyer, request: AttemptRequest, opened: Opene
   await buyer.chain.cancelByDelegate(buyer.key, lease).catch(() => undefined);
 }
 
-async function waitUntilClosed(buyer: Buyer, lease: Address): Promise<LeaseAccount | undefined> {
+/** The lease as it was last seen, undefined once it is closed, or was never opened. */
+export async function waitUntilClosed(buyer: Buyer, lease: Address): Promise<LeaseAccount | undefined> {
   const waiting = new AbortController();
   buyer.env.clock.sleep(REFUND_WAIT_MS, waiting.signal).then(
     () => waiting.abort(),

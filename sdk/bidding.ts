@@ -32,14 +32,22 @@ import type { BidAnswer } from '../protocol/molt.js';
 import { BASE_UNITS_PER_MOLT } from '../protocol/units.ts';
 import { bidsTopic, fromRefusal } from '../protocol/wire.ts';
 import type { Buyer } from './buyer.ts';
-import type { JobEvent, JobResult } from './progress.ts';
+import type { JobEvent } from './progress.ts';
 
-/** One quote, tried from opening its lease to the result. `tell` hears `lease-opened` when the money is locked. */
-export type Attempt = (quote: VerifiedQuote, attempt: number, tell: (event: JobEvent) => void) => Promise<JobResult>;
+/**
+ * One quote, tried from opening its lease to the result. `tell` hears `lease-opened` when the money is locked; `ranked` is
+ * everything that can be tried, this quote first.
+ */
+export type Attempt<Result> = (
+  quote: VerifiedQuote,
+  attempt: number,
+  tell: (event: JobEvent) => void,
+  ranked: readonly VerifiedQuote[],
+) => Promise<Result>;
 
-export interface BiddingOptions {
+export interface BiddingOptions<Result> {
   readonly order: BidderOrder;
-  readonly attempt: Attempt;
+  readonly attempt: Attempt<Result>;
   readonly tell: (event: JobEvent) => void;
   readonly signal: AbortSignal;
 }
@@ -50,7 +58,7 @@ const OFFERS_WAIT_MS = 5_000;
  * Finds providers for a job until one delivers. Throws `market/no-offers`, `market/no-quotes` (with every refusal heard),
  * `market/no-capacity`, `job/cancelled`, and what the last attempt throws.
  */
-export async function buyJob(buyer: Buyer, options: BiddingOptions): Promise<JobResult> {
+export async function buyJob<Result>(buyer: Buyer, options: BiddingOptions<Result>): Promise<Result> {
   return new Bidding(buyer, options).result;
 }
 
@@ -60,11 +68,11 @@ interface Held {
   readonly done: () => void;
 }
 
-class Bidding {
-  readonly result: Promise<JobResult>;
+class Bidding<Result> {
+  readonly result: Promise<Result>;
   readonly #buyer: Buyer;
-  readonly #options: BiddingOptions;
-  readonly #end: PromiseWithResolvers<JobResult> = Promise.withResolvers<JobResult>();
+  readonly #options: BiddingOptions<Result>;
+  readonly #end: PromiseWithResolvers<Result> = Promise.withResolvers<Result>();
   readonly #held = new Map<number, Held>();
   #state: BidderState;
   #streams = 0;
@@ -75,11 +83,11 @@ class Bidding {
   #waiting = new AbortController();
   /** Streams that are being closed; the result waits for them. */
   #closing: Promise<unknown> = Promise.resolve();
-  #delivered: JobResult | undefined;
+  #delivered: { readonly result: Result } | undefined;
   /** Of the bid that is out, or was last. */
   #record: BidRecord | undefined;
 
-  constructor(buyer: Buyer, options: BiddingOptions) {
+  constructor(buyer: Buyer, options: BiddingOptions<Result>) {
     this.#buyer = buyer;
     this.#options = options;
     const { signal } = options;
@@ -130,7 +138,7 @@ class Bidding {
         return void this.#try(effect.quote, effect.attempt);
       case 'deliver':
         this.#keepRecord();
-        return void this.#closing.then(() => this.#delivered && this.#end.resolve(this.#delivered));
+        return void this.#closing.then(() => this.#delivered && this.#end.resolve(this.#delivered.result));
       case 'fail':
         this.#keepRecord(effect.error);
         return void this.#closing.then(() => this.#end.reject(effect.error));
@@ -269,7 +277,8 @@ class Bidding {
       this.#options.tell(event);
     };
     try {
-      this.#delivered = await this.#options.attempt(quote, attempt, tell);
+      const ranked = this.#state.ranked.map((one) => one.quote);
+      this.#delivered = { result: await this.#options.attempt(quote, attempt, tell, ranked) };
     } catch (error) {
       this.#dispatch({ type: 'try-failed', error, cancelled: this.#options.signal.aborted });
       return;

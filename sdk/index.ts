@@ -5,7 +5,8 @@
  * Reading order: molt.ts is the door; bidding.ts finds providers until one delivers; attempt.ts is one lease
  * from opening to settlement; lease-client.ts the stream under it; reclaim.ts gets money back from the dead.
  */
-export { type Job, JobFailedError, type Molt, type OfferRow, connect } from './molt.ts';
+export { type Job, type Molt, type OfferRow, connect } from './molt.ts';
+export { JobFailedError } from './outcome.ts';
 export type { LogQuery } from './follow.ts';
 export { readBids } from './journal.ts';
 export type { Forward, ForwardOptions } from './forward.ts';

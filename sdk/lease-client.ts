@@ -78,6 +78,16 @@ export class LeaseClient implements AsyncDisposable {
     return this.#ask({ settle: { ...request, lease: this.#leaseBytes() } }, 'settleSigned');
   }
 
+  /** False once the stream broke, or before there is one. */
+  get isConnected(): boolean {
+    return this.#channel !== undefined && this.#broken === undefined;
+  }
+
+  /** Lets go of a lease that was co-signed, opened or not: nothing ran under it, so nothing is owed. */
+  async letGo(lease: Address): Promise<void> {
+    await this.#send({ cancel: { lease: decodeAddress(lease) } });
+  }
+
   /** Finds the provider again after a call failed. Throws `job/provider-lost` when it does not come back in time. */
   async comeBack(signal: AbortSignal): Promise<void> {
     if (this.#channel !== undefined && this.#broken === undefined)

@@ -4,28 +4,23 @@
  * `run` is `start` plus waiting. A job tries providers one after the other until one delivers, its own fault is found,
  * or the attempts are used up; a provider that failed the job is out for the job.
  */
-import type { BidRecord, BidderOrder } from '../market/index.ts';
+import type { BidRecord } from '../market/index.ts';
 import type { Address } from '../protocol/address.ts';
 import type { LogRecord } from '../protocol/job-log.ts';
-import { type ErrorCode, MoltError } from '../protocol/errors.ts';
-import {
-  type JobSpec,
-  type JobSpecInput,
-  encodeJobSpec,
-  parseJobSpec,
-  specDigest,
-  storedInputs,
-} from '../protocol/job-spec.ts';
+import { MoltError } from '../protocol/errors.ts';
+import type { JobSpecInput } from '../protocol/job-spec.ts';
 import type { Offer } from '../protocol/messages.ts';
-import { type BaseUnits, baseUnits, parseMolt } from '../protocol/units.ts';
+import { type BaseUnits, baseUnits } from '../protocol/units.ts';
 import { attemptJob } from './attempt.ts';
-import { type Attempt, buyJob, historyParameters } from './bidding.ts';
+import { type Attempt, buyJob } from './bidding.ts';
 import { type Buyer, openBuyer } from './buyer.ts';
 import { EventStream } from './event-stream.ts';
 import { type LogQuery, findProvider, readLogs } from './follow.ts';
 import { type Forward, type ForwardOptions, type ForwardTarget, openForward } from './forward.ts';
 import type { ConnectOptions, RunOptions } from './options.ts';
 import type { JobEvent, JobResult } from './progress.ts';
+import { checked } from './outcome.ts';
+import { orderOf, prepareJob } from './prepare.ts';
 import { reclaimLeases } from './reclaim.ts';
 
 /** A live offer as this buyer heard it. */
@@ -77,16 +72,6 @@ export interface Molt extends AsyncDisposable {
   /** The last bids that are over, oldest first, for `explainBid`; those of earlier clients too where there is a journal. */
   bids(): readonly BidRecord[];
   close(): Promise<void>;
-}
-
-/** The program ended, and not well. `result` has everything; the job was paid. */
-export class JobFailedError extends MoltError {
-  readonly result: JobResult;
-
-  constructor(code: ErrorCode, message: string, result: JobResult) {
-    super(code, message, { exitCode: result.exitCode, reason: result.reason, lease: result.lease });
-    this.result = result;
-  }
 }
 
 const OFFERS_WAIT_MS = 3_000;
@@ -205,82 +190,14 @@ interface RunRequest {
 
 async function runJob(buyer: Buyer, request: RunRequest): Promise<JobResult> {
   const { options, tell, signal } = request;
-  const spec = parseJobSpec(request.spec);
-  const maxPrice = typeof options.maxPrice === 'string' ? parseMolt(options.maxPrice) : options.maxPrice;
-  const specBytes = encodeJobSpec(spec);
-  const digest = specDigest(specBytes);
-  await assertContent(buyer, spec);
+  const prepared = await prepareJob(buyer, request.spec);
+  const order = orderOf(buyer, prepared.spec, options);
   await buyer.budget();
   tell({ type: 'mesh-joined', peers: buyer.mesh.peers().length });
-  const order: BidderOrder = {
-    spec,
-    maxPrice,
-    history: historyParameters(buyer.chain.parameters.burnFeeBps),
-    ...(options.quotes === undefined ? {} : { quotesWanted: options.quotes }),
-    ...(options.quoteTimeoutMs === undefined ? {} : { quoteTimeoutMs: options.quoteTimeoutMs }),
-    ...(options.attempts === undefined ? {} : { attempts: options.attempts }),
-    ...(options.minStake === undefined ? {} : { stakeMin: options.minStake }),
-    ...(options.reserve === undefined ? {} : { reserveMin: options.reserve }),
-    ...(options.region === undefined ? {} : { region: options.region }),
-    ...(options.regionWished === undefined ? {} : { regionWished: options.regionWished }),
-    ...(options.rank === undefined ? {} : { rank: options.rank }),
-    ...(options.lotShare === undefined ? {} : { lotShare: options.lotShare }),
-  };
-  const job = { spec, specBytes, specDigest: digest, options, signal };
-  const attempt: Attempt = (quote, number, told) => attemptJob(buyer, { ...job, quote, attempt: number, tell: told });
+  const job = { ...prepared, options, signal };
+  const attempt: Attempt<JobResult> = (quote, number, told) =>
+    attemptJob(buyer, { ...job, quote, attempt: number, tell: told });
   return checked(await buyJob(buyer, { order, attempt, tell, signal }), options, signal);
-}
-
-/** Everything the job needs must be here before a bid goes out. */
-async function assertContent(buyer: Buyer, spec: JobSpec): Promise<void> {
-  for (const input of storedInputs(spec)) {
-    if (!(await buyer.artifacts.has(input.cid))) {
-      throw new MoltError(
-        'job/input-missing',
-        `input ${input.path} (${input.cid}) is not in this client's store; add the file first with molt.add(path)`,
-        { cid: input.cid },
-      );
-    }
-  }
-  if (spec.runtime === 'wasm' && !(await buyer.artifacts.has(spec.image))) {
-    throw new MoltError(
-      'job/image-missing',
-      `the module ${spec.image} is not in this client's store; add the .wasm file first with molt.add(path)`,
-      { cid: spec.image },
-    );
-  }
-}
-
-/** How an end of a run reads as an error. */
-const EXIT_CODES: Readonly<Record<string, ErrorCode>> = {
-  'out-of-memory': 'job/out-of-memory',
-  'out-of-fuel': 'job/out-of-fuel',
-  'stack-overflow': 'job/stack-overflow',
-  'timed-out': 'job/timed-out',
-  cancelled: 'job/cancelled',
-  'output-too-large': 'job/output-too-large',
-  'output-missing': 'job/output-missing',
-  signalled: 'job/crashed',
-  crashed: 'job/crashed',
-  'never-ready': 'job/never-ready',
-};
-
-function checked(result: JobResult, options: RunOptions, signal: AbortSignal): JobResult {
-  if (result.reason === 'cancelled' || signal.aborted) {
-    throw new JobFailedError(
-      'job/cancelled',
-      'the job was cancelled; what ran is paid, the rest is back in the budget',
-      result,
-    );
-  }
-  if (options.allowFailure === true || (result.reason === 'exited' && result.exitCode === 0)) return result;
-  const code = EXIT_CODES[result.reason] ?? 'job/failed';
-  const tail = result.stderr.trim().split('\n').slice(-3).join('\n');
-  const what =
-    result.reason === 'exited'
-      ? `the program ended with exit code ${result.exitCode}`
-      : `the run ended with "${result.reason}"`;
-  throw new JobFailedError(code, `${what}${tail === '' ? '' : `; it said last:\n${tail}`}`, result);
 }
 
 async function* logsOf(

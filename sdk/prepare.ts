@@ -1,0 +1,72 @@
+/** A job before its bid: the specification checked and encoded, its content here, its order for the market. */
+import type { BidderOrder } from '../market/index.ts';
+import { MoltError } from '../protocol/errors.ts';
+import {
+  type JobSpec,
+  type JobSpecInput,
+  encodeJobSpec,
+  parseJobSpec,
+  specDigest,
+  storedInputs,
+} from '../protocol/job-spec.ts';
+import { type BaseUnits, parseMolt } from '../protocol/units.ts';
+import { historyParameters } from './bidding.ts';
+import type { Buyer } from './buyer.ts';
+import type { RunOptions } from './options.ts';
+
+export interface PreparedJob {
+  readonly spec: JobSpec;
+  readonly specBytes: Uint8Array;
+  readonly specDigest: Uint8Array;
+}
+
+/** Throws `protocol/invalid-spec`, `job/input-missing` and `job/image-missing`. */
+export async function prepareJob(buyer: Buyer, input: JobSpecInput): Promise<PreparedJob> {
+  const spec = parseJobSpec(input);
+  const specBytes = encodeJobSpec(spec);
+  await assertContent(buyer, spec);
+  return { spec, specBytes, specDigest: specDigest(specBytes) };
+}
+
+/** Base units or text such as "2.5". */
+export function priceOf(price: BaseUnits | string): BaseUnits {
+  return typeof price === 'string' ? parseMolt(price) : price;
+}
+
+/** What the options of a run ask of the market. */
+export function orderOf(buyer: Buyer, spec: JobSpec, options: RunOptions): BidderOrder {
+  return {
+    spec,
+    maxPrice: priceOf(options.maxPrice),
+    history: historyParameters(buyer.chain.parameters.burnFeeBps),
+    ...(options.quotes === undefined ? {} : { quotesWanted: options.quotes }),
+    ...(options.quoteTimeoutMs === undefined ? {} : { quoteTimeoutMs: options.quoteTimeoutMs }),
+    ...(options.attempts === undefined ? {} : { attempts: options.attempts }),
+    ...(options.minStake === undefined ? {} : { stakeMin: options.minStake }),
+    ...(options.reserve === undefined ? {} : { reserveMin: options.reserve }),
+    ...(options.region === undefined ? {} : { region: options.region }),
+    ...(options.regionWished === undefined ? {} : { regionWished: options.regionWished }),
+    ...(options.rank === undefined ? {} : { rank: options.rank }),
+    ...(options.lotShare === undefined ? {} : { lotShare: options.lotShare }),
+  };
+}
+
+/** Everything the job needs must be here before a bid goes out. */
+async function assertContent(buyer: Buyer, spec: JobSpec): Promise<void> {
+  for (const input of storedInputs(spec)) {
+    if (!(await buyer.artifacts.has(input.cid))) {
+      throw new MoltError(
+        'job/input-missing',
+        `input ${input.path} (${input.cid}) is not in this client's store; add the file first with molt.add(path)`,
+        { cid: input.cid },
+      );
+    }
+  }
+  if (spec.runtime === 'wasm' && !(await buyer.artifacts.has(spec.image))) {
+    throw new MoltError(
+      'job/image-missing',
+      `the module ${spec.image} is not in this client's store; add the .wasm file first with molt.add(path)`,
+      { cid: spec.image },
+    );
+  }
+}

@@ -393,8 +393,8 @@ export interface Chain extends AsyncDisposable {
   recentBlockhash(): Promise<string>;
   draftOpenLease(terms: LeaseTerms, blockhash: string): Draft;
   /**
-   * Leases of one delegate as few transactions, in order: all leases of one draft open, or none of them does. A draft holds
-   * as many as fit into one transaction: three of different providers.
+   * Leases of one delegate in few transactions: all leases of one draft open, or none of them does. A draft holds as many
+   * as fit into one transaction, three, and no two of one operator.
    */
   draftOpenLeases(terms: readonly LeaseTerms[], blockhash: string): readonly OpeningDraft[];
   /**

@@ -406,18 +406,23 @@ class SolanaChain implements Chain {
   }
 
   draftOpenLeases(terms: readonly LeaseTerms[], blockhash: string): readonly OpeningDraft[] {
-    const drafts: OpeningDraft[] = [];
-    let group: LeaseTerms[] = [];
     const callsOf = (leases: readonly LeaseTerms[]): TransactionInstruction[] =>
       leases.map((one) => calls.callOpenLease(this.#market, one));
-    for (const [index, one] of terms.entries()) {
-      group.push(one);
-      const next = terms[index + 1];
-      if (next !== undefined && fitsTransaction(one.delegate, blockhash, callsOf([...group, next]))) continue;
-      drafts.push({ ...buildDraft(one.delegate, blockhash, callsOf(group)), terms: group });
-      group = [];
+    const groups: LeaseTerms[][] = [];
+    for (const one of terms) {
+      // An operator signs for one lease at a time.
+      const group = groups.find(
+        (leases) =>
+          leases.every(({ operator }) => operator !== one.operator) &&
+          fitsTransaction(one.delegate, blockhash, callsOf([...leases, one])),
+      );
+      if (group === undefined) groups.push([one]);
+      else group.push(one);
     }
-    return drafts;
+    return groups.flatMap((leases) => {
+      const [first] = leases;
+      return first === undefined ? [] : [{ ...buildDraft(first.delegate, blockhash, callsOf(leases)), terms: leases }];
+    });
   }
 
   assertOpens(message: Uint8Array, terms: LeaseTerms): void {

@@ -1,11 +1,13 @@
 /**
- * The watchdog: keeps the connections that were asked for, repairs gossip, and throws out peers that lie.
+ * The watchdog: keeps the connections that were asked for, takes up those that a cut has ended, repairs gossip, and
+ * throws out peers that lie.
  *
  * libp2p 3 redials a lost peer five times and then never, and a peer whose gossip stream broke stays connected but deaf
- * for good. Each tick looks at both. Redials go on for as long as the node runs: 0.5 s after the loss, then with a
- * growing pause up to 30 s, spread by chance so that a healed partition is not met by everybody at once.
+ * for good. Each tick looks at both. Redials of kept peers go on for as long as the node runs: 0.5 s after the loss, then
+ * with a growing pause, at most 1.5 s for two minutes and 30 s afterwards, spread by chance so that a healed partition is
+ * not met by everybody at once.
  */
-import type { Libp2p } from '@libp2p/interface';
+import type { Libp2p, PeerId } from '@libp2p/interface';
 import type { Multiaddr } from '@multiformats/multiaddr';
 
 import type { Address } from '../../protocol/address.ts';
@@ -18,10 +20,15 @@ import { addressOf, peerIdOf } from './peer.ts';
 
 const TICK_MS = 500;
 const REDIAL_FIRST_MS = 500;
+/** Longest pause between tries, at first and once the peer has been away for a while. */
+const REDIAL_SOON_MS = 1_500;
 const REDIAL_MAX_MS = 30_000;
+const AWAY_LONG_MS = 120_000;
 const REDIAL_GROWTH = 1.5;
-const DIAL_MS = 8_000;
+/** The same as TCP takes to send its first packet three times: a dial into a cut is over soon after the cut is healed. */
+const DIAL_MS = 4_000;
 const KEPT_MAX = 64;
+const LOST_MAX = 32;
 /** How long a peer may be connected without a gossip stream in both directions. */
 const DEAF_MS = 5_000;
 /** The same while streams of jobs run over the connection. */
@@ -33,6 +40,8 @@ interface Kept {
   dialing: boolean;
   pauseMs: number;
   nextAt: number;
+  /** Monotonic time when it was last connected, or first asked for. */
+  seenMs: number;
 }
 
 export class Watch implements Disposable {
@@ -42,6 +51,8 @@ export class Watch implements Disposable {
   readonly #guard: Guard;
   readonly #prefix: string;
   readonly #kept = new Map<string, Kept>();
+  /** Peers that nobody asked to keep and that went away, until they are back or have been away for long. */
+  readonly #lost = new Map<Address, Kept>();
   readonly #speaksGossip = new Set<Address>();
   readonly #deafSince = new Map<Address, number>();
   readonly #stopped = new AbortController();
@@ -64,6 +75,7 @@ export class Watch implements Disposable {
     this.#libp2p.addEventListener('peer:disconnect', (event) => {
       const peer = addressOf(event.detail);
       if (peer === undefined) return;
+      if (this.#speaksGossip.has(peer)) void this.#miss(event.detail, peer);
       this.#speaksGossip.delete(peer);
       this.#deafSince.delete(peer);
     });
@@ -79,8 +91,26 @@ export class Watch implements Disposable {
       return true;
     }
     if (this.#kept.size >= KEPT_MAX) return false;
-    this.#kept.set(name, { addresses, peer, dialing: false, pauseMs: REDIAL_FIRST_MS, nextAt: 0 });
+    this.#kept.set(name, {
+      addresses,
+      peer,
+      dialing: false,
+      pauseMs: REDIAL_FIRST_MS,
+      nextAt: 0,
+      seenMs: this.#env.clock.monotonic(),
+    });
     return true;
+  }
+
+  /** A cut takes peers away that nobody asked to keep; when it is healed they are worth as much as the others. */
+  async #miss(id: PeerId, peer: Address): Promise<void> {
+    const known = await this.#libp2p.peerStore.get(id).catch(() => undefined);
+    const addresses = (known?.addresses ?? []).map(({ multiaddr }) => multiaddr);
+    const isKept = [...this.#kept.values()].some((kept) => kept.peer === peer);
+    if (addresses.length === 0 || isKept || this.#lost.size >= LOST_MAX || this.#stopped.signal.aborted) return;
+    const now = this.#env.clock.monotonic();
+    const nextAt = now + REDIAL_FIRST_MS;
+    this.#lost.set(peer, { addresses, peer, dialing: false, pauseMs: REDIAL_FIRST_MS, nextAt, seenMs: now });
   }
 
   /** Dials everything that is kept now, without waiting. */
@@ -145,8 +175,15 @@ export class Watch implements Disposable {
 
   #redial(): void {
     const now = this.#env.clock.monotonic();
-    for (const kept of this.#kept.values()) {
-      if (kept.dialing || this.#isConnected(kept)) continue;
+    for (const [peer, lost] of this.#lost) {
+      if (this.#isConnected(lost) || now - lost.seenMs > AWAY_LONG_MS) this.#lost.delete(peer);
+    }
+    for (const kept of [...this.#kept.values(), ...this.#lost.values()]) {
+      if (kept.dialing) continue;
+      if (this.#isConnected(kept)) {
+        kept.seenMs = now;
+        continue;
+      }
       if (kept.nextAt > now) continue;
       void this.#dial(kept);
     }
@@ -161,7 +198,8 @@ export class Watch implements Disposable {
       kept.pauseMs = REDIAL_FIRST_MS;
     } catch (error) {
       this.#env.logger.log('debug', 'redial failed', { addresses: kept.addresses.map(String), error });
-      kept.pauseMs = Math.min(REDIAL_MAX_MS, kept.pauseMs * REDIAL_GROWTH);
+      const awayMs = this.#env.clock.monotonic() - kept.seenMs;
+      kept.pauseMs = Math.min(awayMs < AWAY_LONG_MS ? REDIAL_SOON_MS : REDIAL_MAX_MS, kept.pauseMs * REDIAL_GROWTH);
     } finally {
       kept.dialing = false;
       kept.nextAt =

@@ -4,19 +4,16 @@
  * Method: a provider in a process of its own, an honest bidder here, and an attacker in a third process that follows none
  * of the rules. The figures of each attack are printed. Delays on a shared machine say little, so their bound is wide.
  */
-import { type ChildProcess, execFile, fork } from 'node:child_process';
-import { once } from 'node:events';
+import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
-import type { MeshLimits } from '../../node/mesh/index.ts';
-import { type Address, encodeAddress } from '../../protocol/address.ts';
-import { keyPairFromSeed } from '../../protocol/ed25519.ts';
+import { encodeAddress } from '../../protocol/address.ts';
 import { until } from '../node/mesh/peers.ts';
 import { type TestBidder, env, openBidder } from './hostile/seller.ts';
-import type { Health } from './hostile/victim.ts';
+import { type Victim, openVictim } from './hostile/victim-process.ts';
 
 const HOSTILE = join(import.meta.dirname, 'hostile');
 /** p99 of the victim's event-loop delay during an attack; some 20 ms on a quiet machine. */
@@ -26,37 +23,6 @@ const GROWTH_MB_MAX = 60;
 const ATTACK_SECONDS = 6;
 
 const network = encodeAddress(env.random.bytes(32));
-
-interface Victim extends AsyncDisposable {
-  readonly self: Address;
-  readonly addresses: readonly string[];
-  /** Since the last question. */
-  health(): Promise<Health>;
-}
-
-async function openVictim(limits: Partial<MeshLimits> = {}): Promise<Victim> {
-  const key = keyPairFromSeed(env.random.bytes(32));
-  const child: ChildProcess = fork(
-    join(HOSTILE, 'victim.ts'),
-    [network, Buffer.from(key.seed).toString('hex'), JSON.stringify(limits)],
-    { execArgv: ['--expose-gc'], stdio: ['ignore', 'inherit', 'inherit', 'ipc'] },
-  );
-  const [addresses] = (await once(child, 'message')) as [string[]];
-  return {
-    self: key.address,
-    addresses,
-    health: async () => {
-      const answer = once(child, 'message');
-      child.send('how are you?');
-      return ((await answer) as [Health])[0];
-    },
-    [Symbol.asyncDispose]: async () => {
-      const gone = once(child, 'exit');
-      child.disconnect();
-      await gone;
-    },
-  };
-}
 
 interface Tally {
   readonly sent: number;
@@ -89,7 +55,7 @@ let victim: Victim;
 let bidder: TestBidder;
 
 beforeAll(async () => {
-  victim = await openVictim();
+  victim = await openVictim({ network });
   bidder = await openBidder({ network, bootstrap: victim.addresses });
   await until('the bidder is connected', () => bidder.mesh.isConnected(victim.self));
 });

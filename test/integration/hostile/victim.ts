@@ -1,16 +1,14 @@
 /**
  * The provider that is attacked, in a process of its own: the real mesh, admission, book and selling loop, without chain
- * and runtimes. Its parent asks over IPC how it fares. Arguments: network id, seed (hex), JSON of further mesh limits.
+ * and runtimes. Its parent asks over IPC how it fares. Arguments: seed (hex), JSON of where it lives.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 
-import { openSeller } from './seller.ts';
+import { type Place, openSeller } from './seller.ts';
 import { keyPairFromSeed } from '../../../protocol/ed25519.ts';
-import { type MeshLimits } from '../../../node/mesh/index.ts';
-import { parseAddress } from '../../../protocol/address.ts';
 
 /** How the victim fared since the last question. */
 export interface Health {
@@ -22,21 +20,21 @@ export interface Health {
   /** Bids that were not answered with a quote, by reason. */
   readonly refused: Readonly<Record<string, number>>;
   readonly peers: readonly string[];
+  /** Signer and sequence of each, sorted. */
   readonly offers: readonly string[];
 }
 
-const [network = '', seed = '', limits = '{}'] = process.argv.slice(2);
+const [seed = '', place = ''] = process.argv.slice(2);
 const directory = await mkdtemp(join(tmpdir(), 'molt-victim-'));
 const refused: Record<string, number> = {};
 const seller = await openSeller({
-  network: parseAddress(network),
+  ...(JSON.parse(place) as Place),
   key: keyPairFromSeed(Buffer.from(seed, 'hex')),
   directory,
   tell: (event) => {
     if (event.type === 'bid-refused' || event.type === 'bid-declined')
       refused[event.code] = (refused[event.code] ?? 0) + 1;
   },
-  limits: JSON.parse(limits) as Partial<MeshLimits>,
 });
 const delays = monitorEventLoopDelay({ resolution: 10 });
 delays.enable();
@@ -50,7 +48,10 @@ process.on('message', () => {
     liveMb: (heapUsed + Math.max(external, arrayBuffers)) / 2 ** 20,
     refused: { ...refused },
     peers: seller.mesh.peers(),
-    offers: seller.feed.book.list().map((offer) => offer.signer),
+    offers: seller.feed.book
+      .list()
+      .map(({ signer, sequence }) => `${signer} ${sequence}`)
+      .toSorted(),
   };
   for (const code of Object.keys(refused)) delete refused[code];
   delays.reset();

@@ -1,0 +1,44 @@
+/** A seller in a process of its own, asked over IPC how it fares. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+
+import type { Address } from '../../../protocol/address.ts';
+import { keyPairFromSeed } from '../../../protocol/ed25519.ts';
+import { type Place, env } from './seller.ts';
+import type { Health } from './victim.ts';
+
+export interface Victim extends AsyncDisposable {
+  readonly self: Address;
+  readonly addresses: readonly string[];
+  /** Since the last question. */
+  health(): Promise<Health>;
+}
+
+/** `namespace`: the network namespace that it lives in; absent: ours. */
+export async function openVictim(place: Place, namespace?: string): Promise<Victim> {
+  const key = keyPairFromSeed(env.random.bytes(32));
+  const child = start([Buffer.from(key.seed).toString('hex'), JSON.stringify(place)], namespace);
+  const [addresses] = (await once(child, 'message')) as [string[]];
+  return {
+    self: key.address,
+    addresses,
+    health: async () => {
+      const answer = once(child, 'message');
+      child.send('how are you?');
+      return ((await answer) as [Health])[0];
+    },
+    [Symbol.asyncDispose]: async () => {
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      const gone = once(child, 'exit');
+      child.disconnect();
+      await gone;
+    },
+  };
+}
+
+function start(args: readonly string[], namespace: string | undefined): ChildProcess {
+  const command = [process.execPath, '--expose-gc', join(import.meta.dirname, 'victim.ts'), ...args];
+  const [program = '', ...rest] = namespace === undefined ? command : ['ip', 'netns', 'exec', namespace, ...command];
+  return spawn(program, rest, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+}

@@ -31,13 +31,19 @@ export interface BidRequest {
   readonly quotesWanted?: number;
   /** Multiaddrs of the bidder, most useful first; surplus is cut. Empty for a bidder that can only dial. */
   readonly addresses: readonly string[];
+  /** Chain time by which the job must be proven, rounded down to whole seconds; default: any. */
+  readonly finishByMs?: number;
 }
 
 const QUOTES_WANTED = 5;
 
-/** The content of a bid for this job; sealing it is the caller's. */
+/** The content of a bid for this job; sealing it is the caller's. Throws `protocol/invalid-spec` for a region too long. */
 export function makeBid(request: BidRequest): Bid {
-  const { spec } = request;
+  const { spec, region = '' } = request;
+  if (region.length > LIMITS.regionCharacters) {
+    const message = `the region "${region}" is longer than the ${LIMITS.regionCharacters} characters a region may have`;
+    throw new MoltError('protocol/invalid-spec', message);
+  }
   const quotesWanted = Math.min(Math.max(request.quotesWanted ?? QUOTES_WANTED, 1), LIMITS.quotesWanted);
   const { cpuMillis, memoryBytes, diskBytes, gpus } = spec.resources;
   return {
@@ -48,11 +54,12 @@ export function makeBid(request: BidRequest): Bid {
     pricePerSecondMax: request.pricePerSecondMax,
     stakeMin: request.stakeMin ?? baseUnits(0n),
     reserveMin: request.reserveMin ?? baseUnits(0n),
-    region: request.region ?? '',
+    region,
     distanceMax: distanceCut(quotesWanted, request.bookSize),
     quotesWanted,
     warm: warmPrefix(spec.image),
     addresses: request.addresses.slice(0, LIMITS.addressesPerMessage),
+    finishByMs: Math.floor((request.finishByMs ?? 0) / 1000) * 1000,
   };
 }
 

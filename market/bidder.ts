@@ -40,6 +40,8 @@ export interface BidderOrder {
   readonly stakeMin?: BaseUnits;
   /** Stake that must stand behind the lease. Default: what the chain asks for. */
   readonly reserveMin?: BaseUnits;
+  /** Chain time by which the job must be proven. Default: any. */
+  readonly finishByMs?: number;
   /** Where the job must run, as providers say of themselves. Default: anywhere. */
   readonly region?: string;
   /** Where it would better run; counts in ranking only. */
@@ -296,6 +298,7 @@ function beginBid(state: BidderState, event: Of<'begin'>): BidderDecision {
       ...(order.quotesWanted === undefined ? {} : { quotesWanted: order.quotesWanted }),
       ...(order.stakeMin === undefined ? {} : { stakeMin: order.stakeMin }),
       ...(order.reserveMin === undefined ? {} : { reserveMin: order.reserveMin }),
+      ...(order.finishByMs === undefined ? {} : { finishByMs: order.finishByMs }),
     });
   } catch (error) {
     if (!(error instanceof MoltError)) throw error;

@@ -135,6 +135,7 @@ const CODES: Readonly<Partial<Record<ErrorCode, ObstacleName>>> = {
   'market/price-too-low': 'price',
   'market/duration-too-long': 'duration',
   'market/closed': 'duration',
+  'market/finish-too-late': 'duration',
   'market/lease-too-small': 'amount',
   'market/no-capacity': 'busy',
   'chain/stake-too-low': 'stake',

@@ -58,7 +58,7 @@ export type Answer = { readonly quote: Quote } | { readonly declined: MoltError 
 /**
  * A firm quote, or the first reason against one: `protocol/expired`, `market/draining`, `market/buyer-refused`,
  * `market/image-refused`, `market/unsupported`, `market/duration-too-long`, `market/closed`, `chain/stake-too-low`,
- * `market/no-capacity`, `market/price-too-low`, `market/lease-too-small`, `market/declined`. Whether the bid asks this provider at all is `isAsked`'s question and comes first.
+ * `market/no-capacity`, `market/price-too-low`, `market/lease-too-small`, `market/finish-too-late`, `market/declined`. Whether the bid asks this provider at all is `isAsked`'s question and comes first.
  */
 export function answerBid(request: AnswerRequest): Answer {
   const declined = refusalBeforePrice(request);
@@ -87,6 +87,15 @@ export function answerBid(request: AnswerRequest): Answer {
     );
   }
   const times = quoteTimes(request);
+  const leftMs = times.finishByMs - times.openBeforeMs;
+  if (leftMs < durationSecondsMax * 1000) {
+    const seconds = Math.max(0, Math.floor(leftMs / 1000));
+    return decline(
+      'market/finish-too-late',
+      `the job may run ${durationSecondsMax} s and its lease may open until ${LIMITS.quoteLifetimeMs / 1000} s from now, which leaves ${seconds} s before the bid wants it finished`,
+      BigInt(seconds),
+    );
+  }
   if (times.finishByMs - request.chainNowMs > provider.maxLeaseMs) {
     return decline(
       'market/duration-too-long',
@@ -151,9 +160,12 @@ function refusalBeforePrice(request: AnswerRequest): MoltError | undefined {
 /** Whole seconds, as the chain keeps them: starts round down, spans round up. */
 function quoteTimes(request: AnswerRequest): Pick<Quote, 'openBeforeMs' | 'finishByMs' | 'graceMs' | 'windowMs'> {
   const openBeforeMs = Math.floor((request.chainNowMs + LIMITS.quoteLifetimeMs) / 1000) * 1000;
+  const { durationSecondsMax, finishByMs: wanted } = request.bid.content;
+  const usual = openBeforeMs + durationSecondsMax * 1000 + OVERHEAD_ALLOWANCE_MS;
   return {
     openBeforeMs,
-    finishByMs: openBeforeMs + request.bid.content.durationSecondsMax * 1000 + OVERHEAD_ALLOWANCE_MS,
+    // A tighter promise is the provider's risk: what takes too long before the run is given back in time (job.ts).
+    finishByMs: wanted === 0 ? usual : Math.min(usual, wanted),
     graceMs: Math.ceil(request.provider.minGraceMs / 1000) * 1000,
     windowMs: Math.ceil(request.provider.minWindowMs / 1000) * 1000,
   };
@@ -249,6 +261,10 @@ function deadlines(quote: Quote, bid: Bid, chainNowMs: number): readonly Term[] 
     ],
     [spareMs >= 0, `it leaves ${durationMs + spareMs} ms for a job that may run ${durationMs} ms`],
     [spareMs <= FINISH_SLACK_MS, `it keeps the money ${spareMs} ms longer than the job may run`],
+    [
+      bid.finishByMs === 0 || quote.finishByMs <= bid.finishByMs,
+      `it promises to finish ${quote.finishByMs - bid.finishByMs} ms later than the bid asks`,
+    ],
     [quote.graceMs <= GRACE_MS_MAX, `its grace of ${quote.graceMs} ms is longer than ${GRACE_MS_MAX} ms`],
   ];
 }

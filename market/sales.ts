@@ -116,7 +116,8 @@ export function explainSales(record: Sales, situation: SalesSituation): SalesExp
 function obstaclesOf({ sales, notAsked, dropped }: Sales, { self, draining, peers, offers }: SalesSituation): string[] {
   const found: string[] = [];
   if (draining) found.push('the node drains and offers nothing: molt drain --undo sells again');
-  if (peers === 0) found.push('no peer is connected: name one in bootstrap, and see molt doctor');
+  if (peers === 0 && sales.length + dropped === 0)
+    found.push('no peer is connected: name one in bootstrap, and see molt doctor');
   if (!draining && !offers.some(({ signer }) => signer === self))
     found.push('no offer of this node is live: see molt doctor');
   if (sales.length + dropped > 0 || peers === 0) return found;

@@ -335,6 +335,11 @@ function addBuyerCommands(program: Command, run: Run): void {
     .option('--sandbox', 'only providers with a sandbox stronger than a container on their kernel')
     .option('--registry-login <file>', 'file with "user:password" for an image that is not public')
     .option('--quotes <number>', 'how many quotes to wait for')
+    .option('--finish-within <seconds>', 'only providers that promise to prove the job by then, or lose stake')
+    .option('--in-region <region>', 'only providers that say they are there')
+    .option('--near-region <region>', 'better providers that say they are there')
+    .option('--min-stake <amount>', 'only providers with at least so much stake, in MOLT')
+    .option('--reserve <amount>', 'stake that must stand behind the lease, in MOLT')
     .action(run(async ({ context, flags, words }) => (await import('./cli/run.ts')).runCommand(context, flags, words)));
   settingFlags(job, ['rpcUrl', 'bootstrap', 'mdns']);
   examples(job, [

@@ -53,6 +53,7 @@ export const ERRORS = {
   'market/image-refused': entry('nobody', 'never', 'the provider does not run this image or module'),
   'market/closed': entry('nobody', 'later', 'the provider sells nothing at the hours in which the job could run'),
   'market/lease-too-small': entry('nobody', 'never', 'the lease would lock less than the provider takes'),
+  'market/finish-too-late': entry('nobody', 'later', 'the provider cannot promise to finish when the bid asks'),
   'market/not-approved': entry('nobody', 'later', "the provider's own check did not approve"),
   'market/ranking-failed': entry('user', 'never', "the buyer's own ranking threw, or gave what it was not given"),
   'market/quote-unacceptable': entry('peer', 'later', 'the quote breaks the bid, the chain or its own sums'),

@@ -85,6 +85,8 @@ export interface Bid {
   /** First 8 bytes, hex, of the module or image digest; empty when not told. */
   readonly warm: string;
   readonly addresses: readonly string[];
+  /** Chain time, whole seconds, by which the job must be proven; 0 when any time will do. */
+  readonly finishByMs: number;
 }
 
 export interface Quote {
@@ -179,6 +181,7 @@ export function encodeBid(bid: Bid): Uint8Array {
     quotesWanted: bid.quotesWanted,
     warm: Buffer.from(bid.warm, 'hex'),
     addresses: bid.addresses.map(multiaddrToBytes),
+    finishByMs: BigInt(bid.finishByMs),
   });
 }
 
@@ -204,6 +207,7 @@ export function decodeBid(envelope: Envelope): Message<Bid> {
     quotesWanted: raw.quotesWanted,
     warm: raw.warm.length === 0 ? '' : decodePrefix(raw.warm, 'warm digest'),
     addresses: decodeAddresses(raw.addresses),
+    finishByMs: wholeSeconds(raw.finishByMs, 'finish-by time'),
   };
   return { ...envelope, content };
 }

@@ -994,6 +994,10 @@ export var Bid;
                         w.uint32(value);
                     }
                 }
+                if ((obj.finishByMs != null && obj.finishByMs !== 0n)) {
+                    w.uint32(105);
+                    w.fixed64(obj.finishByMs);
+                }
                 if (opts.lengthDelimited !== false) {
                     w.ldelim();
                 }
@@ -1009,7 +1013,8 @@ export var Bid;
                     quotesWanted: 0,
                     warm: uint8ArrayAlloc(0),
                     addresses: [],
-                    features: []
+                    features: [],
+                    finishByMs: 0n
                 };
                 const end = length == null ? reader.len : reader.pos + length;
                 while (reader.pos < end) {
@@ -1069,6 +1074,10 @@ export var Bid;
                                 throw new MaxLengthError('Decode error - repeated field "features" had too many elements');
                             }
                             obj.features.push(reader.uint32());
+                            break;
+                        }
+                        case 13: {
+                            obj.finishByMs = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         default: {
@@ -1178,6 +1187,13 @@ export var Bid;
                                 value: reader.uint32()
                             };
                             obj.features++;
+                            break;
+                        }
+                        case 13: {
+                            yield {
+                                field: `${prefix}.finishByMs`,
+                                value: BigInt.asUintN(64, reader.fixed64())
+                            };
                             break;
                         }
                         default: {

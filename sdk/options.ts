@@ -59,6 +59,11 @@ export interface RunOptions {
   readonly minStake?: BaseUnits;
   /** Stake that must stand behind the lease; by default what the chain asks for. */
   readonly reserve?: BaseUnits;
+  /**
+   * Seconds from now within which the job must be proven. Providers promise it in their quotes; one that breaks the promise
+   * loses stake to the buyer when the lease expires. Retries have what is left of it.
+   */
+  readonly finishWithinSeconds?: number;
   /** Region in which the job must run, as providers say of themselves. */
   readonly region?: string;
   /** Region in which it would better run: counts in ranking, keeps nobody out. */

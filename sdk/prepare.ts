@@ -44,6 +44,9 @@ export function orderOf(buyer: Buyer, spec: JobSpec, options: RunOptions): Bidde
     ...(options.attempts === undefined ? {} : { attempts: options.attempts }),
     ...(options.minStake === undefined ? {} : { stakeMin: options.minStake }),
     ...(options.reserve === undefined ? {} : { reserveMin: options.reserve }),
+    ...(options.finishWithinSeconds === undefined
+      ? {}
+      : { finishByMs: buyer.chainClock.now() + options.finishWithinSeconds * 1000 }),
     ...(options.region === undefined ? {} : { region: options.region }),
     ...(options.regionWished === undefined ? {} : { regionWished: options.regionWished }),
     ...(options.rank === undefined ? {} : { rank: options.rank }),

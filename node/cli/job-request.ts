@@ -11,7 +11,9 @@ import { basename } from 'node:path';
 import { CID } from 'multiformats/cid';
 
 import { MoltError } from '../../protocol/errors.ts';
+import type { RunOptions } from '../../sdk/index.ts';
 import type { JobSpecInput } from '../../protocol/job-spec.ts';
+import { parseMolt } from '../../protocol/units.ts';
 import { engineSocket, processEnvironment } from '../config.ts';
 import { readJson } from './command.ts';
 import { type PortPair, nameOf, parsePortPair, parseService } from './forward-flags.ts';
@@ -222,11 +224,31 @@ export function parseSize(text: string): number {
   return Math.round(Number(match[1]) * factor);
 }
 
+/** What is wished of the provider beyond the job itself. */
+export function parseWishes(
+  flags: Flags,
+): Pick<RunOptions, 'quotes' | 'finishWithinSeconds' | 'region' | 'regionWished' | 'minStake' | 'reserve'> {
+  const whole = (value: number): boolean => Number.isInteger(value) && value >= 1;
+  const quotes = optionalNumber(flags, 'quotes', whole);
+  const finishWithinSeconds = optionalNumber(flags, 'finishWithin', whole);
+  const text = (name: string): string | undefined => flags[name] as string | undefined;
+  const [region, regionWished, minStake, reserve] = ['inRegion', 'nearRegion', 'minStake', 'reserve'].map(text);
+  return {
+    ...(quotes === undefined ? {} : { quotes }),
+    ...(finishWithinSeconds === undefined ? {} : { finishWithinSeconds }),
+    ...(region === undefined ? {} : { region }),
+    ...(regionWished === undefined ? {} : { regionWished }),
+    ...(minStake === undefined ? {} : { minStake: parseMolt(minStake) }),
+    ...(reserve === undefined ? {} : { reserve: parseMolt(reserve) }),
+  };
+}
+
 function optionalNumber(flags: Flags, name: string, isGood: (value: number) => boolean): number | undefined {
   if (flags[name] === undefined) return undefined;
   const value = Number(flags[name]);
   if (!Number.isFinite(value) || !isGood(value)) {
-    throw usage(`--${name} is ${JSON.stringify(flags[name])}, expected a positive number`);
+    const flag = name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+    throw usage(`--${flag} is ${JSON.stringify(flags[name])}, expected a positive number`);
   }
   return value;
 }

@@ -13,7 +13,7 @@ import { shortExplanation } from './explain.ts';
 import type { PortPair } from './forward-flags.ts';
 import { printForward } from './forward.ts';
 import { createLineWriter, resultLine, toJson } from './job-line.ts';
-import { type Flags, buildSpec, parseRequest } from './job-request.ts';
+import { type Flags, buildSpec, parseRequest, parseWishes } from './job-request.ts';
 import { createJobView, receipt } from './job-view.ts';
 import { createLiveList } from './live-list.ts';
 import { readNodeKey } from './node-key.ts';
@@ -29,7 +29,7 @@ export async function runCommand(context: CommandContext, flags: Flags, words: r
   const budget = parseAddress(requireBudget(context, settings));
   const key = await readNodeKey(context, 'buyer');
   const maxPrice = parseMolt(flags['maxPrice'] as string);
-  const quotes = flags['quotes'] === undefined ? {} : { quotes: Number(flags['quotes']) };
+  const wishes = parseWishes(flags);
   const directory =
     (flags['out'] as string | undefined) ??
     join('molt-out', new Date(env.clock.now()).toISOString().slice(0, 19).replaceAll(':', '-'));
@@ -64,7 +64,7 @@ export async function runCommand(context: CommandContext, flags: Flags, words: r
         if (event.type === 'lease-opened') ({ lease } = event);
         print.event(event);
       },
-      ...quotes,
+      ...wishes,
     });
     await using forwards = new AsyncDisposableStack();
     await openForwards(context, { job, forwards, wanted: request.forwards, print, lease: () => lease });

@@ -9,6 +9,7 @@
 import type { Address } from '../../protocol/address.ts';
 import type { ErrorCode } from '../../protocol/errors.ts';
 import { JOB_PHASES } from '../../protocol/job.ts';
+import { LIMITS } from '../../protocol/limits.ts';
 import type { Resources, RuntimeKind } from '../../protocol/messages.ts';
 
 export const PHASES = [
@@ -49,6 +50,8 @@ export interface Agreement {
   readonly gpus?: readonly string[];
   readonly runtime: RuntimeKind;
   readonly durationSecondsMax: number;
+  /** Wall clock of this node; an agreement from before it was kept has none. */
+  readonly acceptedAtMs?: number;
 }
 
 export interface Exit {
@@ -183,7 +186,20 @@ const cancelledFailure: Failure = {
   message: 'the buyer cancelled the job before it ran; nothing is owed',
 };
 
+/**
+ * Finish-by on this node's clock, at most one life of a quote late: the chain's clock may differ by minutes, but the quote
+ * was made at most so long before it was accepted.
+ */
+function finishByWallMs({ acceptedAtMs, finishByMs, openBeforeMs }: Agreement): number {
+  return acceptedAtMs === undefined ? Infinity : acceptedAtMs + (finishByMs - openBeforeMs) + LIMITS.quoteLifetimeMs;
+}
+
 function missed(job: Job, nowMs: number): Decision | undefined {
+  if (nowMs >= finishByWallMs(job.agreement) && job.startedAtMs === undefined) {
+    // The promise is broken already; the money given back now costs no stake.
+    const message = 'the time in which the job was to be finished is over before it began; the money goes back';
+    return refund(job, { code: 'job/phase-timed-out', message }, nowMs);
+  }
   const rule = JOB_PHASES[job.phase as keyof typeof JOB_PHASES];
   const limit = rule?.deadlineMs;
   if (limit === undefined || nowMs - job.phaseSinceMs < limit) return undefined;

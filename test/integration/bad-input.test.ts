@@ -63,6 +63,7 @@ const goodBid = (): Bid => ({
   reserveMin: zero,
   region: '',
   distanceMax: 2n ** 64n - 1n,
+  finishByMs: 0,
   quotesWanted: 5,
   warm: '',
   addresses: hostile.addresses.slice(0, 2),

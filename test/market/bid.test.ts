@@ -25,6 +25,7 @@ test('a bid carries needs and limits of the spec, five quotes by default, and no
     reserveMin: 0n,
     region: '',
     distanceMax: U64_MAX,
+    finishByMs: 0,
     quotesWanted: 5,
     warm: warmPrefix(MODULE),
     addresses: ['/a', '/b', '/c'],

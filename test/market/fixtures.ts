@@ -74,6 +74,7 @@ export function bidContent(changes: Partial<Bid> = {}): Bid {
     quotesWanted: 5,
     warm: '',
     addresses: [],
+    finishByMs: 0,
     ...changes,
   };
 }

@@ -101,6 +101,11 @@ test('deadlines follow the chain clock, not the wall clock', () => {
   expect(quote.openBeforeMs).toBe(NOW + 3_630_000);
 });
 
+test('a bid that must be finished early gets that as the finish-by that is promised on chain', () => {
+  expect(quoteOf(request({}, { finishByMs: NOW + 640_000 })).finishByMs).toBe(NOW + 640_000);
+  expect(quoteOf(request({}, { finishByMs: NOW + 10 ** 9 })).finishByMs).toBe(NOW + 750_000);
+});
+
 test('the reserve is what the buyer asks for when that is more', () => {
   expect(quoteOf(request({}, { reserveMin: baseUnits(MOLT) })).reserve).toBe(MOLT);
 });
@@ -221,6 +226,13 @@ test.each<[string, Partial<AnswerRequest>, Partial<Bid>, string, string]>([
     'the price is 0.00000111 MOLT a second, the bid pays at most 0.000001109 MOLT',
   ],
   [
+    'an end that comes too soon',
+    {},
+    { finishByMs: NOW + 629_000 },
+    'market/finish-too-late',
+    'the job may run 600 s and its lease may open until 30 s from now, which leaves 599 s before the bid wants it finished',
+  ],
+  [
     'an amount beyond 64 bits',
     { policy: { ...policy, floorPerSecond: U64_MAX } },
     { pricePerSecondMax: baseUnits(U64_MAX) },
@@ -318,6 +330,12 @@ test.each<[string, Partial<Quote>, Parameters<typeof accept>[1], string]>([
     { finishByMs: NOW + 4_231_000 },
     {},
     'it keeps the money 3601000 ms longer than the job may run',
+  ],
+  [
+    'a later end than was asked for',
+    {},
+    { bid: { finishByMs: NOW + 749_000 } },
+    'it promises to finish 1000 ms later than the bid asks',
   ],
   ['a long grace', { graceMs: 3_601_000 }, {}, 'its grace of 3601000 ms is longer than 3600000 ms'],
 ])('%s is not acceptable', (_what, changes, more, breach) => {

@@ -276,3 +276,16 @@ test('any history: one release when nothing runs any more, nothing after the end
     { numRuns: 1_000 },
   );
 });
+
+test('a job that has not begun when it was to be finished gives the money back; one that runs goes on', () => {
+  const promised = { ...agreement, acceptedAtMs: 1_000_000 };
+  const lateMs = 1_000_000 + (promised.finishByMs - promised.openBeforeMs) + 30_000;
+  const fetching = play([{ type: 'lease-funded' }, spec], acceptJob(promised, 1_000_000).job, lateMs - 1).job;
+  expect(decide(fetching, { type: 'tick' }, lateMs - 1).job.phase).toBe('fetching');
+  expect(decide(fetching, { type: 'tick' }, lateMs).job).toMatchObject({
+    phase: 'refunding',
+    failure: { code: 'job/phase-timed-out', message: expect.stringContaining('over before it began') },
+  });
+  const running = play(toRunning, acceptJob(promised, 1_000_000).job, lateMs - 1).job;
+  expect(decide(running, { type: 'tick' }, lateMs).job.phase).toBe('running');
+});

@@ -74,6 +74,7 @@ const bids: fc.Arbitrary<Bid> = fc.record({
   reserveMin: money,
   region: text(LIMITS.regionCharacters),
   distanceMax: u64,
+  finishByMs: fc.nat(2 ** 40).map((seconds) => seconds * 1000),
   quotesWanted: fc.integer({ min: 1, max: LIMITS.quotesWanted }),
   warm: fc.oneof(fc.constant(''), prefix),
   addresses: multiaddrs,

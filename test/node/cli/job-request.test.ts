@@ -1,7 +1,7 @@
 /** Goal: options of `molt run` say in the specification what they say on the command line, and nothing unasked. */
 import { expect, test } from 'vitest';
 
-import { buildSpec, parseRequest } from '../../../node/cli/job-request.ts';
+import { buildSpec, parseRequest, parseWishes } from '../../../node/cli/job-request.ts';
 import { parseJobSpec } from '../../../protocol/job-spec.ts';
 
 const image = `busybox@sha256:${'0'.repeat(64)}`;
@@ -26,4 +26,18 @@ test('an input from the web is fetched by the provider, and checked when a diges
     { url: 'https://example.com/a/data.csv', path: 'data.csv' },
     { url: 's3://bucket/key.bin', path: 'kept/here', sha256 },
   ]);
+});
+
+test('wishes about the provider are read with their units, and what is no number is refused by the flag’s name', () => {
+  expect(
+    parseWishes({ finishWithin: '90', inRegion: 'eu', nearRegion: 'eu-w', minStake: '1.5', reserve: '2' }),
+  ).toEqual({
+    finishWithinSeconds: 90,
+    region: 'eu',
+    regionWished: 'eu-w',
+    minStake: 1_500_000_000n,
+    reserve: 2_000_000_000n,
+  });
+  expect(parseWishes({})).toEqual({});
+  expect(() => parseWishes({ finishWithin: 'soon' })).toThrow('--finish-within is "soon", expected a positive number');
 });

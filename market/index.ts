@@ -62,7 +62,7 @@ export {
   nextSequence,
   openOfferFeed,
 } from './offers.ts';
-export { type Following, type Neighbours, followMarket } from './following.ts';
+export { type Following, type Neighbours, followMarket, warmSellers } from './following.ts';
 export type { Moment } from './moment.ts';
 export { type Obstacle, type ObstacleName, type OfferJudgement, type Wanted } from './obstacle.ts';
 export { type BidRecord, type RecordedAnswer, type RecordedRanking, endRecord, recordNews } from './record.ts';

@@ -61,9 +61,11 @@ export async function openOfferFeed(env: Env, options: OfferFeedOptions): Promis
   const take = (bytes: Uint8Array, by: Address | undefined, isAsked: boolean): Verdict => {
     const admitted = admission.offer(bytes, isAsked ? undefined : by, env.clock.now());
     if (admitted.message === undefined) {
-      if (admitted.convicted !== undefined && book.drop(admitted.convicted)) changed();
       options.onRefused?.(admitted.verdict);
-      return admitted.verdict;
+      if (admitted.convicted === undefined) return admitted.verdict;
+      if (book.drop(admitted.convicted)) changed();
+      // Forwarded once, as evidence: who heard the other message convicts as well.
+      return ACCEPT;
     }
     const change = book.put(admitted.message, by);
     if (change === 'full')

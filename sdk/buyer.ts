@@ -23,6 +23,7 @@ import {
   createBuckets,
   followMarket,
   openOfferFeed,
+  warmSellers,
 } from '../market/index.ts';
 import type { Channel } from '../market/ports.ts';
 import { type Artifacts, type Mesh, openArtifacts, openMesh } from '../node/mesh/index.ts';
@@ -74,11 +75,6 @@ const ACCOUNTS_MAX = 10_000;
 const SEARCH_AFTER_MS = 500;
 const SEARCH_EVERY_MS = 1_000;
 const BID_TURN_POLL_MS = 100;
-const WARM_PEERS_MAX = 24;
-const WARM_DIALS_MAX = 8;
-/** A seller that could not be reached is dialled again after this long. */
-const WARM_AGAIN_MS = 60_000;
-const WARM_EVERY_MS = 2_000;
 const DRAW_STEPS = 2 ** 32;
 
 export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
@@ -108,7 +104,7 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
   );
   const chainClock = opened.use(await openChainClock(env, chain));
   opened.use(followMarket(env, { feed, neighbours: mesh }));
-  warmPeers(env, { mesh, feed, opened, closing: closing.signal });
+  opened.use(warmSellers(env, { feed, neighbours: mesh }));
   const routes = new Map<string, AnswerRoute>();
   opened.use(await mesh.handle(STREAMS.quote.protocol, STREAMS.quote, (channel) => routeAnswer(channel, routes)));
   const grants = createGrants();
@@ -197,43 +193,6 @@ function createGrants(): { allows: (peer: Address, cid: string) => boolean; gran
       return { [Symbol.dispose]: () => change(peer, cids, -1) };
     },
   };
-}
-
-/** Keeps connections to those who offer, so that a bid finds them warm. Who cannot be reached takes no place. */
-function warmPeers(
-  env: Env,
-  parts: { mesh: Mesh; feed: OfferFeed; opened: AsyncDisposableStack; closing: AbortSignal },
-): void {
-  const { mesh, feed, opened, closing } = parts;
-  const dialling = new Set<Address>();
-  const warmed = new Set<Address>();
-  const failedMs = new Map<Address, number>();
-  const dial = async (peer: Address, addresses: readonly string[]): Promise<void> => {
-    dialling.add(peer);
-    try {
-      await mesh.connect(addresses, closing);
-      warmed.add(peer);
-      failedMs.delete(peer);
-    } catch {
-      failedMs.set(peer, env.clock.monotonic());
-      const [oldest] = failedMs.keys();
-      if (failedMs.size > ACCOUNTS_MAX && oldest !== undefined) failedMs.delete(oldest);
-    } finally {
-      dialling.delete(peer);
-    }
-  };
-  const warm = (): void => {
-    const atMs = env.clock.monotonic();
-    for (const { signer, content } of feed.book.list()) {
-      if (dialling.size >= WARM_DIALS_MAX || warmed.size + dialling.size >= WARM_PEERS_MAX) return;
-      const isTried = atMs - (failedMs.get(signer) ?? -Infinity) < WARM_AGAIN_MS;
-      if (isTried || dialling.has(signer) || warmed.has(signer) || mesh.isConnected(signer)) continue;
-      void dial(signer, content.addresses);
-    }
-  };
-  opened.use(mesh.onPeer(({ type, peer }) => type === 'disconnected' && warmed.delete(peer)));
-  opened.use(feed.onChange(warm));
-  opened.use(env.clock.every(WARM_EVERY_MS, warm));
 }
 
 async function routeAnswer(channel: Channel, routes: ReadonlyMap<string, AnswerRoute>): Promise<void> {

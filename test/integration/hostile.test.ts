@@ -10,9 +10,16 @@ import { promisify } from 'node:util';
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
+import { openMesh } from '../../node/mesh/index.ts';
 import { encodeAddress } from '../../protocol/address.ts';
+import { keyPairFromSeed } from '../../protocol/ed25519.ts';
+import type { Verdict } from '../../protocol/errors.ts';
+import { STREAMS, bidsTopic, meshName, offersTopic } from '../../protocol/wire.ts';
+import { offerBytes } from '../market/fixtures.ts';
 import { until } from '../node/mesh/peers.ts';
 import { type TestBidder, env, openBidder } from './hostile/seller.ts';
+import { MESHSUB, gossipFrame, push, rawPeer } from './hostile/raw-peer.ts';
+import type { Health } from './hostile/victim.ts';
 import { type Victim, openVictim } from './hostile/victim-process.ts';
 
 const HOSTILE = join(import.meta.dirname, 'hostile');
@@ -105,4 +112,76 @@ describe('a provider under attack goes on quoting, keeps its event loop free and
     expect(after.peers).toContain(bidder.mesh.self);
     expect(after.peers.length).toBeLessThanOrEqual(3);
   });
+});
+
+/** Sends gossip from a fresh identity that is connected to nobody else. */
+async function say(to: string, topic: string, message: Uint8Array): Promise<AsyncDisposable> {
+  const peer = await rawPeer(to);
+  const stream = await peer.connection.newStream(MESHSUB);
+  await push(stream, gossipFrame(`/molt-${meshName(network)}${topic}`, [message], true));
+  return peer;
+}
+
+const signersOf = ({ offers }: Health): string[] => offers.map((line) => line.split(' ')[0] ?? '');
+
+test('who offers one thing here and another there under one number is dropped from both books, and trade goes on', async () => {
+  // The two gossip with each other: each has heard the other.
+  await until('the bidder hears the victim', () => bidder.feed.book.size > 0, 30_000);
+  expect((await bidder.bid(5_000, 1)).quotedBy).toEqual([victim.self]);
+  await new Promise((resolve) => setTimeout(resolve, 2_000));
+  const liar = keyPairFromSeed(env.random.bytes(32));
+  const at = { network, issuedMs: env.clock.now(), sequence: env.clock.now() };
+  const topic = offersTopic(network, 'cpu');
+  await using peers = new AsyncDisposableStack();
+  peers.use(await say(victim.addresses[0] ?? '', topic, offerBytes(liar, at, { region: 'here' })));
+  peers.use(await say(bidder.mesh.addresses[0] ?? '', topic, offerBytes(liar, at, { region: 'there' })));
+  // Each hears the other's word from the other, and then neither believes the liar any more.
+  await until('the victim has dropped it', async () => !signersOf(await victim.health()).includes(liar.address));
+  await until('the bidder has dropped it', () => bidder.feed.book.get(liar.address) === undefined);
+  const later = { network, issuedMs: env.clock.now() + 1, sequence: at.sequence + 10_000 };
+  peers.use(await say(victim.addresses[0] ?? '', topic, offerBytes(liar, later)));
+  peers.use(await say(bidder.mesh.addresses[0] ?? '', topic, offerBytes(liar, later)));
+  await new Promise((resolve) => setTimeout(resolve, 1_000));
+  expect(signersOf(await victim.health())).not.toContain(liar.address);
+  expect(bidder.feed.book.get(liar.address)).toBeUndefined();
+  expect((await bidder.bid(5_000, 1)).quotedBy).toEqual([victim.self]);
+});
+
+test('a newcomer among eight peers that invent offers, hide real ones and forward nothing still finds the market', async () => {
+  const liars = 8;
+  await using opened = new AsyncDisposableStack();
+  const surrounding: string[] = [];
+  for (let index = 0; index < liars; index++) {
+    const mesh = await openMesh(env, {
+      key: keyPairFromSeed(env.random.bytes(32)),
+      listen: ['/ip4/127.0.0.1/tcp/0'],
+      bootstrap: surrounding.slice(0, 1),
+      mdns: false,
+      role: 'node',
+      network: meshName(network),
+    });
+    opened.use(mesh);
+    surrounding.push(...mesh.addresses);
+    const swallow = (): Verdict => ({ verdict: 'ignore', code: 'market/declined', reason: 'swallowed' });
+    await mesh.subscribe(offersTopic(network, 'cpu'), swallow);
+    await mesh.subscribe(bidsTopic(network, 'cpu'), swallow);
+    opened.use(
+      await mesh.handle(STREAMS.offers.protocol, STREAMS.offers, async (channel) => {
+        const at = { network, issuedMs: env.clock.now(), sequence: 1 };
+        for (let lie = 0; lie < 2_000; lie++) await channel.send(offerBytes(keyPairFromSeed(env.random.bytes(32)), at));
+      }),
+    );
+  }
+  const newcomer = opened.use(await openVictim({ network, bootstrap: [...surrounding, ...victim.addresses] }));
+  await until('it is surrounded', async () => (await newcomer.health()).peers.length >= liars, 20_000);
+  const startedMs = performance.now();
+  // Who is honest is heard by gossip when it repeats its offer, every twenty seconds, if the pulls met liars only.
+  await until('the real offer is heard', async () => signersOf(await newcomer.health()).includes(victim.self), 30_000);
+  const tookMs = Math.round(performance.now() - startedMs);
+  const { quotedBy } = await bidder.bid(10_000, 2);
+  expect(quotedBy.toSorted()).toEqual([victim.self, newcomer.self].toSorted());
+  const { delayP99Ms, offers, liveMb } = await newcomer.health();
+  console.log(`eclipse: ${JSON.stringify({ tookMs, offers: offers.length, delayP99Ms, liveMb })}`);
+  expect(offers.length).toBeLessThanOrEqual(10_000);
+  expect(delayP99Ms).toBeLessThan(DELAY_P99_MS_MAX);
 });

@@ -1,0 +1,174 @@
+/**
+ * Goal: a book is made whole by few pulls, whoever lies, and sellers that nobody can reach keep nobody else out.
+ * Method: the real book; neighbours and pulls that the test speaks for, with a clock that is turned by hand.
+ */
+import { expect, test } from 'vitest';
+
+import {
+  type Book,
+  type Neighbours,
+  type OfferFeed,
+  createBook,
+  followMarket,
+  warmSellers,
+} from '../../market/index.ts';
+import type { Address } from '../../protocol/address.ts';
+import { type Env, systemEnv } from '../../protocol/env.ts';
+import { MoltError } from '../../protocol/errors.ts';
+import { address, key, verifiedOffer } from './fixtures.ts';
+
+type Listener = Parameters<Neighbours['onPeer']>[0];
+
+/** A market of neighbours; `answers` says what a pull from each does. */
+class Street {
+  readonly book: Book = createBook({ offersMax: 1_000 });
+  readonly pulled: Address[] = [];
+  readonly dialled: string[] = [];
+  readonly #peers = new Set<Address>();
+  readonly #listeners = new Set<Listener>();
+  readonly #tasks: (() => void)[] = [];
+  #nowMs = 0;
+  atOnce = 0;
+  mostAtOnce = 0;
+  answers: (peer: Address) => Promise<number> = () => Promise.resolve(0);
+  reach: (address: string) => Promise<Address> = () => Promise.reject(new MoltError('mesh/unreachable', 'nobody'));
+
+  readonly env: Env = {
+    ...systemEnv(),
+    clock: {
+      ...systemEnv().clock,
+      monotonic: () => this.#nowMs,
+      every: (_ms, task) => {
+        this.#tasks.push(() => void task());
+        return { [Symbol.dispose]: () => undefined };
+      },
+    },
+  };
+
+  readonly neighbours: Neighbours = {
+    peers: () => [...this.#peers],
+    isConnected: (peer) => this.#peers.has(peer),
+    connect: async ([first = '']) => {
+      this.dialled.push(first);
+      this.mostAtOnce = Math.max(this.mostAtOnce, ++this.atOnce);
+      try {
+        return await this.reach(first);
+      } finally {
+        this.atOnce--;
+      }
+    },
+    onPeer: (listener) => {
+      this.#listeners.add(listener);
+      return { [Symbol.dispose]: () => this.#listeners.delete(listener) };
+    },
+  };
+
+  readonly feed: OfferFeed = {
+    book: this.book,
+    pull: (peer) => {
+      this.pulled.push(peer);
+      return this.answers(peer);
+    },
+    add: () => undefined,
+    onChange: () => ({ [Symbol.dispose]: () => undefined }),
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  };
+
+  async tell(type: 'connected' | 'disconnected', peer: Address): Promise<void> {
+    if (type === 'connected') this.#peers.add(peer);
+    else this.#peers.delete(peer);
+    for (const listener of this.#listeners) listener({ type, peer });
+    await this.settle();
+  }
+
+  async turn(ms: number): Promise<void> {
+    this.#nowMs += ms;
+    for (const task of this.#tasks) task();
+    await this.settle();
+  }
+
+  settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+}
+
+const people = Array.from({ length: 6 }, (_, index) => address(`neighbour ${index}`));
+const [one, two, three] = people as [Address, Address, Address];
+
+test('a newcomer pulls from two peers and then only follows', async () => {
+  const street = new Street();
+  street.book.put(verifiedOffer(key('seller')));
+  using _following = followMarket(street.env, street);
+  for (const peer of people) await street.tell('connected', peer);
+  await street.turn(1_000);
+  expect(street.pulled).toEqual([one, two]);
+});
+
+test('while nothing was heard, everybody is asked; a pull that fails does not count', async () => {
+  const street = new Street();
+  using _following = followMarket(street.env, street);
+  await street.tell('connected', one);
+  await street.tell('connected', two);
+  await street.tell('connected', three);
+  expect(street.pulled).toEqual([one, two, three]);
+
+  const other = new Street();
+  other.book.put(verifiedOffer(key('seller')));
+  other.answers = (peer) => (peer === one ? Promise.reject(new MoltError('mesh/closed', 'gone')) : Promise.resolve(1));
+  using _other = followMarket(other.env, other);
+  for (const peer of people) await other.tell('connected', peer);
+  expect(other.pulled).toEqual([one, two, three]);
+});
+
+test('a peer that was lost is pulled from as soon as it is back', async () => {
+  const street = new Street();
+  street.book.put(verifiedOffer(key('seller')));
+  using _following = followMarket(street.env, street);
+  for (const peer of people) await street.tell('connected', peer);
+  await street.tell('disconnected', three);
+  await street.turn(5_000);
+  expect(street.pulled).toEqual([one, two]);
+  await street.tell('connected', three);
+  expect(street.pulled).toEqual([one, two, three]);
+});
+
+test('peers that come and go all the time cost few pulls', async () => {
+  const street = new Street();
+  street.book.put(verifiedOffer(key('seller')));
+  using _following = followMarket(street.env, street);
+  for (let round = 0; round < 100; round++) {
+    await street.tell('connected', three);
+    await street.tell('disconnected', three);
+  }
+  expect(street.pulled.length).toBeLessThanOrEqual(10);
+});
+
+test('every half minute somebody else is asked, by chance', async () => {
+  const street = new Street();
+  street.book.put(verifiedOffer(key('seller')));
+  using _following = followMarket(street.env, street);
+  for (const peer of people) await street.tell('connected', peer);
+  for (let minute = 0; minute < 30; minute++) await street.turn(30_000);
+  expect(new Set(street.pulled).size).toBeGreaterThan(3);
+  expect(street.pulled.length).toBeLessThanOrEqual(32);
+});
+
+test('sellers that cannot be reached take no places, and few of them are dialled at a time', async () => {
+  const street = new Street();
+  const good = key('good seller');
+  for (let index = 0; index < 100; index++) street.book.put(verifiedOffer(key(`dead end ${index}`)));
+  street.book.put(verifiedOffer(good));
+  const goodAddress = street.book.get(good.address)?.content.addresses[0] ?? '';
+  street.reach = async (to) => {
+    await street.settle();
+    if (to !== goodAddress) throw new MoltError('mesh/unreachable', 'nobody');
+    return good.address;
+  };
+  using _warming = warmSellers(street.env, street);
+  await street.turn(2_000);
+  for (let round = 0; round < 50; round++) await street.settle();
+  expect(street.mostAtOnce).toBe(8);
+  expect(street.dialled).toContain(goodAddress);
+  expect(street.dialled).toHaveLength(101);
+  await street.turn(2_000);
+  for (let round = 0; round < 50; round++) await street.settle();
+  expect(street.dialled).toHaveLength(101);
+});

@@ -453,7 +453,7 @@ async function localDiscovery(
 
 async function natServices(options: MeshOptions): Promise<object> {
   const services: Record<string, unknown> = {};
-  if (options.role === 'node' && options.listen.some((address) => !isLoopback(address))) {
+  if (options.listen.some((address) => !isLoopback(address))) {
     const { autoNATv2 } = await import('@libp2p/autonat-v2');
     services['autonat'] = autoNATv2();
   }

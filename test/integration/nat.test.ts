@@ -2,6 +2,7 @@
  * Goal: a provider that nobody can dial sells, and a buyer that nobody can dial buys from it. Method: real routers that
  * masquerade (network namespaces), the chain and two nodes on the public side, everything a process of its own.
  */
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -104,15 +105,46 @@ describe.skipIf(reason !== '')(`behind two NATs${reason === '' ? '' : ` (skipped
     expect((await reachabilityOf(one.home)).relaying).toMatchObject({ reservations: 1 });
   });
 
+  test('a buyer that the world reaches and a provider that it does not leave the relay and connect directly', async () => {
+    const buyer = await newHome('street-buyer', 'buyer', { bootstrap: streets.map((street) => street.address) });
+    const input = join(market.directory, 'large.bin');
+    writeFileSync(input, Buffer.alloc(LARGE_BYTES, 'molt'));
+    const script = "import os; print(os.path.getsize('/in/large.bin'))";
+    const files = ['--input', input, '--out', join(market.directory, 'street-out')];
+    const buying = internet.street.molt([
+      'run',
+      '--home',
+      buyer,
+      '--image',
+      'python',
+      ...files,
+      '--timeout',
+      '60',
+      '--',
+      'python',
+      '-c',
+      script,
+    ]);
+    await buying.line(
+      'its size',
+      (line) => line['type'] === 'log' && String(line['text']).includes(String(LARGE_BYTES)),
+    );
+    expect(await buying.exited).toBe(0);
+    const bytes = await Promise.all(streets.map(relayedBytes));
+    expect(bytes[0]! + bytes[1]!).toBeGreaterThan(0);
+    expect(bytes[0]! + bytes[1]!).toBeLessThan(LARGE_BYTES / 2);
+  });
+
   test('a paid job runs through a relay, and goes on over the second one when the first is killed', async () => {
     const bootstrap = streets.map((street) => street.address);
     const buyer = await newHome('buyer', 'buyer', { bootstrap });
     const before = await budgetOf(buyer);
+    const earlier = await Promise.all(streets.map(relayedBytes));
     const buying = internet.home(2).host.molt(['run', '--home', buyer, ...stepsArguments(STEPS)]);
     await buying.line('output', (line) => line['type'] === 'log');
-    // The module went from the buyer to the seller by one of them.
-    const bytes = await Promise.all(streets.map(relayedBytes));
-    expect(Math.max(...bytes)).toBeGreaterThan(MODULE_BYTES);
+    // The input went from the buyer to the seller by one of them.
+    const bytes = (await Promise.all(streets.map(relayedBytes))).map((now, index) => now - earlier[index]!);
+    expect(Math.max(...bytes)).toBeGreaterThan(LARGE_BYTES);
     const carrier = bytes[0]! > bytes[1]! ? 0 : 1;
     await streets[carrier]!.molt.kill('SIGKILL');
     await buying.line('the break is noticed', (line) => line['type'] === 'provider-silent');
@@ -234,14 +266,15 @@ const isRelayedBy =
       (line['addresses'] as string[]).some((address) => address.startsWith(`/ip4/${internet.publicAddress(number)}/`)),
     );
 
+const LARGE_BYTES = 40_000_000;
 const STEPS = 40;
-/** CPython is larger than this. */
-const MODULE_BYTES = 20_000_000;
 
 function stepsArguments(steps: number): readonly string[] {
   const script = join(market.directory, 'steps.py');
   writeFileSync(script, STEPS_SCRIPT);
-  const files = ['--input', script, '--output', 'result.txt', '--out', join(market.directory, 'out')];
+  const large = join(market.directory, 'other.bin');
+  writeFileSync(large, randomBytes(LARGE_BYTES));
+  const files = ['--input', script, '--input', large, '--output', 'result.txt', '--out', join(market.directory, 'out')];
   return ['--image', 'python', ...files, '--timeout', '120', '--', 'python', '/in/steps.py', String(steps)];
 }
 

@@ -2,7 +2,7 @@
  * The composition root of the mesh: one libp2p node with the settings Molt needs, behind Molt's own words.
  *
  * Loaded always: TCP, TLS 1.3 and Noise in this order, yamux, identify, ping, gossipsub. Loaded when asked for, because
- * each costs start time and memory: the datastore, the DHT, websockets, mDNS, AutoNAT, DCUtR.
+ * each costs start time and memory: the datastore, the DHT, websockets, mDNS, AutoNAT.
  */
 import { createHash } from 'node:crypto';
 
@@ -456,11 +456,6 @@ async function natServices(options: MeshOptions): Promise<object> {
   if (options.listen.some((address) => !isLoopback(address))) {
     const { autoNATv2 } = await import('@libp2p/autonat-v2');
     services['autonat'] = autoNATv2();
-  }
-  if (wantsRelays(options)) {
-    // Of two ends one of which the world reaches, the other leaves the circuit by dialling there. TCP from Node goes no further.
-    const { dcutr } = await import('@libp2p/dcutr');
-    services['dcutr'] = dcutr();
   }
   return services;
 }

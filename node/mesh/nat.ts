@@ -6,6 +6,9 @@
  * relays for a place and tells the addresses that lead through them, as long as it has them. Where there is no relay
  * either, it tells what it listens at, which is good for the local network.
  *
+ * Circuits are left again where that is possible: see `#leaveRelays`. Two ends behind NAT stay on their circuit, for TCP from
+ * Node punches no holes.
+ *
  * A circuit's address is made of the address at which this node itself reached the relay: what a relay says of its own
  * addresses would let it send strangers anywhere.
  */
@@ -51,7 +54,11 @@ const TICK_MS = 1_000;
 const CONFIRM_MS = 10_000;
 /** A relay that refused is not asked again for so long. */
 const REFUSED_MS = 30_000;
-const REFUSED_MAX = 256;
+const REMEMBERED_MAX = 256;
+const DIRECT_MS = 8_000;
+/** A peer that could not be dialled directly is not dialled again for so long. */
+const DIRECT_RETRY_MS = 60_000;
+const DIRECT_DIALS_MAX = 4;
 const SEARCH_EVERY_MS = 30_000;
 const SEARCH_MS = 10_000;
 const SEARCH_DIALS_MAX = 4;
@@ -136,6 +143,9 @@ export class Nat implements AsyncDisposable {
   #startedAt = 0;
   #busy: Promise<void> = Promise.resolve();
   #isBusy = false;
+  #leaving: Promise<void> = Promise.resolve();
+  #isLeaving = false;
+  readonly #dialled = new Map<string, number>();
   #told = '';
   #searchAt = 0;
   #verifyAt = 0;
@@ -184,7 +194,7 @@ export class Nat implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#ticker?.[Symbol.dispose]();
     this.#stopped.abort();
-    await Promise.all([this.#busy, this.#forwarding]);
+    await Promise.all([this.#busy, this.#leaving, this.#forwarding]);
     await Promise.all([...this.#forwarded.values()].map((forwarding) => forwarding.remove()));
   }
 
@@ -243,7 +253,12 @@ export class Nat implements AsyncDisposable {
   }
 
   #tick(): void {
-    if (this.#isBusy || this.#stopped.signal.aborted) return;
+    if (this.#stopped.signal.aborted) return;
+    if (!this.#isLeaving) {
+      this.#isLeaving = true;
+      this.#leaving = this.#leaveRelays().finally(() => (this.#isLeaving = false));
+    }
+    if (this.#isBusy) return;
     this.#isBusy = true;
     this.#busy = this.#adapt()
       .catch((error: unknown) => {
@@ -293,6 +308,41 @@ export class Nat implements AsyncDisposable {
       if (candidate === undefined) return this.#search();
       await this.#reserve(candidate);
     }
+  }
+
+  /**
+   * Of two ends of a circuit one of which the world reaches, the other dials there as soon as it is told where. Streams stay
+   * where they are; the circuit is closed when it has none left.
+   */
+  async #leaveRelays(): Promise<void> {
+    const { libp2p } = this.#parts();
+    for (const peer of libp2p.getPeers()) {
+      const open = libp2p.getConnections(peer).filter(({ status }) => status === 'open');
+      const circuits = open.filter(({ limits }) => limits !== undefined);
+      if (circuits.length === 0) continue;
+      if (circuits.length < open.length) {
+        using deadline = new Deadline(this.#env.clock, DIRECT_MS, this.#stopped.signal);
+        const { signal } = deadline;
+        for (const circuit of circuits) if (isIdle(circuit)) await circuit.close({ signal }).catch(() => undefined);
+      } else await this.#dialDirectly(peer);
+      if (this.#stopped.signal.aborted) return;
+    }
+  }
+
+  async #dialDirectly(peer: PeerId): Promise<void> {
+    const { libp2p } = this.#parts();
+    const now = this.#env.clock.monotonic();
+    if ((this.#dialled.get(peer.toString()) ?? 0) > now) return;
+    const known = await libp2p.peerStore.get(peer).catch(() => undefined);
+    const told = (known?.addresses ?? []).map(({ multiaddr }) => multiaddr);
+    const direct = told.filter((address) => !isCircuit(address) && isPublic(address)).slice(0, DIRECT_DIALS_MAX);
+    if (direct.length === 0) return;
+    remember(this.#dialled, peer.toString(), now + DIRECT_RETRY_MS);
+    using deadline = new Deadline(this.#env.clock, DIRECT_MS, this.#stopped.signal);
+    const named = direct.map((address) =>
+      peerOf(address) === undefined ? address.encapsulate(`/p2p/${peer.toString()}`) : address,
+    );
+    await libp2p.dial(named, { signal: deadline.signal }).catch(() => undefined);
   }
 
   /** A port that the router forwards is known long after peers were connected, so they are asked again. */
@@ -360,11 +410,7 @@ export class Nat implements AsyncDisposable {
       await this.#tell();
     } catch (error) {
       this.#env.logger.log('debug', 'relay refused', { relay: addressOf(relay), error });
-      this.#refused.set(name, this.#env.clock.monotonic() + REFUSED_MS);
-      for (const oldest of this.#refused.keys()) {
-        if (this.#refused.size <= REFUSED_MAX) break;
-        this.#refused.delete(oldest);
-      }
+      remember(this.#refused, name, this.#env.clock.monotonic() + REFUSED_MS);
     }
   }
 
@@ -443,6 +489,21 @@ export class Nat implements AsyncDisposable {
     const multiaddrs = libp2p.getMultiaddrs().map((address) => address.decapsulate(own));
     await libp2p.peerStore.patch(libp2p.peerId, { multiaddrs });
     for (const listener of this.#listeners) listener(now);
+  }
+}
+
+/** No stream of Molt is there, nor one that is still being agreed on. */
+function isIdle({ streams }: Connection): boolean {
+  return streams.every(({ protocol }) => protocol !== '' && !protocol?.startsWith('/molt-'));
+}
+
+/** The oldest is forgotten when there are too many. */
+function remember(until: Map<string, number>, name: string, time: number): void {
+  until.delete(name);
+  until.set(name, time);
+  for (const oldest of until.keys()) {
+    if (until.size <= REMEMBERED_MAX) return;
+    until.delete(oldest);
   }
 }
 

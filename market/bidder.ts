@@ -13,9 +13,10 @@ import { type ErrorCode, MoltError, hasCode } from '../protocol/errors.ts';
 import { type JobSpec, featuresOf } from '../protocol/job-spec.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import { type Bid, type Message, type Offer, type Quote, resourceClassOf } from '../protocol/messages.ts';
-import { type BaseUnits, formatMolt } from '../protocol/units.ts';
+import { type BaseUnits, baseUnits, formatMolt } from '../protocol/units.ts';
+import { type MedianLimit, medianCeiling } from './autonomy.ts';
 import { distanceCut, isAsked, makeBid, pricePerSecondWithin } from './bid.ts';
-import type { HistoryParameters } from './history.ts';
+import { type HistoryParameters, historyScore } from './history.ts';
 import type { Moment } from './moment.ts';
 import { LASTING, type OfferJudgement, type Wanted, judgeOffer, wantedOf } from './obstacle.ts';
 import { type ProviderOnChain, acceptableQuote } from './quote.ts';
@@ -40,6 +41,10 @@ export interface BidderOrder {
   readonly stakeMin?: BaseUnits;
   /** Stake that must stand behind the lease. Default: what the chain asks for. */
   readonly reserveMin?: BaseUnits;
+  /** Bounds the price by what live offers ask; see `medianCeiling`. Default: `maxPrice` alone bounds it. */
+  readonly median?: MedianLimit;
+  /** Settled history that a provider must have, 0 … 1,000,000. Default 0. */
+  readonly historyMin?: number;
   /** Chain time by which the job must be proven. Default: any. */
   readonly finishByMs?: number;
   /** Where the job must run, as providers say of themselves. Default: anywhere. */
@@ -313,14 +318,33 @@ function beginBid(state: BidderState, event: Of<'begin'>): BidderDecision {
   const able = judged.filter(
     ({ judgement: { obstacles, failedBefore } }) => !failedBefore && !obstacles.some(({ what }) => LASTING.has(what)),
   );
+  let ceiling: bigint = content.pricePerSecondMax;
+  try {
+    if (order.median !== undefined) {
+      const going = medianCeiling(
+        order.median,
+        able.map(({ judgement }) => BigInt(judgement.pricePerSecond)),
+      );
+      if (going < ceiling) ceiling = going;
+    }
+  } catch (error) {
+    if (!(error instanceof MoltError)) throw error;
+    return withFirst(told, failBid(state, { error }));
+  }
   // An offer may be some seconds old: when none fits, those who could are asked all the same and say it firmly.
-  const fitting = able.filter(({ judgement }) => judgement.obstacles.length === 0);
+  const fitting = able.filter(
+    ({ judgement }) => judgement.obstacles.length === 0 && BigInt(judgement.pricePerSecond) <= ceiling,
+  );
   const suitable = (fitting.length > 0 ? fitting : able).map(({ offer }) => offer);
   if (suitable.length === 0) {
     const error = new MoltError('market/no-offers', noOffers(state, event), { offers: event.bookSize });
     return withFirst(told, failBid(state, { error }));
   }
-  const asking = { ...content, distanceMax: distanceCut(content.quotesWanted, suitable.length) };
+  const asking = {
+    ...content,
+    pricePerSecondMax: baseUnits(ceiling),
+    distanceMax: distanceCut(content.quotesWanted, suitable.length),
+  };
   return {
     state: { ...state, suitable, bid: { id: '', content: asking } },
     effects: [told, { type: 'sign-bid', content: asking }],
@@ -419,7 +443,9 @@ function rankQuotes(state: BidderState, { facts }: Of<'weighed'>, at: Moment): B
     try {
       const draw = facts.draws[index] ?? 0;
       const region = state.regions.get(heard.quote.signer) ?? '';
-      candidates.push({ ...candidateOf(heard, { bid, facts, at, draw }), region });
+      const candidate = candidateOf(heard, { bid, facts, at, draw });
+      assertHistory(candidate, order);
+      candidates.push({ ...candidate, region });
     } catch (error) {
       if (!(error instanceof MoltError)) throw error;
       declines.push({ node: heard.quote.signer, error });
@@ -477,6 +503,16 @@ function candidateOf(
   acceptableQuote({ quote, bid, provider: account, nowMs: at.nowMs, chainNowMs: facts.chainNowMs });
   assertAffordable(quote, facts.budget);
   return { quote, account, latencyMs: afterMs, failedBefore: false, draw };
+}
+
+function assertHistory({ account, quote }: Candidate, { historyMin = 0, history }: BidderOrder): void {
+  const score = historyScore(account, history);
+  if (score >= BigInt(historyMin)) return;
+  const [has, wanted] = [Number(score) / 1e6, historyMin / 1e6];
+  throw new MoltError(
+    'market/quote-unacceptable',
+    `the settled history of ${quote.content.provider} scores ${has.toFixed(2)}, ${wanted.toFixed(2)} is wanted`,
+  );
 }
 
 function assertAffordable({ content }: VerifiedQuote, { free, capPerLease }: BidderFacts['budget']): void {

@@ -66,9 +66,18 @@ function standingsOf(record: BidRecord): Standing[] {
   const offered = new Set(offers.map(({ node }) => node));
   const strangers = answers.filter(({ node }) => !offered.has(node));
   return [
-    ...offers.map((offer) => standingOf(record, offer, answered.get(offer.node))),
+    ...offers.map((offer) => standingOf(record, repriced(record, offer), answered.get(offer.node))),
     ...strangers.map((answer) => standingOf(record, { node: answer.node, obstacles: [], failedBefore: false }, answer)),
   ].sort((a, b) => OUTCOMES.indexOf(a.outcome) - OUTCOMES.indexOf(b.outcome));
+}
+
+/** The bid may have gone out with a lower ceiling than the one that the offer was first held against. */
+function repriced({ wanted }: BidRecord, offer: OfferJudgement): OfferJudgement {
+  const { pricePerSecond: enough, obstacles } = offer;
+  const isDear = BigInt(enough) > BigInt(wanted.pricePerSecondMax);
+  if (!isDear || obstacles.some(({ what }) => what === 'price')) return offer;
+  const price = { what: 'price', text: `asks ${formatMolt(BigInt(enough))} a second`, enough } as const;
+  return { ...offer, obstacles: [...obstacles, price] };
 }
 
 const OUTCOMES: readonly Standing['outcome'][] = [
@@ -112,6 +121,7 @@ function standingOf(
     return { node, obstacles, outcome: 'silent', text: `did not answer in time${why === '' ? '' : `; it ${why}`}` };
   }
   if (obstacles.length > 0) return { node, obstacles, outcome: 'not-asked', text: `was not asked: it ${why}` };
+  if (record.bid === '') return { node, obstacles, outcome: 'silent', text: 'suits, and no bid went out' };
   return { node, obstacles, outcome: 'not-drawn', text: 'suits, and was not among those that the bid asked' };
 }
 

@@ -67,9 +67,20 @@ export type { Moment } from './moment.ts';
 export { type Obstacle, type ObstacleName, type OfferJudgement, type Wanted } from './obstacle.ts';
 export { type BidRecord, type RecordedAnswer, type RecordedRanking, endRecord, recordNews } from './record.ts';
 export type { Channel, Network, OpenOptions, ProtocolLimits, PubSub } from './ports.ts';
+export {
+  AUTONOMY,
+  type Autonomy,
+  type AutonomyName,
+  type Commitment,
+  DAY_MS,
+  allowance,
+  autonomyOf,
+  medianCeiling,
+  spendingRefusal,
+} from './autonomy.ts';
 export { type Blackouts, parseBlackouts } from './blackout.ts';
 export { type ImageRules, type SellingPolicy, imageRefusal, imageRules, timeRefusal } from './policy.ts';
-export { type PricePoint, type PricePolicy, askPerSecond, currentPrices, parsePriceCurve, priceOf } from './price.ts';
+export { type PricePoint, type PricePolicy, askPerSecond, currentPrices, parsePriceCurve } from './price.ts';
 export { refusal } from './refusal.ts';
 export {
   type Answer,

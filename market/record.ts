@@ -55,7 +55,14 @@ export function recordNews(record: BidRecord | undefined, news: BidderNews, nowM
   if (record === undefined) return undefined;
   switch (news.type) {
     case 'bid':
-      return { ...record, bid: news.bid, attempt: news.attempt, asked: news.asked };
+      return {
+        ...record,
+        bid: news.bid,
+        attempt: news.attempt,
+        asked: news.asked,
+        // Limits of the buyer's own may have lowered it.
+        wanted: { ...record.wanted, pricePerSecondMax: news.pricePerSecondMax.toString() },
+      };
     case 'quote': {
       const { node, pricePerSecond, afterMs } = news;
       return withAnswer(record, { node, pricePerSecond: pricePerSecond.toString(), afterMs });

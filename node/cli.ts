@@ -335,6 +335,12 @@ function addBuyerCommands(program: Command, run: Run): void {
     .option('--sandbox', 'only providers with a sandbox stronger than a container on their kernel')
     .option('--registry-login <file>', 'file with "user:password" for an image that is not public')
     .option('--quotes <number>', 'how many quotes to wait for')
+    .addOption(
+      new Option(
+        '--autonomy <preset>',
+        'limits on price, spending, jobs at once and providers, counted across runs of this home',
+      ).choices(['conservative', 'moderate', 'aggressive']),
+    )
     .option('--finish-within <seconds>', 'only providers that promise to prove the job by then, or lose stake')
     .option('--in-region <region>', 'only providers that say they are there')
     .option('--near-region <region>', 'better providers that say they are there')

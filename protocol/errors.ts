@@ -55,6 +55,7 @@ export const ERRORS = {
   'market/lease-too-small': entry('nobody', 'never', 'the lease would lock less than the provider takes'),
   'market/finish-too-late': entry('nobody', 'later', 'the provider cannot promise to finish when the bid asks'),
   'market/not-approved': entry('nobody', 'later', "the provider's own check did not approve"),
+  'market/spending-limit': entry('user', 'later', "the buyer's own limits of spending forbid it"),
   'market/ranking-failed': entry('user', 'never', "the buyer's own ranking threw, or gave what it was not given"),
   'market/quote-unacceptable': entry('peer', 'later', 'the quote breaks the bid, the chain or its own sums'),
   'market/gang-incomplete': entry('nobody', 'later', 'fewer slots of a gang found a provider than it has'),

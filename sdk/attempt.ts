@@ -68,7 +68,25 @@ export async function attemptJob(buyer: Buyer, request: AttemptRequest): Promise
     tell,
     ...(reconnectMs === undefined ? {} : { reconnectMs }),
   });
-  return runOpened(buyer, client, request, await openLease(buyer, client, request));
+  const committed = await buyer.spending?.commit(quote.content.amount);
+  let opened: Opened | undefined;
+  try {
+    opened = await openLease(buyer, client, request);
+    const result = await runOpened(buyer, client, request, opened);
+    await committed?.end(result.cost);
+    return result;
+  } catch (error) {
+    await committed?.end(await paidFor(buyer, opened, error));
+    throw error;
+  }
+}
+
+/** What a lease that ended in an error cost; undefined when nobody can say. */
+async function paidFor(buyer: Buyer, opened: Opened | undefined, error: unknown): Promise<bigint | undefined> {
+  if (opened !== undefined) return (await buyer.chain.leaseEnding(opened.lease).catch(() => undefined))?.paid;
+  // A refusal came before anything was sent to the chain; after that the lease may exist, whatever was heard of it.
+  const isBefore = error instanceof MoltError && /^(?:market|mesh)\//.test(error.code);
+  return isBefore ? 0n : undefined;
 }
 
 /** Has the job run under its open lease. Throws `job/…`, `proof/…`, `mesh/…`, and sees to the lease before. */

@@ -24,6 +24,7 @@ import {
   followMarket,
   openOfferFeed,
   warmSellers,
+  autonomyOf,
 } from '../market/index.ts';
 import type { Channel } from '../market/ports.ts';
 import { type Artifacts, type Mesh, openArtifacts, openMesh } from '../node/mesh/index.ts';
@@ -37,6 +38,7 @@ import { RESOURCE_CLASSES } from '../protocol/messages.ts';
 import { STREAMS, decodeBidAnswer, marketCid, meshName } from '../protocol/wire.ts';
 import { type BuyerJournal, openBuyerJournal } from './journal.ts';
 import type { ConnectOptions } from './options.ts';
+import { type Spending, openSpending } from './spending.ts';
 
 type AnswerRoute = (channel: Channel, answer: BidAnswer) => Promise<void>;
 
@@ -50,6 +52,8 @@ export interface Buyer extends AsyncDisposable {
   readonly artifacts: Artifacts;
   readonly closing: AbortSignal;
   readonly journal: BuyerJournal;
+  /** What a buyer with limits of its own spends; undefined for one without. */
+  readonly spending: Spending | undefined;
   /** Newest sequence that this key signed here. */
   sequence: number;
   /** Waits until one more bid is within what peers take from one origin. */
@@ -88,6 +92,7 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
   const journal = opened.use(
     await openBuyerJournal(options.journal, (error) => env.logger.log('warn', 'a bid could not be kept', { error })),
   );
+  const spending = await spendingOf(env, options);
   const network = await readNetwork(options.rpcUrl);
   const { chain, mesh } = await joinNetworks(env, options, { network, opened });
   const artifacts = await openArtifacts(env, {
@@ -122,6 +127,7 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
     artifacts,
     closing: closing.signal,
     journal,
+    spending,
     sequence: 0,
     budgetAddress: options.budget,
     bidTurn: bidTurns(env),
@@ -137,6 +143,17 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
     draw: () => randomInt(random, DRAW_STEPS) / DRAW_STEPS,
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
+}
+
+/** Throws `config/invalid` for limits that are none, or that could not be counted across restarts. */
+async function spendingOf(env: Env, { autonomy, journal }: ConnectOptions): Promise<Spending | undefined> {
+  if (autonomy === undefined) return undefined;
+  const limits = autonomyOf(autonomy);
+  if (journal === undefined) {
+    const message = 'autonomy counts spending across restarts: name a folder for it in the option journal';
+    throw new MoltError('config/invalid', message);
+  }
+  return openSpending(env, journal, limits);
 }
 
 /** Chain and mesh at once; whatever was opened is closed when the other fails. */

@@ -13,6 +13,9 @@ export type { Forward, ForwardOptions } from './forward.ts';
 export type { ConnectOptions, RunOptions } from './options.ts';
 export type { JobEvent, JobOutput, JobResult } from './progress.ts';
 export {
+  AUTONOMY,
+  type Autonomy,
+  type AutonomyName,
   type BidRecord,
   type Change,
   type Explanation,

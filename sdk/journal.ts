@@ -55,7 +55,8 @@ export async function readBids(directory: string): Promise<readonly BidRecord[]>
   }
 }
 
-async function replaceFile(path: string, text: string): Promise<void> {
+/** In one step, mode 0600: a crash leaves the old or the new content. */
+export async function replaceFile(path: string, text: string): Promise<void> {
   const temporary = `${path}.${randomUUID()}`;
   await writeFile(temporary, text, { mode: 0o600, flush: true });
   await rename(temporary, path);

@@ -1,5 +1,5 @@
 /** What `connect` and `run` take. */
-import type { OwnRanking } from '../market/index.ts';
+import type { Autonomy, AutonomyName, OwnRanking } from '../market/index.ts';
 import type { Address } from '../protocol/address.ts';
 import type { KeyPair } from '../protocol/ed25519.ts';
 import type { Env } from '../protocol/env.ts';
@@ -19,6 +19,11 @@ export interface ConnectOptions {
   readonly directory?: string;
   /** Where bids are remembered across restarts, for one client at a time; for as long as the client lives when absent. */
   readonly journal?: string;
+  /**
+   * For a program that buys on its own: limits on price, spending, jobs at once and providers, by preset or one by one. Needs
+   * `journal`, in which spending is counted. What goes beyond them ends with `market/spending-limit`.
+   */
+  readonly autonomy?: AutonomyName | Autonomy;
   /** Program id, when it is not the well-known one. */
   readonly programId?: Address;
   /** Addresses to listen on; by default loopback or, with non-loopback bootstrap peers, all interfaces. */

@@ -9,10 +9,11 @@ import {
   specDigest,
   storedInputs,
 } from '../protocol/job-spec.ts';
-import { type BaseUnits, parseMolt } from '../protocol/units.ts';
+import { type BaseUnits, baseUnits, parseMolt } from '../protocol/units.ts';
 import { historyParameters } from './bidding.ts';
 import type { Buyer } from './buyer.ts';
 import type { RunOptions } from './options.ts';
+import type { Spending } from './spending.ts';
 
 export interface PreparedJob {
   readonly spec: JobSpec;
@@ -33,16 +34,20 @@ export function priceOf(price: BaseUnits | string): BaseUnits {
   return typeof price === 'string' ? parseMolt(price) : price;
 }
 
-/** What the options of a run ask of the market. */
+/** What the options of a run, and the buyer's limits, ask of the market. Throws `market/spending-limit`. */
 export function orderOf(buyer: Buyer, spec: JobSpec, options: RunOptions): BidderOrder {
+  const stakeMin = [options.minStake ?? baseUnits(0n), buyer.spending?.limits.stakeMin ?? baseUnits(0n)].reduce(
+    (a, b) => (a > b ? a : b),
+  );
+  const wished = priceOf(options.maxPrice);
   return {
     spec,
-    maxPrice: priceOf(options.maxPrice),
+    ...(buyer.spending === undefined ? { maxPrice: wished } : limitsOf(buyer.spending, wished)),
     history: historyParameters(buyer.chain.parameters.burnFeeBps),
     ...(options.quotes === undefined ? {} : { quotesWanted: options.quotes }),
     ...(options.quoteTimeoutMs === undefined ? {} : { quoteTimeoutMs: options.quoteTimeoutMs }),
     ...(options.attempts === undefined ? {} : { attempts: options.attempts }),
-    ...(options.minStake === undefined ? {} : { stakeMin: options.minStake }),
+    ...(stakeMin === 0n ? {} : { stakeMin }),
     ...(options.reserve === undefined ? {} : { reserveMin: options.reserve }),
     ...(options.finishWithinSeconds === undefined
       ? {}
@@ -52,6 +57,13 @@ export function orderOf(buyer: Buyer, spec: JobSpec, options: RunOptions): Bidde
     ...(options.rank === undefined ? {} : { rank: options.rank }),
     ...(options.lotShare === undefined ? {} : { lotShare: options.lotShare }),
   };
+}
+
+/** Throws `market/spending-limit` when nothing may be spent now. */
+function limitsOf(spending: Spending, wished: BaseUnits): Pick<BidderOrder, 'maxPrice' | 'median' | 'historyMin'> {
+  const left = baseUnits(spending.allowance());
+  const { limits } = spending;
+  return { maxPrice: wished < left ? wished : left, median: limits, historyMin: limits.historyMin };
 }
 
 /** Everything the job needs must be here before a bid goes out. */

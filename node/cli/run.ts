@@ -7,7 +7,15 @@ import { MoltError } from '../../protocol/errors.ts';
 import { parseJobSpec } from '../../protocol/job-spec.ts';
 import { parseMolt } from '../../protocol/units.ts';
 import { lockHome } from '../home.ts';
-import { type BidRecord, type Job, type Molt, type RunOptions, connect, explainBid } from '../../sdk/index.ts';
+import {
+  type AutonomyName,
+  type BidRecord,
+  type Job,
+  type Molt,
+  type RunOptions,
+  connect,
+  explainBid,
+} from '../../sdk/index.ts';
 import { type CommandContext, loadSettings, moltCommand, requireBudget } from './command.ts';
 import { shortExplanation } from './explain.ts';
 import type { PortPair } from './forward-flags.ts';
@@ -48,6 +56,7 @@ export async function runCommand(context: CommandContext, flags: Flags, words: r
       ...(settings.programId === null ? {} : { programId: parseAddress(settings.programId) }),
       env,
       journal: home.buyer,
+      ...(flags['autonomy'] === undefined ? {} : { autonomy: flags['autonomy'] as AutonomyName }),
       // Not the signal of Ctrl-C: a cancelled job is still settled over this connection.
     });
     signal.throwIfAborted();

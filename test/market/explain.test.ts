@@ -270,3 +270,19 @@ test('of many offers a record keeps the nearest, and says how many there were', 
   expect(told.news.judged).toHaveLength(64);
   expect(told.news.judged.slice(0, 10).every(({ obstacles }) => obstacles.length === 0)).toBe(true);
 });
+
+test('limits of the buyer’s own are told as what kept it from bidding, or as the ceiling of the bid', () => {
+  const median = { medianPercentMax: 100, offersMin: 2 };
+  const alone = bidFor([{}], {}, { median });
+  expect(explainBid(alone)).toMatchObject({
+    headline: '1 offer heard, 0 asked, 0 quotes: no match (market/spending-limit)',
+    changes: [],
+  });
+  expect(texts(alone)).toEqual({ a: 'suits, and no bid went out' });
+  const dear = { offer: { prices: pricesOf(5_000n) } };
+  const capped = bidFor([{ answer: refusal('market/draining', 'it drains') }, dear], {}, { median });
+  expect(texts(capped)['b']).toBe('was not asked: it asks 0.000005 MOLT a second');
+  expect(changes(capped)).toEqual([
+    '0.000005 MOLT/s (0.0005 MOLT for the job) instead of 0.000001 MOLT/s would have got a quote from 1 provider',
+  ]);
+});

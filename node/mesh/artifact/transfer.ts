@@ -45,6 +45,9 @@ export interface Store {
 /** A silent peer is given up after this long; a transfer that made progress is taken up again this often. */
 export const IDLE_MS = 20_000;
 const RESUMES_MAX = 5;
+/** One that broke before the first block is tried again as often in a row, for the peer may be reached another way by then. */
+const FRUITLESS_MAX = 2;
+const RETRY_MS = 500;
 /** Blocks that are being written while the next ones arrive. */
 const WRITES_AT_ONCE = 8;
 
@@ -55,6 +58,7 @@ export async function fetchBlocks(
   job: { network: Network; from: Address; root: CID },
   options: FetchOptions,
 ): Promise<void> {
+  let fruitless = 0;
   for (let attempt = 0; ; attempt++) {
     await using source = new Source(job, options.signal, options.addresses);
     const receiver = new Receiver(store, source, options);
@@ -63,8 +67,10 @@ export async function fetchBlocks(
       return;
     } catch (error) {
       options.signal?.throwIfAborted();
-      const isCut = hasCode(error, 'mesh/closed', 'mesh/timeout');
-      if (!isCut || source.blocks === 0 || attempt >= RESUMES_MAX) throw error;
+      fruitless = source.blocks > 0 ? 0 : fruitless + 1;
+      const isCut = hasCode(error, 'mesh/closed', fruitless > 0 ? 'mesh/unreachable' : 'mesh/timeout');
+      if (!isCut || fruitless > FRUITLESS_MAX || attempt >= RESUMES_MAX) throw error;
+      if (fruitless > 0) await env.clock.sleep(RETRY_MS * fruitless, options.signal);
       env.logger.log('debug', 'artifact transfer resumed', { from: job.from, cid: job.root.toString() });
     }
   }

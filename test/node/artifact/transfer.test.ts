@@ -190,6 +190,25 @@ describe('a transfer', () => {
     expect((await readFile(join(directory, 'out'))).equals(Buffer.concat(leaves.map((leaf) => leaf.bytes)))).toBe(true);
   });
 
+  it('is tried again when it breaks before the first block, and given up when it always does', async () => {
+    const leaf = await block(randomBytes(MIB));
+    const root = await parent([leaf]);
+    let [asked, breaks] = [0, 2];
+    await answer(async function* (request, channel) {
+      asked++;
+      if (breaks-- > 0) return void channel.abort(new Error('cable cut'));
+      yield encodeSection(request.leaves ? leaf : root);
+    });
+    await here.fetch(buyer, seller.self, root.cid.toString(), LIMIT);
+    expect(asked).toBe(4);
+    [asked, breaks] = [0, 100];
+    await here.remove(root.cid.toString());
+    await expect(here.fetch(buyer, seller.self, root.cid.toString(), LIMIT)).rejects.toMatchObject({
+      code: 'mesh/closed',
+    });
+    expect(asked).toBe(3);
+  });
+
   it('does not send again what is here already, in whichever artifact it came', async () => {
     const shared = randomBytes(3 * MIB);
     await here.addBytes(shared);

@@ -196,8 +196,8 @@ describe('a transfer', () => {
     let [asked, breaks] = [0, 2];
     await answer(async function* (request, channel) {
       asked++;
-      if (breaks-- > 0) return void channel.abort(new Error('cable cut'));
-      yield encodeSection(request.leaves ? leaf : root);
+      if (breaks-- > 0) channel.abort(new Error('cable cut'));
+      else yield encodeSection(request.leaves ? leaf : root);
     });
     await here.fetch(buyer, seller.self, root.cid.toString(), LIMIT);
     expect(asked).toBe(4);

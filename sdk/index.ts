@@ -10,6 +10,15 @@ export { JobFailedError } from './outcome.ts';
 export type { LogQuery } from './follow.ts';
 export { readBids } from './journal.ts';
 export type { Forward, ForwardOptions } from './forward.ts';
+export {
+  type Gang,
+  type GangEvent,
+  GangFailedError,
+  type GangMember,
+  type GangOptions,
+  type GangRequest,
+  type GangResult,
+} from './gang.ts';
 export type { ConnectOptions, RunOptions } from './options.ts';
 export type { JobEvent, JobOutput, JobResult } from './progress.ts';
 export {

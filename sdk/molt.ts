@@ -17,6 +17,7 @@ import { type Buyer, openBuyer } from './buyer.ts';
 import { EventStream } from './event-stream.ts';
 import { type LogQuery, findProvider, readLogs } from './follow.ts';
 import { type Forward, type ForwardOptions, type ForwardTarget, openForward } from './forward.ts';
+import { type Gang, type GangRequest, startGang } from './gang.ts';
 import type { ConnectOptions, RunOptions } from './options.ts';
 import type { JobEvent, JobResult } from './progress.ts';
 import { checked } from './outcome.ts';
@@ -69,6 +70,11 @@ export interface Molt extends AsyncDisposable {
    */
   forward(lease: Address, servicePort: number, options?: ForwardOptions): Promise<Forward>;
   run(spec: JobSpecInput, options: RunOptions): Promise<JobResult>;
+  /**
+   * Runs n slots together or none: their quotes are held, their leases opened and their members ended together. Its result
+   * rejects with `market/gang-incomplete` where too few providers answer; nothing is held or paid then.
+   */
+  gang(request: GangRequest): Gang;
   /** The last bids that are over, oldest first, for `explainBid`; those of earlier clients too where there is a journal. */
   bids(): readonly BidRecord[];
   close(): Promise<void>;
@@ -116,6 +122,7 @@ export async function connect(options: ConnectOptions): Promise<Molt> {
       return openForward(buyer, servicePort, () => target, forwardOptions);
     },
     run: (spec, runOptions) => start(spec, runOptions).result,
+    gang: (request) => startGang(buyer, request),
     bids: () => buyer.journal.bids,
     close,
     [Symbol.asyncDispose]: close,

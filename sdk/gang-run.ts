@@ -1,0 +1,358 @@
+/**
+ * The shell around `market/gang.ts`: bids for slots and keeps their quotes, has operators sign, sends the transactions,
+ * takes back what was opened in vain, and runs the members as jobs of their own.
+ */
+import { join } from 'node:path';
+
+import type { OpeningDraft } from '../chain/index.ts';
+import {
+  type GangEffect,
+  type GangEvent as MachineEvent,
+  type GangOrder,
+  type GangState,
+  type Seat,
+  type VerifiedQuote,
+  createGang,
+  decideGang,
+} from '../market/index.ts';
+import { type Address, decodeAddress } from '../protocol/address.ts';
+import { verifySignature } from '../protocol/ed25519.ts';
+import { MoltError } from '../protocol/errors.ts';
+import { LIMITS } from '../protocol/limits.ts';
+import { type BaseUnits, baseUnits } from '../protocol/units.ts';
+import { type AttemptRequest, runOpened, termsOf, waitUntilClosed } from './attempt.ts';
+import { buyJob } from './bidding.ts';
+import type { Buyer } from './buyer.ts';
+import type { GangEvent, GangMember, GangOptions } from './gang.ts';
+import { LeaseClient } from './lease-client.ts';
+import { JobFailedError, checked } from './outcome.ts';
+import { type PreparedJob, orderOf } from './prepare.ts';
+import type { JobEvent } from './progress.ts';
+
+export interface GangRunOptions {
+  /** By rank. */
+  readonly jobs: readonly PreparedJob[];
+  readonly order: GangOrder;
+  /** `maxPrice` is that of one slot. */
+  readonly options: GangOptions;
+  readonly tell: (event: GangEvent) => void;
+  readonly signal: AbortSignal;
+}
+
+export interface GangEnd {
+  /** Undefined: every member has a result. */
+  readonly error: unknown;
+  readonly members: readonly GangMember[];
+  readonly cost: BaseUnits;
+}
+
+/** The provider that has one slot: its stream, and its lease to be. */
+interface Place {
+  readonly client: LeaseClient;
+  readonly request: AttemptRequest;
+  readonly lease: Address;
+  /** Settles when the operator has signed, or not. */
+  signing: Promise<void>;
+  opened?: { readonly transaction: string; readonly openedMs: number };
+}
+
+/** One transaction of an opening, with the signatures so far. */
+interface Signing {
+  readonly draft: OpeningDraft;
+  readonly ranks: readonly number[];
+  readonly signatures: Map<Address, Uint8Array>;
+}
+
+/** Quotes wanted beyond the slots, so that one bad answer needs no second bid. */
+const SPARE_QUOTES = 3;
+
+export class GangRun {
+  /** Never rejects. */
+  readonly ended: Promise<GangEnd>;
+  readonly #buyer: Buyer;
+  readonly #options: GangRunOptions;
+  readonly #end = Promise.withResolvers<GangEnd>();
+  readonly #places = new Map<number, Place>();
+  readonly #members: GangMember[];
+  readonly #stops = new Map<number, AbortController>();
+  /** Lets the quotes of a filling go. */
+  #rounds: (() => void)[] = [];
+  #signings: readonly Signing[] = [];
+  /** What is under way; the end waits for it. */
+  readonly #work = new Set<Promise<void>>();
+  #state: GangState;
+  #cost = 0n;
+  #fillingStartedMs = 0;
+
+  constructor(buyer: Buyer, options: GangRunOptions) {
+    this.#buyer = buyer;
+    this.#options = options;
+    this.#members = options.jobs.map((_job, rank) => ({ rank }));
+    this.ended = this.#end.promise;
+    const { signal } = options;
+    const onAbort = (): void => this.#dispatch({ type: 'cancelled', error: cancelledBy(signal) });
+    const { state, effects } = createGang(options.order);
+    this.#state = state;
+    signal.addEventListener('abort', onAbort, { once: true });
+    void this.ended.then(() => signal.removeEventListener('abort', onAbort));
+    for (const effect of effects) this.#perform(effect);
+    if (signal.aborted) onAbort();
+  }
+
+  #dispatch(event: MachineEvent): void {
+    const { state, effects } = decideGang(this.#state, event);
+    this.#state = state;
+    for (const effect of effects) this.#perform(effect);
+  }
+
+  #perform(effect: GangEffect): void {
+    switch (effect.type) {
+      case 'tell':
+        return this.#options.tell(effect.news);
+      case 'ask':
+        return this.#track(this.#ask(effect));
+      case 'sign':
+        return this.#track(this.#sign(effect.filling, effect.seats));
+      case 'open':
+        return this.#track(this.#open(effect.filling, effect.ranks));
+      case 'leave':
+        return this.#track(this.#leave(effect));
+      case 'let-quotes-go':
+        for (const letGo of this.#rounds) letGo();
+        this.#rounds = [];
+        return undefined;
+      case 'start':
+        return this.#track(this.#run(effect.rank));
+      case 'stop':
+        this.#stops.get(effect.rank)?.abort(new MoltError('job/cancelled', 'the gang ends, and its members with it'));
+        return undefined;
+      case 'deliver':
+        return void this.#finish(undefined);
+      case 'fail':
+        return void this.#finish(effect.error);
+      default:
+        return effect satisfies never;
+    }
+  }
+
+  #track(work: Promise<void>): void {
+    const settled = work.catch((error: unknown) => this.#dispatch({ type: 'cancelled', error }));
+    this.#work.add(settled);
+    void settled.then(() => this.#work.delete(settled));
+  }
+
+  async #finish(fault: unknown): Promise<void> {
+    while (this.#work.size > 0) await Promise.all(this.#work);
+    this.#end.resolve({ error: fault, members: this.#members, cost: baseUnits(this.#cost) });
+  }
+
+  /** One bid. Its quotes are held, as the quotes of one job are, until the filling lets them go. */
+  async #ask({ filling, shape, slots, without }: GangEffect & { type: 'ask' }): Promise<void> {
+    const { jobs, order, options, tell, signal } = this.#options;
+    const job = jobs[order.shapes.indexOf(shape)];
+    if (job === undefined) return;
+    const over = new AbortController();
+    const released = Promise.withResolvers<void>();
+    this.#rounds.push(() => {
+      released.resolve();
+      over.abort(new MoltError('market/quote-expired', 'the gang wants no more quotes'));
+    });
+    const quotesWanted = Math.min(LIMITS.quotesWanted, options.quotes ?? slots + SPARE_QUOTES);
+    const wanted = { ...orderOf(this.#buyer, job.spec, options), attempts: 1, quotesWanted, without };
+    const hold = async (ranked: readonly VerifiedQuote[]): Promise<void> => {
+      const { free } = await this.#buyer.budget();
+      this.#dispatch({ type: 'quoted', filling, shape, quotes: ranked, budgetFree: free });
+      await released.promise;
+    };
+    const attempt = (
+      _best: unknown,
+      _number: number,
+      _tell: unknown,
+      ranked: readonly VerifiedQuote[],
+    ): Promise<void> => hold(ranked);
+    try {
+      await buyJob(this.#buyer, { order: wanted, attempt, tell, signal: AbortSignal.any([signal, over.signal]) });
+    } catch (error) {
+      this.#dispatch({ type: 'unquoted', filling, error });
+    }
+  }
+
+  /** Every operator is asked at once, each for the transaction that its lease is in. */
+  async #sign(filling: number, seats: readonly Seat[]): Promise<void> {
+    const { chain } = this.#buyer;
+    this.#fillingStartedMs = this.#buyer.env.clock.monotonic();
+    const blockhash = await chain.recentBlockhash();
+    const leases = seats.flatMap(({ rank, quote }) => {
+      const job = this.#options.jobs[rank];
+      if (quote === undefined || job === undefined) return [];
+      return [{ rank, quote, terms: termsOf(this.#buyer, quote, job.specDigest) }];
+    });
+    for (const { rank, quote, terms } of leases)
+      this.#places.set(rank, this.#placeFor(rank, quote, chain.leaseAddress(terms.budget, terms.termsDigest)));
+    const drafts = chain.draftOpenLeases(
+      leases.map(({ terms }) => terms),
+      blockhash,
+    );
+    this.#signings = drafts.map((draft) => {
+      const ranks = leases.filter(({ terms }) => draft.terms.includes(terms)).map(({ rank }) => rank);
+      return { draft, ranks, signatures: new Map([[this.#buyer.key.address, this.#buyer.key.sign(draft.message)]]) };
+    });
+    for (const signing of this.#signings) {
+      for (const rank of signing.ranks) {
+        const place = this.#places.get(rank);
+        if (place === undefined) continue;
+        place.signing = this.#askToSign(place, signing, blockhash).then(
+          () => this.#dispatch({ type: 'signed', filling, rank }),
+          (error: unknown) => this.#dispatch({ type: 'refused', filling, rank, error }),
+        );
+      }
+    }
+  }
+
+  #placeFor(rank: number, quote: VerifiedQuote, lease: Address): Place {
+    const { jobs, options } = this.#options;
+    const tell = (event: JobEvent): void => this.#options.tell({ ...event, rank });
+    const stop = new AbortController();
+    this.#stops.set(rank, stop);
+    const { onEvent: _onEvent, outputDirectory, ...rest } = options;
+    const folder = outputDirectory === undefined ? {} : { outputDirectory: join(outputDirectory, String(rank)) };
+    const { reconnectMs } = options;
+    const addresses = this.#buyer.feed.book.get(quote.signer)?.content.addresses ?? [];
+    const reach = { node: quote.signer, addresses, ...(reconnectMs === undefined ? {} : { reconnectMs }) };
+    return {
+      client: new LeaseClient(this.#buyer, { ...reach, tell }),
+      request: {
+        ...(jobs[rank] as PreparedJob),
+        quote,
+        options: { ...rest, ...folder },
+        attempt: this.#state.filling,
+        tell,
+        signal: stop.signal,
+      },
+      lease,
+      signing: Promise.resolve(),
+    };
+  }
+
+  /** Throws the operator's refusal, and `protocol/bad-signature`, which would spoil the transaction of the others. */
+  async #askToSign({ client, request }: Place, signing: Signing, blockhash: string): Promise<void> {
+    const { quote, tell, specDigest } = request;
+    const { draft, signatures } = signing;
+    const signature = await client.accept({
+      quote: Buffer.from(quote.id, 'hex'),
+      specDigest,
+      budget: decodeAddress(this.#buyer.budgetAddress),
+      blockhash: decodeAddress(blockhash as Address),
+      message: draft.terms.length > 1 ? draft.message : new Uint8Array(),
+    });
+    if (!verifySignature(draft.message, signature, decodeAddress(quote.signer))) {
+      const message = 'the provider signed something else than the transaction that opens its lease; take another';
+      throw new MoltError('protocol/bad-signature', message, { node: quote.signer });
+    }
+    signatures.set(quote.signer, signature);
+    const { provider, pricePerSecond } = quote.content;
+    tell({ type: 'accepted', provider, node: quote.signer, pricePerSecond });
+  }
+
+  /** Nothing is sent while a provider is seen to be gone: what is opened with the dead comes back late. */
+  async #open(filling: number, ranks: readonly number[]): Promise<void> {
+    for (const rank of ranks) {
+      const place = this.#places.get(rank);
+      if (place?.client.isConnected === true) continue;
+      const message = `the provider ${place?.request.quote.signer ?? ''} went away before the leases were opened`;
+      this.#dispatch({ type: 'refused', filling, rank, error: new MoltError('mesh/closed', message) });
+      return;
+    }
+    await Promise.all(this.#signings.map((signing) => this.#submit(filling, signing)));
+  }
+
+  async #submit(filling: number, { draft, ranks, signatures }: Signing): Promise<void> {
+    const { clock } = this.#buyer.env;
+    try {
+      const { signature: transaction } = await this.#buyer.chain.submit(draft, signatures);
+      const openedMs = clock.monotonic();
+      for (const rank of ranks) {
+        const place = this.#places.get(rank);
+        if (place === undefined) continue;
+        place.opened = { transaction, openedMs };
+        const { lease, request } = place;
+        const locked = request.quote.content.amount;
+        const afterMs = openedMs - this.#fillingStartedMs;
+        request.tell({ type: 'lease-opened', lease, transaction, locked, afterMs });
+      }
+    } catch (error) {
+      this.#dispatch({ type: 'unopened', filling, ranks, error });
+      return;
+    }
+    this.#dispatch({ type: 'opened', filling, ranks });
+  }
+
+  /**
+   * Gives a slot up before anything ran in it. The provider frees its capacity as soon as it hears, and cancels a lease
+   * that is open, which costs nothing. One that does not is cancelled from here, for the seconds since the opening.
+   */
+  async #leave({ filling, rank, mayBeOpen }: GangEffect & { type: 'leave' }): Promise<void> {
+    const place = this.#places.get(rank);
+    if (place !== undefined) {
+      await place.signing;
+      const isTold = await place.client.letGo(place.lease).then(
+        () => true,
+        () => false,
+      );
+      if (mayBeOpen) await this.#takeBack(rank, place.lease, isTold);
+      await place.client[Symbol.asyncDispose]();
+      this.#places.delete(rank);
+    }
+    this.#dispatch({ type: 'left', filling, rank });
+  }
+
+  async #takeBack(rank: number, lease: Address, isTold: boolean): Promise<void> {
+    const { chain, key } = this.#buyer;
+    try {
+      const open = isTold ? await waitUntilClosed(this.#buyer, lease) : await chain.lease(lease);
+      if (open !== undefined) await chain.cancelByDelegate(key, open);
+    } catch {
+      // The endpoint is away, or the provider was faster: what the chain says last counts.
+    }
+    const ending = await chain.leaseEnding(lease).catch(() => undefined);
+    const wasOpened = this.#places.get(rank)?.opened !== undefined;
+    if (ending === undefined && !wasOpened) return;
+    this.#cost += ending?.paid ?? 0n;
+    this.#options.tell({ type: 'lease-left', rank, lease, paid: ending?.paid });
+  }
+
+  async #run(rank: number): Promise<void> {
+    const place = this.#places.get(rank);
+    if (place?.opened === undefined) return;
+    const { client, request, lease, opened } = place;
+    const terms = termsOf(this.#buyer, request.quote, request.specDigest);
+    try {
+      const ran = await runOpened(this.#buyer, client, request, { terms, lease, ...opened });
+      const result = checked(ran, request.options, request.signal);
+      this.#cost += result.cost;
+      this.#members[rank] = { rank, result };
+    } catch (error) {
+      this.#members[rank] = memberOf(rank, error);
+      if (error instanceof JobFailedError) this.#cost += error.result.cost;
+      // A provider that comes back later must not find a lease to work under: its gang is over, or has another member.
+      else await this.#takeBack(rank, lease, false);
+      this.#dispatch({ type: 'lost', rank, error });
+      return;
+    } finally {
+      await client[Symbol.asyncDispose]();
+    }
+    this.#dispatch({ type: 'delivered', rank });
+  }
+}
+
+function memberOf(rank: number, error: unknown): GangMember {
+  if (error instanceof JobFailedError) return { rank, error, result: error.result };
+  return error instanceof MoltError ? { rank, error } : { rank };
+}
+
+function cancelledBy(signal: AbortSignal): MoltError {
+  const reason: unknown = signal.reason;
+  return reason instanceof MoltError
+    ? reason
+    : new MoltError('job/cancelled', 'the gang was cancelled', {}, { cause: reason });
+}

@@ -303,10 +303,13 @@ function addForwardCommand(program: Command, run: Run): void {
   examples(forward, ['molt forward 7xKX 8080', 'molt forward 7xKX 8080:18080']);
 }
 
-function addBuyerCommands(program: Command, run: Run): void {
-  const collect = (value: string, before: readonly string[] = []): readonly string[] => [...before, value];
-  const job = command(program, 'run', 'Buy: run a program on the best provider and fetch its outputs.')
-    .argument('[command...]', 'after --: the program and its arguments')
+function collect(value: string, before: readonly string[] = []): readonly string[] {
+  return [...before, value];
+}
+
+/** What a job is and may cost: of `run` and of `gang`. */
+function jobOptions(made: Command): Command {
+  return made
     .option('--spec <file>', 'job specification as JSON; other options change it')
     .option('--image <image>', 'FILE.wasm, the CID of a module, "python", or a container image')
     .option(
@@ -319,12 +322,6 @@ function addBuyerCommands(program: Command, run: Run): void {
     .option('--env <key=value>', 'environment variable of the job; repeatable', collect)
     .option('--secret <name=file>', 'file seen by the job as /secrets/<name>; repeatable', collect)
     .option('--egress <host:port>', 'what the job may connect to, also *.suffix:port; repeatable', collect)
-    .option('--service <[name=]port>', 'TCP port on which the job serves its buyer; repeatable', collect)
-    .option(
-      '--forward <port[:local]>',
-      'service that 127.0.0.1:<local> leads to while the job runs; repeatable',
-      collect,
-    )
     .option('--max-price <amount>', 'most the whole job may cost, in MOLT', '2')
     .option('--timeout <seconds>', 'longest run')
     .option('--memory <size>', 'memory, for example 512M or 2G')
@@ -345,7 +342,39 @@ function addBuyerCommands(program: Command, run: Run): void {
     .option('--in-region <region>', 'only providers that say they are there')
     .option('--near-region <region>', 'better providers that say they are there')
     .option('--min-stake <amount>', 'only providers with at least so much stake, in MOLT')
-    .option('--reserve <amount>', 'stake that must stand behind the lease, in MOLT')
+    .option('--reserve <amount>', 'stake that must stand behind the lease, in MOLT');
+}
+
+function addGangCommand(program: Command, run: Run): void {
+  const gang = jobOptions(command(program, 'gang', 'Buy: run a program in several slots together, or in none.'))
+    .argument('<slots>', 'how many slots, 1 to 16')
+    .argument('[command...]', 'after --: the program and its arguments')
+    .addOption(
+      new Option('--spread <how>', 'whether one provider may have several slots')
+        .choices(['any', 'distinct-providers'])
+        .default('distinct-providers'),
+    )
+    .option('--replace', 'seek another provider for a slot whose provider is lost, instead of ending all')
+    .action(
+      run(async ({ context, flags, words }) => (await import('./cli/gang.ts')).gangCommand(context, flags, words)),
+    );
+  settingFlags(gang, ['rpcUrl', 'bootstrap', 'mdns']);
+  examples(gang, [
+    'molt gang 3 --image python --input part.py --max-price 3 -- python /in/part.py',
+    'molt gang 4 --spread any --image tool.wasm -- tool',
+  ]);
+}
+
+function addBuyerCommands(program: Command, run: Run): void {
+  addGangCommand(program, run);
+  const job = jobOptions(command(program, 'run', 'Buy: run a program on the best provider and fetch its outputs.'))
+    .argument('[command...]', 'after --: the program and its arguments')
+    .option('--service <[name=]port>', 'TCP port on which the job serves its buyer; repeatable', collect)
+    .option(
+      '--forward <port[:local]>',
+      'service that 127.0.0.1:<local> leads to while the job runs; repeatable',
+      collect,
+    )
     .action(run(async ({ context, flags, words }) => (await import('./cli/run.ts')).runCommand(context, flags, words)));
   settingFlags(job, ['rpcUrl', 'bootstrap', 'mdns']);
   examples(job, [

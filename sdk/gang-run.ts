@@ -27,6 +27,7 @@ import type { GangEvent, GangMember, GangOptions } from './gang.ts';
 import { LeaseClient } from './lease-client.ts';
 import { JobFailedError, checked } from './outcome.ts';
 import { type PreparedJob, orderOf } from './prepare.ts';
+import type { Committed } from './spending.ts';
 import type { JobEvent } from './progress.ts';
 
 export interface GangRunOptions {
@@ -51,8 +52,10 @@ interface Place {
   readonly client: LeaseClient;
   readonly request: AttemptRequest;
   readonly lease: Address;
-  /** Settles when the operator has signed, or not. */
-  signing: Promise<void>;
+  /** Its share of what may be spent, where that is limited. */
+  readonly committed: Committed | undefined;
+  /** Settles when the operator has signed, or not; undefined while it was not asked. */
+  signing?: Promise<void>;
   opened?: { readonly transaction: string; readonly openedMs: number };
 }
 
@@ -187,8 +190,11 @@ export class GangRun {
       if (quote === undefined || job === undefined) return [];
       return [{ rank, quote, terms: termsOf(this.#buyer, quote, job.specDigest) }];
     });
-    for (const { rank, quote, terms } of leases)
-      this.#places.set(rank, this.#placeFor(rank, quote, chain.leaseAddress(terms.budget, terms.termsDigest)));
+    for (const { rank, quote, terms } of leases) {
+      const committed = await this.#buyer.spending?.commit(terms.amount);
+      const lease = chain.leaseAddress(terms.budget, terms.termsDigest);
+      this.#places.set(rank, { ...this.#placeFor(rank, quote), lease, committed });
+    }
     const drafts = chain.draftOpenLeases(
       leases.map(({ terms }) => terms),
       blockhash,
@@ -209,7 +215,7 @@ export class GangRun {
     }
   }
 
-  #placeFor(rank: number, quote: VerifiedQuote, lease: Address): Place {
+  #placeFor(rank: number, quote: VerifiedQuote): Pick<Place, 'client' | 'request'> {
     const { jobs, options } = this.#options;
     const tell = (event: JobEvent): void => this.#options.tell({ ...event, rank });
     const stop = new AbortController();
@@ -229,8 +235,6 @@ export class GangRun {
         tell,
         signal: stop.signal,
       },
-      lease,
-      signing: Promise.resolve(),
     };
   }
 
@@ -293,20 +297,22 @@ export class GangRun {
    */
   async #leave({ filling, rank, mayBeOpen }: GangEffect & { type: 'leave' }): Promise<void> {
     const place = this.#places.get(rank);
-    if (place !== undefined) {
+    if (place?.signing !== undefined) {
       await place.signing;
       const isTold = await place.client.letGo(place.lease).then(
         () => true,
         () => false,
       );
-      if (mayBeOpen) await this.#takeBack(rank, place.lease, isTold);
+      const paid = mayBeOpen ? await this.#takeBack(rank, place.lease, isTold) : 0n;
+      await endCount(place, paid);
       await place.client[Symbol.asyncDispose]();
-      this.#places.delete(rank);
-    }
+    } else if (place !== undefined) await endCount(place, 0n);
+    this.#places.delete(rank);
     this.#dispatch({ type: 'left', filling, rank });
   }
 
-  async #takeBack(rank: number, lease: Address, isTold: boolean): Promise<void> {
+  /** What was paid of a lease that is given up: nothing of one that never opened; undefined while it is open. */
+  async #takeBack(rank: number, lease: Address, isTold: boolean): Promise<bigint | undefined> {
     const { chain, key } = this.#buyer;
     try {
       const open = isTold ? await waitUntilClosed(this.#buyer, lease) : await chain.lease(lease);
@@ -316,9 +322,10 @@ export class GangRun {
     }
     const ending = await chain.leaseEnding(lease).catch(() => undefined);
     const wasOpened = this.#places.get(rank)?.opened !== undefined;
-    if (ending === undefined && !wasOpened) return;
+    if (ending === undefined && !wasOpened) return 0n;
     this.#cost += ending?.paid ?? 0n;
     this.#options.tell({ type: 'lease-left', rank, lease, paid: ending?.paid });
+    return ending?.paid;
   }
 
   async #run(rank: number): Promise<void> {
@@ -330,12 +337,11 @@ export class GangRun {
       const ran = await runOpened(this.#buyer, client, request, { terms, lease, ...opened });
       const result = checked(ran, request.options, request.signal);
       this.#cost += result.cost;
+      await endCount(place, result.cost);
       this.#members[rank] = { rank, result };
     } catch (error) {
       this.#members[rank] = memberOf(rank, error);
-      if (error instanceof JobFailedError) this.#cost += error.result.cost;
-      // A provider that comes back later must not find a lease to work under: its gang is over, or has another member.
-      else await this.#takeBack(rank, lease, false);
+      await endCount(place, await this.#costOfLost(rank, lease, error));
       this.#dispatch({ type: 'lost', rank, error });
       return;
     } finally {
@@ -343,6 +349,18 @@ export class GangRun {
     }
     this.#dispatch({ type: 'delivered', rank });
   }
+
+  async #costOfLost(rank: number, lease: Address, error: unknown): Promise<bigint | undefined> {
+    // A provider that comes back later must not find a lease to work under: its gang is over, or has another member.
+    if (!(error instanceof JobFailedError)) return this.#takeBack(rank, lease, false);
+    this.#cost += error.result.cost;
+    return error.result.cost;
+  }
+}
+
+/** A count that cannot be written stays as it is: the lease counts whole. */
+async function endCount({ committed }: Place, paid: bigint | undefined): Promise<void> {
+  await committed?.end(paid).catch(() => undefined);
 }
 
 function memberOf(rank: number, error: unknown): GangMember {

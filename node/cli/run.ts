@@ -165,7 +165,8 @@ function createPrinter(context: CommandContext): Printer {
   };
 }
 
-async function readSecrets(files: Readonly<Record<string, string>>): Promise<Record<string, string>> {
+/** Name → content. */
+export async function readSecrets(files: Readonly<Record<string, string>>): Promise<Record<string, string>> {
   const secrets: Record<string, string> = {};
   for (const [name, path] of Object.entries(files)) {
     try {
@@ -178,7 +179,7 @@ async function readSecrets(files: Readonly<Record<string, string>>): Promise<Rec
 }
 
 /** The login goes into the file, not on the command line: others on this machine can read command lines. */
-async function readLogin(path: string | undefined): Promise<Pick<RunOptions, 'registry'>> {
+export async function readLogin(path: string | undefined): Promise<Pick<RunOptions, 'registry'>> {
   if (path === undefined) return {};
   const text = await readFile(path, 'utf8').catch((cause: unknown) => {
     throw new MoltError('config/usage', `--registry-login: ${path} cannot be read`, { path }, { cause });

@@ -2,7 +2,7 @@
  * Goal: n slots or none, whoever dies when. Method: a local chain and providers as real processes, killed with SIGKILL;
  * money read from the chain, capacity by buying it again.
  */
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -157,6 +157,39 @@ describe('three providers', () => {
   });
 });
 
+test('molt gang tells every step as a line with its rank, and leaves a proof for each slot', async () => {
+  const other = await market.buyer();
+  await memberJob(1);
+  const out = join(market.directory, 'gang-out');
+  const lines: Readonly<Record<string, unknown>>[] = [];
+  const options = ['--home', other.home.directory, '--out', out, '--max-price', '3', '--timeout', '60'];
+  const job = [
+    '--image',
+    'python',
+    '--input',
+    join(market.directory, 'member.py'),
+    '--',
+    'python',
+    '/in/member.py',
+    '1',
+  ];
+  // A provider may need a moment to clean up after the gang before.
+  await expect
+    .poll(
+      async () => {
+        lines.length = 0;
+        return market.spawn(['gang', '3', ...options, ...job], (line) => lines.push(line)).exited;
+      },
+      { timeout: 60_000 },
+    )
+    .toBe(0);
+  const said = lines.filter(({ type }) => type === 'log').map(({ rank, text }) => `${String(rank)} ${String(text)}`);
+  for (const rank of [0, 1, 2]) expect(said.join('')).toContain(`${rank} member ${rank} of 3`);
+  expect(lines.at(-1)).toMatchObject({ type: 'result', slots: 3, cost: expect.stringMatching(/^\d+$/) });
+  for (const rank of [0, 1, 2])
+    expect((await readFile(join(out, String(rank), 'proof.json'))).length).toBeGreaterThan(0);
+});
+
 describe('a provider killed in mid-run', () => {
   test('ends the whole gang: the others are stopped and paid for what ran, and no lease stays open', async () => {
     const before = await money();
@@ -198,6 +231,7 @@ describe('a provider killed in mid-run', () => {
     expect(members[1]?.provider).not.toBe(victim?.account.account);
     expect(members[1]?.provider).not.toBe(members[0]?.provider);
     await expectNothingLeft(before.free, baseUnits(paid + (result?.cost ?? 0n)));
+    await victim?.start();
   });
 });
 

@@ -2,9 +2,9 @@
  * market: offer → bid → quote → choice. All decisions, no I/O.
  *
  * Reading order: `admission` decides what may enter from the mesh, `book` keeps live offers, `following` keeps it whole, `bid` asks, `fit`,
- * `price`, `policy` and `quote` answer, `history` and `rank` choose. Two pure machines use them: `seller` is a provider's side of
+ * `price`, `policy` and `quote` answer, `history` and `rank` choose. Three pure machines use them: `seller` is a provider's side of
  * every bid, quote and lease, over `capacity`; `bidder` is one job of a buyer, from the offers heard to the provider that
- * delivers; `record` keeps what it told and `explain` says why, as
+ * delivers; `gang` is n slots that run together or not at all; `record` keeps what it told and `explain` says why, as
  * `sales` does for a seller. node/ and sdk/ are their shells; test/simulation runs thousands of both. Nothing here reads a clock, draws a
  * random number or knows a network; `ports` states what the market needs of one.
  */

@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
@@ -15,6 +16,7 @@ import type { Reachability } from '../../node/mesh/index.ts';
 import { openOperator } from '../../node/operator/index.ts';
 import type { Address } from '../../protocol/address.ts';
 import { parseMolt } from '../../protocol/units.ts';
+import { meshName } from '../../protocol/wire.ts';
 import { type Internet, type Molt, internetReason, openInternet } from '../fixtures/internet.ts';
 import { type TestMarket, openMarket } from './market.ts';
 
@@ -105,34 +107,26 @@ describe.skipIf(reason !== '')(`behind two NATs${reason === '' ? '' : ` (skipped
     expect((await reachabilityOf(one.home)).relaying).toMatchObject({ reservations: 1 });
   });
 
-  test('a buyer that the world reaches and a provider that it does not leave the relay and connect directly', async () => {
-    const buyer = await newHome('street-buyer', 'buyer', { bootstrap: streets.map((street) => street.address) });
-    const input = join(market.directory, 'large.bin');
-    writeFileSync(input, Buffer.alloc(LARGE_BYTES, 'molt'));
-    const script = "import os; print(os.path.getsize('/in/large.bin'))";
-    const files = ['--input', input, '--out', join(market.directory, 'street-out')];
-    const buying = internet.street.molt([
-      'run',
-      '--home',
-      buyer,
-      '--image',
-      'python',
-      ...files,
-      '--timeout',
-      '60',
-      '--',
-      'python',
-      '-c',
-      script,
-    ]);
-    await buying.line(
-      'its size',
-      (line) => line['type'] === 'log' && String(line['text']).includes(String(LARGE_BYTES)),
-    );
-    expect(await buying.exited).toBe(0);
-    const bytes = await Promise.all(streets.map(relayedBytes));
-    expect(bytes[0]! + bytes[1]!).toBeGreaterThan(0);
-    expect(bytes[0]! + bytes[1]!).toBeLessThan(LARGE_BYTES / 2);
+  test('a peer that the world reaches and a provider that it does not leave the relay and connect directly', async () => {
+    const told = (await reachabilityOf(seller)).addresses;
+    const { node } = await selling.line('its key', (line) => line['type'] === 'listening');
+    const listen = `/ip4/${internet.publicAddress(1)}/tcp/4999`;
+    const given = { root, listen, told, node, network: meshName(market.chain.network) };
+    const peer = internet.street.start(process.execPath, ['--input-type=module', '-e', PEER, JSON.stringify(given)]);
+    const said: string[] = [];
+    createInterface({ input: peer.stdout! }).on('line', (line) => said.push(line));
+    await expect.poll(() => said.includes('true'), { timeout: 60_000 }).toBe(true);
+    const circuits = async (): Promise<number> => {
+      const all = await Promise.all(streets.map((street) => reachabilityOf(street.home)));
+      return all.reduce((sum, { relaying }) => sum + (relaying?.circuits ?? 0), 0);
+    };
+    // They met over a circuit, which a direct connection has replaced.
+    expect((await Promise.all(streets.map(relayedBytes))).some((bytes) => bytes > 1_000)).toBe(true);
+    await expect.poll(circuits, { timeout: 60_000 }).toBe(0);
+    said.length = 0;
+    await expect.poll(() => said.length > 2, { timeout: 60_000 }).toBe(true);
+    expect(said).not.toContain('false');
+    peer.kill('SIGKILL');
   });
 
   test('a paid job runs through a relay, and goes on over the second one when the first is killed', async () => {
@@ -163,6 +157,20 @@ describe.skipIf(reason !== '')(`behind two NATs${reason === '' ? '' : ` (skipped
     expect(selling.lines.some((line) => line['type'] === 'quoted')).toBe(true);
   });
 });
+
+const root = new URL('../../', import.meta.url).href;
+
+/** Meets a peer at the addresses it tells, and says again and again whether they are connected. */
+const PEER = `
+const { root, listen, told, node, network } = JSON.parse(process.argv[1]);
+const { openMesh } = await import(root + 'node/mesh/index.ts');
+const { systemEnv, systemRandom } = await import(root + 'protocol/env.ts');
+const { keyPairFromSeed } = await import(root + 'protocol/ed25519.ts');
+const key = keyPairFromSeed(systemRandom.bytes(32));
+const mesh = await openMesh(systemEnv(), { key, listen: [listen], announce: [listen], bootstrap: [], mdns: false, role: 'light', network });
+await mesh.connect(told);
+setInterval(() => console.log(mesh.isConnected(node)), 200);
+`;
 
 describe.skipIf(reason !== '')(`behind a router with UPnP${reason === '' ? '' : ` (skipped: ${reason})`}`, () => {
   test('a provider has its port forwarded, tells the address once a peer came in, and takes it back when it stops', async () => {

@@ -106,6 +106,10 @@ test('a bid that must be finished early gets that as the finish-by that is promi
   expect(quoteOf(request({}, { finishByMs: NOW + 10 ** 9 })).finishByMs).toBe(NOW + 750_000);
 });
 
+test('a lease of exactly the smallest size is sold', () => {
+  expect(quoteOf(request({ policy: { ...policy, leaseAmountMin: 666_000n } })).amount).toBe(666_000n);
+});
+
 test('the reserve is what the buyer asks for when that is more', () => {
   expect(quoteOf(request({}, { reserveMin: baseUnits(MOLT) })).reserve).toBe(MOLT);
 });

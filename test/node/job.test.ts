@@ -288,4 +288,6 @@ test('a job that has not begun when it was to be finished gives the money back; 
   });
   const running = play(toRunning, acceptJob(promised, 1_000_000).job, lateMs - 1).job;
   expect(decide(running, { type: 'tick' }, lateMs).job.phase).toBe('running');
+  const collecting = decide(running, { type: 'exited', attempt: 1, exit }, lateMs - 1).job;
+  expect(decide(collecting, { type: 'tick' }, lateMs).job.phase).toBe('collecting');
 });

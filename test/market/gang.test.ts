@@ -244,6 +244,9 @@ class World {
       expect(new Set(this.openLeases).size).toBe(this.openLeases.length);
     expect(this.state.filling).toBeLessThanOrEqual(this.state.order.fillings);
     expect(this.ends.length).toBeLessThanOrEqual(1);
+    // Who still runs in a gang that ends was told to stop.
+    if (!this.state.isEnding) return;
+    for (const { rank, state } of this.state.seats) if (state === 'running') expect(this.#stopping).toContain(rank);
   }
 
   #perform(effect: GangEffect): void {
@@ -264,6 +267,7 @@ class World {
         this.#isOver.add(effect.filling);
         return;
       case 'start':
+        this.#stopping.delete(effect.rank);
         // The promise of a gang: whoever starts, all the others have their lease, had it, or are being replaced.
         for (const { state } of this.state.seats) expect(['running', 'done', 'vacant']).toContain(state);
         expect(this.#leaseOf(effect.rank)?.isOpen).toBe(true);
@@ -291,7 +295,8 @@ class World {
       const used = [...this.#held.values(), ...this.openLeases].filter((one) => one === name).length;
       if (used >= capacity || this.#choose(6) === 0) continue;
       const quote = quoteOf(name, `q${this.#quotes++}`);
-      if (without.has(quote.signer) || quotes.length >= slots + 2) continue;
+      // Not everybody keeps to what was asked.
+      if ((without.has(quote.signer) && this.#choose(4) > 0) || quotes.length >= slots + 2) continue;
       this.#held.set(quote.id, name);
       quotes.push(quote);
     }

@@ -106,6 +106,7 @@ const WARM_EVERY_MS = 2_000;
 /** A seller that could not be reached is dialled again after this long. */
 const WARM_AGAIN_MS = 60_000;
 const UNREACHABLE_MAX = 10_000;
+const SMALL_BOOK = 64;
 
 /**
  * Keeps connections to those who offer, so that a bid finds them warm, until disposed. Who cannot be reached takes no
@@ -145,7 +146,10 @@ export function warmSellers(
   const listening = neighbours.onPeer(({ type, peer }) => {
     if (type === 'disconnected') warmed.delete(peer);
   });
-  const changing = feed.onChange(warm);
+  // A large book changes all the time, and its sellers can wait for the next look.
+  const changing = feed.onChange(() => {
+    if (feed.book.size <= SMALL_BOOK) warm();
+  });
   const ticking = env.clock.every(WARM_EVERY_MS, warm);
   return {
     [Symbol.dispose]: () => {

@@ -10,6 +10,7 @@ import { chainCost } from './bench/chain-cost.ts';
 import { dispatch, manyJobs } from './bench/container.ts';
 import { devnet } from './bench/devnet.ts';
 import { flow } from './bench/flow.ts';
+import { book, gossip, quotes } from './bench/mesh.ts';
 import { logLatency } from './bench/log-latency.ts';
 import { nodeStart } from './bench/node-start.ts';
 import { endings } from './bench/endings.ts';
@@ -20,6 +21,9 @@ const GROUPS: readonly Group[] = [
   nodeStart,
   flow(3),
   flow(10),
+  gossip,
+  quotes,
+  book,
   chainCost,
   endings,
   devnet,

@@ -166,7 +166,7 @@ async function timeJob(molt: Molt, spec: JobSpecInput, nodes: number): Promise<S
 }
 
 /** Connect, one byte there and back, median of 20. */
-async function echoTime(): Promise<number> {
+export async function echoTime(): Promise<number> {
   const server = createServer((socket) => socket.pipe(socket));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const address = server.address();

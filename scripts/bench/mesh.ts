@@ -1,0 +1,375 @@
+/**
+ * The market as a whole: how soon gossip is everywhere, what one node verifies, how long a bid takes to be answered, and
+ * what quotes, offers and peers cost. Nodes of a row share this process and its one thread unless it says otherwise.
+ */
+import { spawn } from 'node:child_process';
+import { generateKeyPairSync, sign, verify } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+
+import { type Candidate, createAdmission, createBook, openOfferFeed, rank } from '../../market/index.ts';
+import { type Mesh, openMesh } from '../../node/mesh/index.ts';
+import { type Address, encodeAddress } from '../../protocol/address.ts';
+import type { Verified } from '../../protocol/brands.ts';
+import { keyPairFromSeed } from '../../protocol/ed25519.ts';
+import { decodeEnvelope } from '../../protocol/envelope.ts';
+import { ACCEPT } from '../../protocol/errors.ts';
+import { type Message, type Offer, decodeOffer } from '../../protocol/messages.ts';
+import { baseUnits } from '../../protocol/units.ts';
+import { meshName } from '../../protocol/wire.ts';
+import { env, openBidder, openSeller } from '../../test/integration/hostile/seller.ts';
+import { openVictim } from '../../test/integration/hostile/victim-process.ts';
+import { NETWORK, NOW, bidContent, key, offerBytes, verifiedQuote } from '../../test/market/fixtures.ts';
+import { echoTime } from './flow.ts';
+import { type Group, type Row, median, quantile } from './row.ts';
+
+type Tell = (row: Row) => void;
+
+/** A lab behind one address: more at once than a node admits from a range in production. */
+const LAB = { acceptsPerSecondPerLocalRange: 1_000, connectionsPerLocalRange: 1_000, connectionsMax: 400 };
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+const freshNetwork = (): Address => encodeAddress(env.random.bytes(32));
+
+async function until(what: string, holds: () => boolean | Promise<boolean>, ms = 60_000): Promise<void> {
+  const endMs = performance.now() + ms;
+  while (!(await holds())) {
+    if (performance.now() > endMs) throw new Error(`not within ${ms} ms: ${what}`);
+    await pause(20);
+  }
+}
+
+/** Peers of one market connect to each other, and a connection costs 16 ms on each side: waits until that is over. */
+async function connected(nodes: readonly Mesh[]): Promise<void> {
+  const count = (): number => nodes.reduce((sum, node) => sum + node.peers().length, 0);
+  const endMs = performance.now() + 90_000;
+  for (let before = -1, quiet = 0; quiet < 3 && performance.now() < endMs;) {
+    const now = count();
+    quiet = now === before ? quiet + 1 : 0;
+    before = now;
+    await pause(2_000);
+  }
+}
+
+function peer(network: Address, bootstrap: readonly string[], role: 'node' | 'light' = 'node'): Promise<Mesh> {
+  return openMesh(env, {
+    key: keyPairFromSeed(env.random.bytes(32)),
+    listen: role === 'light' ? [] : ['/ip4/127.0.0.1/tcp/0'],
+    bootstrap,
+    mdns: false,
+    role,
+    network: meshName(network),
+    limits: LAB,
+  });
+}
+
+export const gossip: Group = {
+  name: 'gossip',
+  about: 'one message of 1 KiB to 50 nodes in one process, five a second; and how many offers one node verifies',
+  run: async (tell) => {
+    await gossipToFifty(tell);
+    await uniqueMessages(tell);
+  },
+};
+
+const NODES = 50;
+const MESSAGES = 50;
+
+async function gossipToFifty(tell: Tell): Promise<void> {
+  await using opened = new AsyncDisposableStack();
+  const network = freshNetwork();
+  const topic = '/molt/1/bench';
+  const nodes: Mesh[] = [];
+  const sentMs = new Map<number, number>();
+  const delaysMs: number[] = [];
+  for (let index = 0; index < NODES; index++) {
+    const node = opened.use(
+      await peer(
+        network,
+        nodes.slice(0, 2).flatMap(({ addresses }) => addresses),
+      ),
+    );
+    await node.subscribe(topic, (data) => {
+      const number = Buffer.from(data).readUInt32BE(0);
+      if (number > 0) delaysMs.push(performance.now() - (sentMs.get(number) ?? Number.NaN));
+      return ACCEPT;
+    });
+    nodes.push(node);
+  }
+  await until('all are connected', () => nodes.every((node) => node.peers().length >= 2));
+  await connected(nodes);
+  const publish = async (number: number): Promise<void> => {
+    const data = Buffer.alloc(1_024, number);
+    data.writeUInt32BE(number);
+    sentMs.set(number, performance.now());
+    await nodes[number % NODES]?.publish(topic, data);
+  };
+  for (let number = 1; number <= MESSAGES; number++) {
+    await publish(number);
+    await pause(200);
+  }
+  await pause(2_000);
+  const echo = { baseline: await echoTime(), baselineIs: 'TCP connect and echo, raw' };
+  const ms = (name: string, value: number, target: number): Row => ({ name, value, unit: 'ms', ...echo, target });
+  tell(ms('gossip to 50 nodes, p50', quantile(delaysMs, 0.5), 15));
+  tell(ms('gossip to 50 nodes, p99', quantile(delaysMs, 0.99), 50));
+  tell({
+    name: 'gossip to 50 nodes, delivered',
+    value: (100 * delaysMs.length) / (MESSAGES * (NODES - 1)),
+    unit: '%',
+    baseline: 100,
+    baselineIs: 'every message at every other node',
+    target: 100,
+    bound: 'at-least',
+  });
+}
+
+const OFFERS = 12_000;
+
+/** Offers of as many signers, from another process, through gossip and admission into the book. Nothing is forwarded. */
+async function uniqueMessages(tell: Tell): Promise<void> {
+  await using opened = new AsyncDisposableStack();
+  const network = freshNetwork();
+  const mesh = opened.use(
+    await openMesh(env, {
+      key: keyPairFromSeed(env.random.bytes(32)),
+      listen: ['/ip4/127.0.0.1/tcp/0'],
+      bootstrap: [],
+      mdns: false,
+      role: 'node',
+      network: meshName(network),
+      limits: { ...LAB, gossipPerSecond: 1e6, pendingVerdictsMax: 1e6 },
+    }),
+  );
+  const limits = { messagesPerForwarder: { perSecond: 1e6, burst: 1e6 } };
+  const admission = createAdmission({ network, limits });
+  let firstMs = 0;
+  let lastMs = 0;
+  let taken = 0;
+  const counting = {
+    ...admission,
+    offer: (...args: Parameters<typeof admission.offer>) => {
+      firstMs ||= performance.now();
+      lastMs = performance.now();
+      taken++;
+      return admission.offer(...args);
+    },
+  };
+  opened.use(await openOfferFeed(env, { pubsub: mesh, network: mesh, networkId: network, admission: counting }));
+  const script = join(import.meta.dirname, 'mesh-sender.ts');
+  const sender = spawn(process.execPath, [script, network, mesh.addresses[0] ?? '', String(OFFERS)], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  opened.defer(() => void sender.kill());
+  await once(sender.stdout, 'data');
+  await until('all offers have come', () => taken >= OFFERS, 60_000).catch(() => undefined);
+  tell({
+    name: 'unique offers verified a second, one node',
+    value: taken / ((lastMs - firstMs) / 1_000),
+    unit: '/s',
+    baseline: verifiesPerSecond(),
+    baselineIs: 'Ed25519 verifications alone, one core',
+    target: 2_500,
+    bound: 'at-least',
+  });
+}
+
+function verifiesPerSecond(): number {
+  const { publicKey, privateKey } = generateKeyPairSync('ed25519');
+  const data = Buffer.alloc(400, 1);
+  const signature = sign(null, data, privateKey);
+  const startedMs = performance.now();
+  const rounds = 4_000;
+  for (let round = 0; round < rounds; round++) verify(null, data, publicKey, signature);
+  return rounds / ((performance.now() - startedMs) / 1_000);
+}
+
+export const quotes: Group = {
+  name: 'quotes',
+  about: 'one bid that asks every seller, warm, all in one process, p50 of 10; and ranking',
+  run: async (tell) => {
+    for (const [count, target] of [
+      [10, 15],
+      [20, 30],
+      [40, 60],
+    ] as const)
+      await bidToQuotes(count, target, tell);
+    rankMany(tell);
+  },
+};
+
+async function bidToQuotes(count: number, target: number, tell: Tell): Promise<void> {
+  await using opened = new AsyncDisposableStack();
+  const network = freshNetwork();
+  const directory = await mkdtemp(join(tmpdir(), 'molt-bench-'));
+  opened.defer(() => rm(directory, { recursive: true, force: true }));
+  const bootstrap: string[] = [];
+  const nodes: Mesh[] = [];
+  for (let index = 0; index < count; index++) {
+    const own = keyPairFromSeed(env.random.bytes(32));
+    const at = { network, key: own, directory: join(directory, String(index)), bootstrap: [...bootstrap], limits: LAB };
+    const { mesh } = opened.use(await openSeller(at));
+    nodes.push(mesh);
+    if (index < 2) bootstrap.push(...mesh.addresses);
+  }
+  const bidder = opened.use(await openBidder({ network, bootstrap, limits: LAB }));
+  await until('the bidder knows all sellers', () => bidder.feed.book.size >= count);
+  for (const { content } of bidder.feed.book.list()) await bidder.mesh.connect(content.addresses);
+  await connected([...nodes, bidder.mesh]);
+  const times: number[] = [];
+  for (let round = 0; round < 13; round++) {
+    const { quotedBy, tookMs } = await bidder.bid(5_000, count);
+    if (quotedBy.length < count) throw new Error(`only ${quotedBy.length} of ${count} quotes came`);
+    if (round >= 3) times.push(tookMs);
+    await pause(1_100);
+  }
+  tell({
+    name: `bid → all quotes, ${count} sellers`,
+    value: median(times),
+    unit: 'ms p50',
+    baseline: await echoTime(),
+    baselineIs: 'TCP connect and echo, raw',
+    target,
+  });
+}
+
+const QUOTES = 10_000;
+
+function rankMany(tell: Tell): void {
+  const account = {
+    stake: baseUnits(1_000_000_000n),
+    reserved: baseUnits(0n),
+    settledCount: 10n,
+    settledAmount: 10n,
+    feesBurned: 1_000n,
+    faults: 0n,
+    faultAmount: 0n,
+  };
+  const content = bidContent();
+  const quote = verifiedQuote(key('ranked'), {
+    bid: 'ab'.repeat(32),
+    provider: encodeAddress(new Uint8Array(32).fill(1)),
+    pricePerSecond: baseUnits(1_000n),
+    amount: baseUnits(600_000n),
+    reserve: baseUnits(300_000n),
+    openBeforeMs: NOW + 30_000,
+    finishByMs: NOW + 750_000,
+    graceMs: 1_000,
+    windowMs: 1_000,
+    speed: 100,
+    warm: false,
+  });
+  const candidates: Candidate[] = Array.from({ length: QUOTES }, (_, index) => ({
+    quote: {
+      ...quote,
+      content: { ...quote.content, pricePerSecond: baseUnits(BigInt(1_000 + ((index * 7919) % 5_000))) },
+    },
+    account,
+    latencyMs: (index * 31) % 200,
+    failedBefore: false,
+    draw: index / QUOTES,
+  }));
+  const numbers = candidates.map(({ draw }) => (draw * 7919) % 1);
+  const time = (work: () => unknown): number => {
+    const times = [1, 2, 3, 4, 5].map(() => {
+      const startedMs = performance.now();
+      work();
+      return performance.now() - startedMs;
+    });
+    return median(times);
+  };
+  tell({
+    name: 'ranking of 10,000 quotes',
+    value: time(() => rank({ bid: content, candidates })),
+    unit: 'ms',
+    baseline: time(() => numbers.toSorted((a, b) => a - b)),
+    baselineIs: 'sorting 10,000 numbers',
+    target: 100,
+  });
+}
+
+export const book: Group = {
+  name: 'book',
+  about: 'a book of 100,000 offers; and the memory of a node, in its own process, with 150 peers',
+  run: async (tell) => {
+    bookOfMany(tell);
+    await manyPeers(tell);
+  },
+};
+
+const BOOK = 100_000;
+
+function bookOfMany(tell: Tell): void {
+  const bytes = offerBytes(key('offered'));
+  const decode = (): Message<Offer> =>
+    decodeOffer(decodeEnvelope('offer', bytes.slice(), { network: NETWORK, nowMs: NOW }));
+  const names = Array.from({ length: BOOK }, () => encodeAddress(env.random.bytes(32)));
+  const before = liveBytes();
+  const raw = new Map(names.map((name) => [name, bytes.slice()]));
+  const rawMb = (liveBytes() - before) / 2 ** 20;
+  const lookUp = (get: (name: Address) => unknown): number => {
+    const startedMs = performance.now();
+    for (const name of names) if (get(name) === undefined) throw new Error('it is not there');
+    return ((performance.now() - startedMs) * 1_000) / BOOK;
+  };
+  const rawLookUp = lookUp((name) => raw.get(name));
+  raw.clear();
+  const emptyBytes = liveBytes();
+  const offers = createBook({ offersMax: BOOK });
+  // Admission is measured elsewhere: these were signed once and carry other names.
+  for (const signer of names) offers.put({ ...decode(), signer } as Verified<Message<Offer>>);
+  const bookMb = (liveBytes() - emptyBytes) / 2 ** 20;
+  const memory = { baseline: rawMb, baselineIs: 'the signed bytes alone, in a Map' };
+  tell({ name: 'book of 100,000 offers, memory', value: bookMb, unit: 'MB', ...memory, target: 250 });
+  const time = { baseline: rawLookUp, baselineIs: 'Map.get' };
+  tell({
+    name: 'book of 100,000 offers, look up',
+    value: lookUp((name) => offers.get(name)),
+    unit: 'µs',
+    ...time,
+    target: 1,
+  });
+}
+
+/** Heap and buffers after a full collection. */
+function liveBytes(): number {
+  setFlagsFromString('--expose-gc');
+  (runInNewContext('gc') as () => void)();
+  const { heapUsed, arrayBuffers } = process.memoryUsage();
+  return heapUsed + arrayBuffers;
+}
+
+const PEERS = 150;
+
+async function manyPeers(tell: Tell): Promise<void> {
+  await using opened = new AsyncDisposableStack();
+  const network = freshNetwork();
+  const node = opened.use(await openVictim({ network, limits: LAB }));
+  for (let index = 0; index < PEERS; index++) {
+    const one = opened.use(await peer(network, [], 'light'));
+    await one.connect(node.addresses);
+  }
+  await until('all are connected', async () => (await node.health()).peers.length >= PEERS);
+  await pause(5_000);
+  const { rssMb } = await node.health();
+  tell({
+    name: 'memory of a selling node with 150 peers',
+    value: rssMb,
+    unit: 'MB RSS',
+    baseline: await bareRssMb(),
+    baselineIs: 'a bare Node process',
+    target: 160,
+  });
+}
+
+async function bareRssMb(): Promise<number> {
+  const child = spawn(process.execPath, ['-e', 'console.log(process.memoryUsage().rss)'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const [bytes] = (await once(child.stdout, 'data')) as [Buffer];
+  return Number(bytes.toString()) / 2 ** 20;
+}

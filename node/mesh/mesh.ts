@@ -33,13 +33,13 @@ import { Guard, type GuardLimits } from './guard.ts';
 import { lazyTls } from './encryption.ts';
 import { ipOf, reachOf } from './ip.ts';
 import { Nat, type NatOptions, type Reachability } from './nat.ts';
-import { Pressure } from './pressure.ts';
+import { Pressure, type PressureLimits } from './pressure.ts';
 import { addressOf, parseAddresses, peerIdOf, peerOf } from './peer.ts';
 import { RELAY_LIMITS, type RelayLimits } from './relay.ts';
 import { type MeshOpenOptions, type StreamHandler, Streams } from './streams.ts';
 import { Watch } from './watch.ts';
 
-export interface MeshLimits extends GateLimits, GossipLimits, GuardLimits, RelayLimits {
+export interface MeshLimits extends GateLimits, GossipLimits, GuardLimits, RelayLimits, PressureLimits {
   /** Open connections; beyond it inbound ones are refused and the least useful ones pruned. */
   readonly connectionsMax: number;
   /** Inbound streams of one connection, all protocols together. */
@@ -60,6 +60,7 @@ const DEFAULT_MESH_LIMITS: MeshLimits = {
   connectionsPerLocalRange: 120,
   streamsPerSecond: 200,
   gossipPerSecond: 500,
+  pressureMs: 200,
   banMs: 30 * 60_000,
   messageBytesMax: 4 * 1024,
   frameBytesMax: 4 * 1024 * 1024,
@@ -146,7 +147,7 @@ export async function openMesh(env: Env, options: MeshOptions): Promise<Mesh> {
   checkOptions(options);
   const limits = { ...DEFAULT_MESH_LIMITS, ...options.limits };
   const prefix = `/molt-${options.network}`;
-  const pressure = new Pressure(env.clock);
+  const pressure = new Pressure(env.clock, limits);
   const gate = new Gate(env.clock, limits, pressure);
   gate.livesAt(options.listen.map((address) => multiaddr(address)));
   const guard = new Guard(env, { gate, pressure, limits });

@@ -5,10 +5,13 @@
  */
 import type { Clock } from '../../protocol/env.ts';
 
-/** From this delay on a node sheds load. */
-export const PRESSURE_MS = 200;
 const TICK_MS = 50;
 const WINDOW_MS = 5_000;
+
+export interface PressureLimits {
+  /** From this delay of the event loop on a node sheds load. */
+  readonly pressureMs: number;
+}
 
 interface Sample {
   readonly atMs: number;
@@ -17,24 +20,21 @@ interface Sample {
 
 export class Pressure implements Disposable {
   readonly #clock: Clock;
+  readonly #limits: PressureLimits;
   readonly #ticker: Disposable;
   #samples: Sample[] = [];
   #lastMs: number;
   #delayMs = 0;
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, limits: PressureLimits) {
     this.#clock = clock;
+    this.#limits = limits;
     this.#lastMs = clock.monotonic();
     this.#ticker = clock.every(TICK_MS, () => this.#tick());
   }
 
-  /** Milliseconds; see above. */
-  get delayMs(): number {
-    return this.#delayMs;
-  }
-
   get isHigh(): boolean {
-    return this.#delayMs > PRESSURE_MS;
+    return this.#delayMs > this.#limits.pressureMs;
   }
 
   [Symbol.dispose](): void {

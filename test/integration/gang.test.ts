@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import { readWallet } from '../../chain/index.ts';
+import { autonomyOf } from '../../market/index.ts';
 import { type BaseUnits, baseUnits, parseMolt } from '../../protocol/units.ts';
 import {
   GangFailedError,
@@ -16,6 +17,7 @@ import {
   type GangResult,
   type JobSpecInput,
   type Molt,
+  connect,
 } from '../../sdk/index.ts';
 import { PYTHON, type TestBuyer, type TestMarket, type TestProvider, openMarket } from './market.ts';
 
@@ -188,6 +190,32 @@ test('molt gang tells every step as a line with its rank, and leaves a proof for
   expect(lines.at(-1)).toMatchObject({ type: 'result', slots: 3, cost: expect.stringMatching(/^\d+$/) });
   for (const rank of [0, 1, 2])
     expect((await readFile(join(out, String(rank), 'proof.json'))).length).toBeGreaterThan(0);
+});
+
+test('a buyer with limits of its own opens no gang beyond them, and what it did not open is not counted', async () => {
+  const other = await market.buyer();
+  const limits = { ...autonomyOf('aggressive'), concurrentMax: 2 };
+  await using client = await connect({
+    rpcUrl: market.rpcUrl,
+    key: other.key,
+    budget: other.budget,
+    bootstrap: providers.map(({ address }) => address),
+    journal: join(market.directory, 'limited'),
+    autonomy: limits,
+  });
+  const spec = { ...(await memberJob(1)), image: (await client.add(PYTHON)).cid };
+  await client.add(join(market.directory, 'member.py'));
+  const codeOf = async (slots: number): Promise<string> => {
+    const { result } = client.gang({ spec, slots, maxPrice: '3' });
+    return result.then(
+      () => 'ran',
+      (error: GangFailedError) => error.code,
+    );
+  };
+  // A provider may need a moment to clean up after the gang before.
+  await expect.poll(() => codeOf(3), { timeout: 60_000 }).toBe('market/spending-limit');
+  expect(await market.chain.budget(other.budget)).toMatchObject({ locked: 0n, openLeases: 0 });
+  await expect.poll(() => codeOf(2), { timeout: 60_000 }).toBe('ran');
 });
 
 describe('a provider killed in mid-run', () => {

@@ -93,6 +93,7 @@ async function gossipToFifty(tell: Tell): Promise<void> {
   const sentMs = new Map<number, number>();
   const delaysMs: number[] = [];
   for (let index = 0; index < NODES; index++) {
+    // Each knows six others and more: behind one or two meeting points most would wait for the next heartbeat.
     const node = opened.use(
       await peer(
         network,

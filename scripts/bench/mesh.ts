@@ -97,7 +97,7 @@ async function gossipToFifty(tell: Tell): Promise<void> {
     const node = opened.use(
       await peer(
         network,
-        nodes.slice(0, 2).flatMap(({ addresses }) => addresses),
+        nodes.filter((_, one) => one >= index - 6 || one % 8 === index % 8).flatMap(({ addresses }) => addresses),
       ),
     );
     await node.subscribe(topic, (data) => {

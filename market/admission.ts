@@ -20,7 +20,7 @@ import { base58btc } from 'multiformats/bases/base58';
 
 import { type Address, decodeAddress } from '../protocol/address.ts';
 import type { Verified } from '../protocol/brands.ts';
-import { type Envelope, decodeEnvelope, verifyEnvelope } from '../protocol/envelope.ts';
+import { type Envelope, assertTimely, parseEnvelope, verifyEnvelope } from '../protocol/envelope.ts';
 import { ACCEPT, MoltError, type Verdict, verdictOf } from '../protocol/errors.ts';
 import { type Bid, type Message, type Offer, decodeBid, decodeOffer } from '../protocol/messages.ts';
 import { createBoundedMap } from './bounded-map.ts';
@@ -67,14 +67,22 @@ export const ADMISSION_LIMITS: AdmissionLimits = {
 /** How long nothing is taken of a signer that said two things at once. */
 const BARRED_MS = 10 * 60_000;
 
-/** One admission per node and network. */
+/**
+ * Keeps what `make` gives for these bytes and this step, or gives what was kept. Decoding and verifying depend on the
+ * bytes alone, so admissions of one process may share them; what `make` throws is not kept.
+ */
+export type Memo = <Content>(step: 'envelope' | 'message', bytes: Uint8Array, make: () => Content) => Content;
+
+/** One admission per node and network. Without `memo` every message is decoded and verified anew. */
 export function createAdmission(options: {
   readonly network: Address;
   readonly limits?: Partial<AdmissionLimits>;
+  readonly memo?: Memo;
 }): Admission {
   const limits = { ...ADMISSION_LIMITS, ...options.limits };
   const forwarders = createBuckets(limits.messagesPerForwarder, limits.forwardersMax);
-  const shared = { network: options.network, forwarders };
+  const memo: Memo = options.memo ?? ((_step, _bytes, make) => make());
+  const shared = { network: options.network, forwarders, memo };
   const offers = createGate<Offer>({
     ...shared,
     kind: 'offer',
@@ -95,6 +103,7 @@ export function createAdmission(options: {
 interface Gate<Content> {
   readonly network: Address;
   readonly forwarders: Buckets;
+  readonly memo: Memo;
   readonly kind: 'offer' | 'bid';
   readonly origins: Origins;
   readonly decode: (envelope: Envelope) => Message<Content>;
@@ -104,12 +113,13 @@ interface Gate<Content> {
 function createGate<Content>(gate: Gate<Content>) {
   return (bytes: Uint8Array, from: Address | undefined, nowMs: number): Admitted<Content> => {
     try {
-      const envelope = decodeEnvelope(gate.kind, bytes, { network: gate.network, nowMs });
+      const envelope = gate.memo('envelope', bytes, () => parseEnvelope(gate.kind, bytes, gate.network));
+      assertTimely(envelope, nowMs);
       if (from !== undefined && !gate.forwarders.take(from, nowMs)) {
         throw new MoltError('market/rate-limited', `${from} forwards more than it may; it has to slow down`, { from });
       }
       gate.origins.assertNew(envelope, nowMs);
-      const message = verifyEnvelope(gate.decode(envelope));
+      const message = gate.memo('message', bytes, () => verifyEnvelope(gate.decode(envelope)));
       if (gate.origins.convicts(envelope, nowMs)) {
         const { signer, sequence } = envelope;
         const error = equivocated(signer, `it signed two different ${gate.kind}s with sequence ${sequence}`);

@@ -8,7 +8,14 @@
  * `sales` does for a seller. node/ and sdk/ are their shells; test/simulation runs thousands of both. Nothing here reads a clock, draws a
  * random number or knows a network; `ports` states what the market needs of one.
  */
-export { type Admission, type AdmissionLimits, type Admitted, ADMISSION_LIMITS, createAdmission } from './admission.ts';
+export {
+  type Admission,
+  type AdmissionLimits,
+  type Admitted,
+  type Memo,
+  ADMISSION_LIMITS,
+  createAdmission,
+} from './admission.ts';
 export { type Buckets, type Rate, createBuckets } from './buckets.ts';
 export { type Book, type BookChange, createBook } from './book.ts';
 export { type BidRequest, distance, distanceCut, isAsked, makeBid, pricePerSecondWithin } from './bid.ts';

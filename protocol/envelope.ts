@@ -72,10 +72,19 @@ export function sealEnvelope(signer: Signer, kind: Kind, header: Header, body: U
 
 /**
  * Bytes → envelope, everything checked but the signature: size, structure, canonical form, version, kind, network, key,
- * clock window and expiry. Errors: `protocol/oversize`, `malformed`, `not-canonical`, `wrong-kind`, `wrong-network`,
- * `expired`, `from-the-future`.
+ * clock window and expiry. Errors: those of `parseEnvelope` and of `assertTimely`.
  */
 export function decodeEnvelope(kind: Kind, bytes: Uint8Array, at: { network: Address; nowMs: number }): Envelope {
+  const envelope = parseEnvelope(kind, bytes, at.network);
+  assertTimely(envelope, at.nowMs);
+  return envelope;
+}
+
+/**
+ * What `decodeEnvelope` checks apart from the time: the same for everybody who gets these bytes, whenever. Errors:
+ * `protocol/oversize`, `malformed`, `not-canonical`, `wrong-kind`, `wrong-network`.
+ */
+export function parseEnvelope(kind: Kind, bytes: Uint8Array, of: Address): Envelope {
   if (bytes.length > KINDS[kind].bytesMax) throw oversize(kind, bytes.length);
   const signed = decodeCanonical(Signed, bytes, 'signed message');
   const payload = decodeCanonical(Payload, signed.payload, 'payload');
@@ -92,13 +101,12 @@ export function decodeEnvelope(kind: Kind, bytes: Uint8Array, at: { network: Add
     );
   }
   const network = encodeAddress(payload.network);
-  if (network !== at.network) {
-    throw new MoltError('protocol/wrong-network', `expected a ${kind} of network ${at.network}, got one of ${network}`);
+  if (network !== of) {
+    throw new MoltError('protocol/wrong-network', `expected a ${kind} of network ${of}, got one of ${network}`);
   }
   const sequence = toSafeNumber(payload.sequence, 'sequence');
   const issuedMs = toSafeNumber(payload.issuedMs, 'issue time');
   const expiresMs = toSafeNumber(payload.expiresMs, 'expiry');
-  assertTimely(kind, { issuedMs, expiresMs }, at.nowMs);
   return {
     kind,
     network,
@@ -150,8 +158,8 @@ export function toSafeNumber(value: bigint, what: string): number {
   return Number(value);
 }
 
-function assertTimely(kind: Kind, times: { issuedMs: number; expiresMs: number }, nowMs: number): void {
-  const { issuedMs, expiresMs } = times;
+/** Throws `protocol/malformed` for an impossible lifetime, `protocol/from-the-future`, `protocol/expired`. */
+export function assertTimely({ kind, issuedMs, expiresMs }: Envelope, nowMs: number): void {
   const lifetimeMs = expiresMs - issuedMs;
   if (lifetimeMs <= 0 || lifetimeMs > KINDS[kind].lifetimeMs) {
     throw new MoltError(

@@ -1,0 +1,160 @@
+/** What must be true after every step, and what must be true when everything has come to rest. */
+import { isErrorCode } from '../../protocol/errors.ts';
+import { isLeaseEnd } from '../../protocol/lease.ts';
+import type { Resources } from '../../protocol/messages.ts';
+import { Buyer } from './buyer.ts';
+import type { Chain, LeaseAccount } from './chain.ts';
+import type { Peer } from './peer.ts';
+import { Provider } from './provider.ts';
+import { type Actor, Violation, type World } from './world.ts';
+
+/** Clocks further off than this hear nobody in time and are heard by nobody: they are left out where all must agree. */
+const SANE_SKEW_MS = 5_000;
+
+export class Invariants {
+  readonly #world: World;
+  readonly #chain: Chain;
+  readonly #providers: ReadonlyMap<string, Provider>;
+  readonly #buyers: readonly Buyer[];
+  /** Leases that are open on chain, by operator. */
+  readonly #open = new Map<string, Set<LeaseAccount>>();
+  #isChainChanged = true;
+
+  constructor(world: World, chain: Chain, peers: readonly Peer[]) {
+    this.#world = world;
+    this.#chain = chain;
+    const providers = peers.filter((peer) => peer instanceof Provider);
+    this.#providers = new Map(providers.map((provider) => [provider.address, provider]));
+    this.#buyers = peers.filter((peer) => peer instanceof Buyer);
+    chain.watch((lease) => this.#noteLease(lease));
+  }
+
+  /** After one step. Only what the step can have changed is looked at. */
+  check(actor: Actor | undefined): void {
+    if (this.#isChainChanged) {
+      this.#isChainChanged = false;
+      this.#chain.assertConserved();
+      for (const operator of this.#open.keys()) this.#checkProvider(this.#providers.get(operator));
+    }
+    if (actor instanceof Provider) this.#checkProvider(actor);
+  }
+
+  checkAtRest(peers: readonly Peer[]): void {
+    for (const buyer of this.#buyers) this.#checkBuyer(buyer);
+    for (const { address, state } of this.#chain.leases.values()) {
+      if (!isLeaseEnd(state)) throw new Violation(`lease ${address} is ${state} at the end`);
+    }
+    for (const provider of this.#providers.values()) this.#checkReleased(provider);
+    for (const { name, links } of peers) {
+      if (links.size > 0) throw new Violation(`${name} has ${links.size} streams open at the end`);
+    }
+    const waiting = this.#world.waiting();
+    if (waiting.length > 0) throw new Violation(`${waiting.length} timers are left, first "${waiting[0]}"`);
+  }
+
+  #noteLease(lease: LeaseAccount): void {
+    this.#isChainChanged = true;
+    const { operator, delegate, amount, pricePerSecond, quote } = lease.terms;
+    const open = this.#open.get(operator) ?? new Set();
+    this.#open.set(operator, open);
+    if (isLeaseEnd(lease.state)) open.delete(lease);
+    if (lease.state !== 'running') return;
+    open.add(lease);
+    for (const signer of [operator, delegate]) {
+      if (!this.#chain.hasSignedOpening(signer, lease))
+        throw new Violation(`lease ${lease.address} was opened, ${signer} never signed it`);
+    }
+    const provider = this.#providers.get(operator);
+    if (provider?.isHonest === true && !provider.journal.jobs.has(lease.address))
+      throw new Violation(`${provider.name} signed lease ${lease.address} before its journal had it`);
+    const buyer = this.#buyers.find(({ address }) => address === delegate);
+    const job = buyer?.jobs.find(({ state }) => state.ranked.some((ranked) => ranked.quote.id === quote));
+    if (job === undefined) return;
+    const { maxPrice, spec } = job.order;
+    if (amount > maxPrice || pricePerSecond * BigInt(spec.maxDurationSeconds) > maxPrice)
+      throw new Violation(`lease ${lease.address} locks ${amount}, the job may cost ${maxPrice}`);
+  }
+
+  /** Nothing sold twice: by the provider's own books, and by the chain's. */
+  #checkProvider(provider: Provider | undefined): void {
+    if (provider === undefined || !provider.isHonest || !provider.isUp) return;
+    const { seller, options, name } = provider;
+    const nowMs = provider.now();
+    const live = [...seller.capacity.reservations].filter(
+      ([, { expiresMs }]) => expiresMs === undefined || expiresMs > nowMs,
+    );
+    assertWithin(
+      name,
+      options.total,
+      live.map(([, { need }]) => need),
+    );
+    const gpus = live.flatMap(([, reservation]) => reservation.gpus);
+    if (new Set(gpus).size < gpus.length) throw new Violation(`${name} gave one GPU to two`);
+    const held = new Map(live);
+    for (const { id, expiresMs } of seller.quotes.values()) {
+      if (expiresMs > nowMs && !held.has(id))
+        throw new Violation(`${name} has quote ${id} out and holds nothing for it`);
+    }
+    // A job that is over has given its capacity back, though the chain has still to close its lease.
+    const leases = [...(this.#open.get(provider.address) ?? [])].filter(
+      ({ state, address }) => state === 'running' && provider.journal.jobs.get(address)?.vacated !== true,
+    );
+    assertWithin(
+      `${name} on chain`,
+      options.total,
+      leases.flatMap(({ address }) => this.#chain.needs.get(address) ?? []),
+    );
+    for (const { address } of leases) {
+      if (!held.has(address)) throw new Violation(`${name} has sold what lease ${address} holds`);
+    }
+    if ((this.#world.counts.get('equivocations of the honest') ?? 0) > 0)
+      throw new Violation(`${name} signed one number twice`);
+  }
+
+  #checkReleased({ name, isHonest, seller, isUp, jobs }: Provider): void {
+    if (!isHonest || !isUp) return;
+    if (seller.quotes.size > 0) throw new Violation(`${name} has ${seller.quotes.size} quotes open at the end`);
+    const leases = [...seller.capacity.reservations.values()].filter(({ expiresMs }) => expiresMs === undefined);
+    if (leases.length > 0) throw new Violation(`${name} holds capacity for ${leases.length} leases at the end`);
+    const open = [...jobs.values()].filter(({ phase }) => phase !== 'closed');
+    if (open.length > 0) throw new Violation(`${name} has a job that is ${open[0]?.phase} at the end`);
+  }
+
+  #checkBuyer({ name, jobs }: Buyer): void {
+    for (const job of jobs) {
+      if (job.isVanished) continue;
+      const { state, outcome, held, paid, order } = job;
+      if (state.phase !== 'over' || outcome === undefined)
+        throw new Violation(`a job of ${name} is ${state.phase} at the end`);
+      if (outcome !== 'delivered' && !isErrorCode(outcome.code))
+        throw new Violation(`a job of ${name} ended without a typed reason: ${String(outcome)}`);
+      if (held.size > 0) throw new Violation(`a job of ${name} holds ${held.size} quotes at the end`);
+      if (paid > order.maxPrice)
+        throw new Violation(`a job of ${name} cost ${paid}, at most ${order.maxPrice} was agreed`);
+    }
+  }
+
+  /** Every book says of every honest provider what it said last, and nothing of those who are gone. */
+  checkBooks(peers: readonly Peer[]): void {
+    for (const peer of peers) {
+      const { name, book, isUp, skewMs } = peer;
+      if (book === undefined || !isUp || Math.abs(skewMs) > SANE_SKEW_MS) continue;
+      book.expire(peer.now());
+      for (const provider of this.#providers.values()) {
+        if (!provider.isHonest || Math.abs(provider.skewMs) > SANE_SKEW_MS) continue;
+        const sequence = book.get(provider.address)?.sequence;
+        const { published, isUp } = provider;
+        const expected = isUp && published?.revoked === false ? published.sequence : undefined;
+        if (sequence !== expected)
+          throw new Violation(`the book of ${name} has offer ${sequence} of ${provider.name}, the last is ${expected}`);
+      }
+    }
+  }
+}
+
+function assertWithin(name: string, total: Resources, needs: readonly Resources[]): void {
+  for (const what of ['cpuMillis', 'memoryBytes', 'diskBytes'] as const) {
+    const sum = needs.reduce((before, need) => before + need[what], 0);
+    if (sum > total[what]) throw new Violation(`${name} sold ${sum} of its ${total[what]} ${what}`);
+  }
+}

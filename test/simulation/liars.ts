@@ -1,0 +1,144 @@
+/** Those who do not play fair, each in one way. What they do to themselves is their affair; the others must not suffer. */
+import type { SellerEffect } from '../../market/index.ts';
+import { sealEnvelope } from '../../protocol/envelope.ts';
+import { LIMITS } from '../../protocol/limits.ts';
+import { decodeBid, encodeOffer, encodeQuote, resourceClassOf } from '../../protocol/messages.ts';
+import { U64_MAX, baseUnits } from '../../protocol/units.ts';
+import type { Address } from '../../protocol/address.ts';
+import { Buyer } from './buyer.ts';
+import type { Link, LinkEnd } from './network.ts';
+import { NETWORK } from './peer.ts';
+import { type BidAnswerFrame, type LeaseFrame, Provider } from './provider.ts';
+
+/** Offers a hundred times what it has, takes the lease, and cannot run the job. */
+class Phantom extends Provider {
+  override readonly isHonest = false;
+  override readonly cannotRun = true;
+}
+
+/** Signs quotes that break the bid, the chain or their own sums. */
+class TermBreaker extends Provider {
+  override readonly isHonest = false;
+
+  override signQuote(effect: SellerEffect & { type: 'sign-quote' }): void {
+    const { content, bid, header } = effect;
+    const { pricePerSecondMax } = bid.content;
+    const lies = [
+      { pricePerSecond: baseUnits(pricePerSecondMax + 1n) },
+      { amount: baseUnits(content.amount * 2n) },
+      { reserve: baseUnits(U64_MAX) },
+      { finishByMs: content.finishByMs + 86_400_000 },
+      { graceMs: 86_400_000 },
+      { bid: 'ab'.repeat(32) },
+      { provider: this.chance.pick([...this.at.chain.providers.keys()]) },
+    ];
+    const lie = encodeQuote({ ...content, ...this.chance.pick(lies) });
+    const envelope = sealEnvelope(this.key, 'quote', { network: NETWORK, ...header }, lie);
+    const link = this.at.network.connect(this, bid.signer, 'quote', SILENCE);
+    link.send(this, { bid: bid.id, quote: envelope.bytes } satisfies BidAnswerFrame);
+    this.after(LIMITS.quoteLifetimeMs, 'lets its lie go', () => link.close(this));
+    this.do({ type: 'quote-unsigned', bid: bid.id });
+  }
+}
+
+/** Quotes like the others, then says nothing to whoever accepts, or nothing after the lease is open. */
+class Silent extends Provider {
+  override readonly isHonest = false;
+
+  override hearLease(link: Link, frame: LeaseFrame): void {
+    if (frame.type === 'accept' && this.chance.happens(0.5)) super.hearLease(link, frame);
+  }
+}
+
+/** Forgets what it promised before every bid, and co-signs for whoever accepts. */
+class DoubleSeller extends Provider {
+  override readonly isHonest = false;
+
+  override hearBid(bytes: Uint8Array, from: Address): void {
+    const { capacity } = this.seller;
+    this.seller = { ...this.seller, capacity: { ...capacity, reservations: new Map() } };
+    super.hearBid(bytes, from);
+  }
+
+  override hearLease(link: Link, frame: LeaseFrame): void {
+    if (frame.type !== 'accept') return;
+    const quote = this.seller.quotes.get(frame.quote);
+    if (quote === undefined) return;
+    const lease = this.at.chain.leaseAddress(frame.budget, quote.id);
+    const terms = this.termsOf(quote, frame.budget);
+    const signature = this.at.chain.sign(this.key, { event: 'open', lease, terms });
+    link.send(this, { type: 'accepted', terms, signature } satisfies LeaseFrame);
+  }
+}
+
+/** Tells every neighbour another price under one number. */
+class Equivocator extends Provider {
+  override readonly isHonest = false;
+
+  override publishOffer({ free, revoked, header }: SellerEffect & { type: 'publish-offer' }): void {
+    const [cheap, dear] = [1n, 9_999n].map((base) => {
+      const offer = this.offer(free, revoked);
+      const body = encodeOffer({ ...offer, prices: { ...offer.prices, base: baseUnits(base) } });
+      return sealEnvelope(this.key, 'offer', { network: NETWORK, ...header }, body).bytes;
+    });
+    const only = (): Uint8Array | undefined => (this.chance.happens(0.5) ? cheap : dear);
+    this.at.network.publish(this, `offers/${resourceClassOf(free)}`, cheap ?? new Uint8Array(), only);
+  }
+}
+
+/** Answers bids that do not ask it, three times each. */
+class Uninvited extends Provider {
+  override readonly isHonest = false;
+
+  override hearBid(bytes: Uint8Array, from: Address): void {
+    const { message } = this.admission.bid(bytes, from, this.now());
+    if (message === undefined) return;
+    const bid = { ...decodeBid(message), content: { ...message.content, distanceMax: U64_MAX } } as typeof message;
+    for (let time = 0; time < 3; time++) this.do({ type: 'bid', bid, terms: this.terms() });
+  }
+}
+
+/** Sends out again what others offered, some time later: offers of the dead among them. */
+class Replayer extends Provider {
+  override readonly isHonest = false;
+
+  override hearOffer(bytes: Uint8Array, from: Address | undefined): void {
+    super.hearOffer(bytes, from);
+    if (from === undefined || this.at.isFrozen || !this.chance.happens(0.3)) return;
+    this.after(this.chance.between(1_000, 90_000), 'replays an offer', () =>
+      this.at.network.publish(this, 'offers/cpu', bytes),
+    );
+  }
+}
+
+export const LIARS: readonly (typeof Provider)[] = [
+  Phantom,
+  TermBreaker,
+  Silent,
+  DoubleSeller,
+  Equivocator,
+  Uninvited,
+  Replayer,
+];
+
+const SILENCE: LinkEnd = { onFrame: () => undefined, onEnd: () => undefined };
+
+/** Takes every quote, accepts it and never opens a lease: wants to keep others out. */
+export class Squatter extends Buyer {
+  override accept(protocol: string, link: Link): LinkEnd | undefined {
+    if (protocol !== 'quote') return super.accept(protocol, link);
+    this.after(LIMITS.quoteLifetimeMs * 2, 'lets go at last', () => link.close(this));
+    return {
+      onFrame: (frame) => {
+        const { quote } = frame as BidAnswerFrame;
+        const job = this.jobs.find(({ state }) => state.bid?.id === (frame as BidAnswerFrame).bid);
+        const id = quote === undefined || job === undefined ? undefined : job.quoteId(quote);
+        if (id === undefined) return;
+        const accepting = this.at.network.connect(this, link.remoteOf(this), 'lease', SILENCE);
+        accepting.send(this, { type: 'accept', quote: id, budget: this.budget } satisfies LeaseFrame);
+        this.after(LIMITS.quoteLifetimeMs, 'hangs up', () => accepting.close(this));
+      },
+      onEnd: () => undefined,
+    };
+  }
+}

@@ -1,0 +1,380 @@
+/**
+ * One run: a market drawn from a seed, its faults, and what came of it.
+ *
+ * First everything happens at once: jobs, lost and doubled gossip, cuts, crashes, liars, clocks that are off. Then the
+ * faults stop and who crashed comes back, but for a few. When every job has ended and every lease is closed, offers are
+ * no longer repeated, and the world comes to rest: nothing may be left in the queue.
+ */
+import type { BidderOrder } from '../../market/index.ts';
+import { isLeaseEnd } from '../../protocol/lease.ts';
+import type { Resources } from '../../protocol/messages.ts';
+import { parseJobSpec } from '../../protocol/job-spec.ts';
+import { baseUnits } from '../../protocol/units.ts';
+import { Buyer, type Purchase } from './buyer.ts';
+import { Chain } from './chain.ts';
+import type { Chance } from './chance.ts';
+import { Invariants } from './invariants.ts';
+import { LIARS, Squatter } from './liars.ts';
+import { Network } from './network.ts';
+import { type Peer, type Surroundings, createMemo } from './peer.ts';
+import { Provider } from './provider.ts';
+import { Violation, World } from './world.ts';
+
+export interface Scenario {
+  readonly providers: number;
+  readonly liars: number;
+  readonly buyers: number;
+  readonly squatters: number;
+  readonly jobs: number;
+  /** How long jobs come and faults happen. */
+  readonly activeMs: number;
+  readonly lossShare: number;
+  readonly duplicateShare: number;
+  readonly slowShare: number;
+  readonly transactionLossShare: number;
+  readonly crashes: number;
+  readonly cuts: number;
+  /** Share of nodes whose clock is off by more than peers tolerate. */
+  readonly wrongClockShare: number;
+  /** Providers beside the buyers that keep a book. */
+  readonly books: number;
+}
+
+export interface Report {
+  readonly seed: string;
+  readonly digest: string;
+  readonly steps: number;
+  readonly virtualMs: number;
+  readonly jobs: number;
+  readonly delivered: number;
+  /** Jobs that ended otherwise, by code. */
+  readonly reasons: Readonly<Record<string, number>>;
+  readonly vanished: number;
+  readonly bids: number;
+  /** Quotes and refusals per bid. */
+  readonly answersPerBid: number;
+  readonly matchMs: { readonly p50: number; readonly p95: number };
+  readonly counts: Readonly<Record<string, number>>;
+}
+
+/** What a run that broke an invariant throws: `message` says what, `lines` what happened last. */
+export class FailedRun extends Error {
+  override readonly name = 'FailedRun';
+  readonly lines: readonly string[];
+
+  constructor(seed: string, lines: readonly string[], cause: Error) {
+    super(`seed ${seed}: ${cause.message}; replay it with: node scripts/simulate.ts --seed ${seed}`, { cause });
+    this.lines = lines;
+  }
+}
+
+const GIB = 2 ** 30;
+const MODULE = 'bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy';
+const IMAGE = `registry.example/job@sha256:${'ab'.repeat(32)}`;
+/** Nothing that was begun may take longer than this after the faults have stopped. */
+const QUIET_MAX_MS = 3_600_000;
+const LOOK_EVERY_MS = 5_000;
+/** Long enough for every dead offer to run out and every live one to be heard. */
+const SETTLE_MS = 90_000;
+/** Longer than any message takes without faults. */
+const DELIVERY_MS = 5_000;
+const REST_MAX_MS = 600_000;
+
+/** A small, nasty market. */
+export function drawScenario(seed: string): Scenario {
+  const chance = new World(`scenario ${seed}`).chance;
+  const share = (most: number): number => (chance.happens(0.4) ? 0 : chance.next() * most);
+  return {
+    providers: chance.between(2, 9),
+    liars: chance.between(0, 4),
+    buyers: chance.between(1, 4),
+    squatters: chance.happens(0.3) ? 1 : 0,
+    jobs: chance.between(4, 16),
+    activeMs: chance.between(40_000, 120_000),
+    lossShare: share(0.3),
+    duplicateShare: share(0.3),
+    slowShare: share(0.3),
+    transactionLossShare: share(0.15),
+    crashes: chance.happens(0.3) ? 0 : chance.between(1, 8),
+    cuts: chance.happens(0.5) ? 0 : chance.between(1, 2),
+    wrongClockShare: share(0.2),
+    books: 2,
+  };
+}
+
+/** A large market without faults, for figures. */
+export function largeScenario(nodes: number, bids: number): Scenario {
+  const buyers = Math.max(1, Math.min(20, Math.floor(nodes / 5)));
+  return {
+    providers: nodes - buyers,
+    liars: 0,
+    buyers,
+    squatters: 0,
+    jobs: bids,
+    activeMs: 60_000,
+    lossShare: 0.01,
+    duplicateShare: 0.01,
+    slowShare: 0.05,
+    transactionLossShare: 0,
+    crashes: 0,
+    cuts: 0,
+    wrongClockShare: 0,
+    books: 0,
+  };
+}
+
+/** Plays it to its end. Throws `FailedRun` for a broken invariant. */
+export function simulate(seed: string, scenario: Scenario = drawScenario(seed)): Report {
+  const run = new Run(seed, scenario);
+  try {
+    return run.play();
+  } catch (error) {
+    if (error instanceof Violation || error instanceof Error) throw new FailedRun(seed, run.world.lines, error);
+    throw error;
+  }
+}
+
+class Run {
+  readonly world: World;
+  readonly #seed: string;
+  readonly #scenario: Scenario;
+  readonly #at: Surroundings;
+  readonly #chance: Chance;
+  readonly #providers: Provider[] = [];
+  readonly #buyers: Buyer[] = [];
+  readonly #squatters: Buyer[] = [];
+  readonly #invariants: Invariants;
+
+  constructor(seed: string, scenario: Scenario) {
+    this.#seed = seed;
+    this.#scenario = scenario;
+    this.world = new World(seed);
+    this.#chance = this.world.chance.split('run');
+    const { lossShare, duplicateShare, slowShare, transactionLossShare } = scenario;
+    const faults = { lossShare, duplicateShare, slowShare, delayMs: { from: 2, to: 120 } };
+    this.#at = {
+      world: this.world,
+      network: new Network(this.world, faults),
+      chain: new Chain(this.world, { lossShare: transactionLossShare, delayMs: { from: 300, to: 1_500 } }),
+      memo: createMemo(),
+      isFrozen: false,
+    };
+    this.#populate();
+    this.#invariants = new Invariants(this.world, this.#at.chain, this.#peers);
+  }
+
+  get #peers(): readonly Peer[] {
+    return [...this.#providers, ...this.#buyers, ...this.#squatters];
+  }
+
+  play(): Report {
+    const { activeMs } = this.#scenario;
+    for (const peer of this.#peers) this.#startSoon(peer);
+    this.#planJobs();
+    this.#planCrashes();
+    this.#planCuts();
+    this.#until(activeMs);
+    this.#stopFaults();
+    this.#untilDone();
+    this.#until(this.world.nowMs + SETTLE_MS);
+    this.#at.isFrozen = true;
+    // What was under way has arrived by then, and no offer has run out yet.
+    this.#until(this.world.nowMs + DELIVERY_MS);
+    this.#invariants.checkBooks(this.#peers);
+    this.#until(this.world.nowMs + REST_MAX_MS);
+    this.#invariants.checkAtRest(this.#peers);
+    return this.#report();
+  }
+
+  #until(atMs: number): void {
+    for (;;) {
+      const step = this.world.step(atMs);
+      if (step === undefined) return;
+      this.#invariants.check(step.actor);
+    }
+  }
+
+  #untilDone(): void {
+    const { nowMs } = this.world;
+    const isDone = (): boolean =>
+      this.#jobs().every(({ state, isVanished }) => isVanished || state.phase === 'over') &&
+      [...this.#at.chain.leases.values()].every(({ state }) => isLeaseEnd(state));
+    while (!isDone() && this.world.nowMs < nowMs + QUIET_MAX_MS) this.#until(this.world.nowMs + LOOK_EVERY_MS);
+  }
+
+  #jobs(): readonly Purchase[] {
+    return [...this.#buyers, ...this.#squatters].flatMap(({ jobs }) => jobs);
+  }
+
+  #populate(): void {
+    const { providers, liars, buyers, squatters, books } = this.#scenario;
+    for (let index = 0; index < providers + liars; index++) {
+      const Kind = index < providers ? Provider : this.#chance.pick(LIARS);
+      const options = {
+        ...this.#drawProvider(),
+        skewMs: this.#drawSkew(),
+        keepsBook: index < books || index >= providers,
+      };
+      this.#providers.push(new Kind(`provider ${index}`, this.#at, options));
+    }
+    for (let index = 0; index < buyers + squatters; index++) {
+      const Kind = index < buyers ? Buyer : Squatter;
+      const balance = BigInt(this.#chance.between(1, 30)) * 100_000_000n;
+      const caps = { capPerLease: balance / BigInt(this.#chance.between(1, 4)), capInAll: balance };
+      const buyer = new Kind(`buyer ${index}`, this.#at, { skewMs: this.#drawSkew(), balance, ...caps });
+      (index < buyers ? this.#buyers : this.#squatters).push(buyer);
+    }
+    for (const provider of this.#providers) {
+      const isGpu = provider.options.total.gpus.length > 0;
+      this.#at.network.join(provider, [
+        'bids/cpu',
+        ...(isGpu ? ['bids/gpu'] : []),
+        ...(provider.options.keepsBook ? ['offers/cpu', 'offers/gpu'] : []),
+      ]);
+    }
+    for (const buyer of [...this.#buyers, ...this.#squatters])
+      this.#at.network.join(buyer, ['offers/cpu', 'offers/gpu']);
+  }
+
+  #drawProvider(): { total: Resources; pricePerSecond: bigint; stake: bigint } {
+    const cores = this.#chance.between(1, 8);
+    const gpu = { count: this.#chance.between(1, 3), vramBytes: 24 * GIB, model: 'Model A', computeCapability: 89 };
+    const total = { cpuMillis: cores * 1_000, memoryBytes: cores * 2 * GIB, diskBytes: cores * 4 * GIB };
+    return {
+      total: { ...total, gpus: this.#chance.happens(0.25) ? [gpu] : [] },
+      pricePerSecond: BigInt(this.#chance.between(1_000, 60_000)),
+      stake: BigInt(this.#chance.between(1, 50)) * 1_000_000n,
+    };
+  }
+
+  #drawSkew(): number {
+    const isWrong = this.#chance.happens(this.#scenario.wrongClockShare);
+    const most = isWrong ? 120_000 : 3_000;
+    return this.#chance.between(-most, most);
+  }
+
+  #startSoon(peer: Peer): void {
+    const spreadMs = Math.min(20_000, this.#peers.length * 200);
+    this.world.after(this.#chance.between(0, spreadMs), `${peer.name} starts`, undefined, () => this.#start(peer));
+  }
+
+  /** A newcomer pulls the book from two who are there. */
+  #start(peer: Peer): void {
+    if (peer.isUp) return;
+    peer.start();
+    const others = this.#peers.filter((other) => other !== peer && other.isUp && other.book !== undefined);
+    for (let time = 0; time < 2 && others.length > 0; time++) peer.pull(this.#chance.pick(others).address);
+  }
+
+  #planJobs(): void {
+    const { jobs, activeMs } = this.#scenario;
+    const buyers = [...this.#buyers, ...this.#squatters];
+    for (let index = 0; index < jobs; index++) {
+      const buyer = this.#chance.pick(buyers);
+      const { order, runMs } = this.#drawJob();
+      const atMs = this.#chance.between(3_000, activeMs);
+      this.world.after(atMs, `${buyer.name} wants a job`, undefined, () => buyer.isUp && buyer.buy(order, runMs));
+    }
+  }
+
+  #drawJob(): { order: BidderOrder; runMs: number } {
+    const seconds = this.#chance.between(5, 60);
+    const cores = this.#chance.between(1, 4);
+    const isGpu = this.#chance.happens(0.15);
+    const spec = parseJobSpec({
+      runtime: isGpu ? 'container' : 'wasm',
+      image: isGpu ? IMAGE : MODULE,
+      maxDurationSeconds: seconds,
+      resources: {
+        cpuMillis: cores * 1_000,
+        memoryBytes: cores * GIB,
+        diskBytes: cores * GIB,
+        ...(isGpu ? { gpus: [{ count: this.#chance.between(1, 2) }] } : {}),
+      },
+    });
+    const maxPrice = baseUnits(BigInt(this.#chance.between(20_000, 120_000)) * BigInt(seconds));
+    return { order: { spec, maxPrice }, runMs: this.#chance.between(500, seconds * 1_000) };
+  }
+
+  #planCrashes(): void {
+    const { crashes, activeMs } = this.#scenario;
+    for (let index = 0; index < crashes; index++) {
+      const peer = this.#chance.pick(this.#peers);
+      const downMs = this.#chance.between(500, 60_000);
+      this.world.after(this.#chance.between(5_000, activeMs), 'a crash', undefined, () => {
+        if (!peer.isUp) return;
+        peer.crash();
+        this.world.after(downMs, 'a restart', undefined, () => this.#start(peer));
+      });
+    }
+  }
+
+  #planCuts(): void {
+    const { cuts, activeMs } = this.#scenario;
+    const { network } = this.#at;
+    for (let index = 0; index < cuts; index++) {
+      const sides = new Map(this.#peers.map((peer) => [peer.name, this.#chance.between(0, 1)]));
+      const fromMs = this.#chance.between(5_000, activeMs);
+      this.world.after(fromMs, 'a cut', undefined, () => network.cut(({ name }) => sides.get(name) ?? 0));
+      this.world.after(fromMs + this.#chance.between(1_000, 35_000), 'a cut heals', undefined, () => this.#heal());
+    }
+  }
+
+  /** As nodes do that connect again: they pull from each other. */
+  #heal(): void {
+    this.#at.network.heal();
+    const keepers = this.#peers.filter((peer) => peer.isUp && peer.book !== undefined);
+    for (const peer of keepers) peer.pull(this.#chance.pick(keepers).address);
+  }
+
+  /** Everybody comes back but for a few providers, and one goes as it should. */
+  #stopFaults(): void {
+    const { network, chain } = this.#at;
+    this.world.trace('faults stop');
+    Object.assign(network.faults, { lossShare: 0, duplicateShare: 0, slowShare: 0 });
+    chain.faults.lossShare = 0;
+    this.#heal();
+    const isFaulty = this.#scenario.crashes > 0;
+    for (const provider of this.#providers) {
+      if (isFaulty && this.#chance.happens(0.1)) {
+        if (provider.isUp) provider.crash();
+        this.world.after(QUIET_MAX_MS, 'nobody', provider, () => undefined);
+      } else this.#start(provider);
+    }
+    for (const buyer of [...this.#buyers, ...this.#squatters]) this.#start(buyer);
+    const honest = this.#providers.filter(({ isUp }) => isUp);
+    if (isFaulty && honest.length > 0) this.#chance.pick(honest).drain();
+  }
+
+  #report(): Report {
+    const { world } = this;
+    const jobs = this.#jobs();
+    const ended = jobs.filter(({ isVanished }) => !isVanished);
+    const reasons: Record<string, number> = {};
+    for (const { outcome } of ended) {
+      if (outcome === undefined || outcome === 'delivered') continue;
+      reasons[outcome.code] = (reasons[outcome.code] ?? 0) + 1;
+    }
+    const times = ended.flatMap(({ matchedMs, startedMs }) => (matchedMs === undefined ? [] : [matchedMs - startedMs]));
+    times.sort((a, b) => a - b);
+    const bids = world.counts.get('bids') ?? 0;
+    return {
+      seed: this.#seed,
+      digest: world.digest(),
+      steps: world.steps,
+      virtualMs: world.nowMs,
+      jobs: jobs.length,
+      delivered: ended.filter(({ outcome }) => outcome === 'delivered').length,
+      reasons,
+      vanished: jobs.length - ended.length,
+      bids,
+      answersPerBid: bids === 0 ? 0 : (world.counts.get('answers') ?? 0) / bids,
+      matchMs: { p50: quantile(times, 0.5), p95: quantile(times, 0.95) },
+      counts: Object.fromEntries(world.counts),
+    };
+  }
+}
+
+function quantile(sorted: readonly number[], share: number): number {
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0;
+}

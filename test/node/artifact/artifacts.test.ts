@@ -81,19 +81,23 @@ describe('artifacts', () => {
     expect((await readdir(out())).sort()).toEqual((await readdir(source)).sort());
   });
 
-  it('give back an empty directory, and one with so many entries that it is sharded', async () => {
-    const source = join(directory, 'many');
-    await mkdir(source);
-    const empty = await artifacts.add(source);
-    await artifacts.export(empty.cid, out(), BOUNDS);
-    expect(await readdir(out())).toEqual([]);
-    for (let index = 0; index < 10_000; index++) {
-      await writeFile(join(source, `${'n'.repeat(60)}${index}`), String(index));
-    }
-    const { cid } = await artifacts.add(source);
-    await artifacts.export(cid, out(), { maxBytes: MIB, maxEntries: 11_000 });
-    expect(execFileSync('diff', ['-r', source, out()]).toString()).toBe('');
-  });
+  it(
+    'give back an empty directory, and one with so many entries that it is sharded',
+    { timeout: 120_000 },
+    async () => {
+      const source = join(directory, 'many');
+      await mkdir(source);
+      const empty = await artifacts.add(source);
+      await artifacts.export(empty.cid, out(), BOUNDS);
+      expect(await readdir(out())).toEqual([]);
+      for (let index = 0; index < 10_000; index++) {
+        await writeFile(join(source, `${'n'.repeat(60)}${index}`), String(index));
+      }
+      const { cid } = await artifacts.add(source);
+      await artifacts.export(cid, out(), { maxBytes: MIB, maxEntries: 11_000 });
+      expect(execFileSync('diff', ['-r', source, out()]).toString()).toBe('');
+    },
+  );
 
   it('name the same content by the CID that other UnixFS tools give it', async () => {
     // The empty file as raw leaf, and "hello\n": values any UnixFS tool with the 2025 profile prints.

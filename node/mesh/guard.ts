@@ -1,7 +1,7 @@
 /**
  * What one connected peer may cost this node. The gate (gater.ts) decides who comes in; the guard counts what they do
- * then, below every protocol: streams that are opened, and gossip that has to be read, duplicates and control messages
- * included. Who spends more is thrown out and banned, for no honest peer comes near these limits, and a refusal would
+ * then, below every protocol: frames of the multiplexer (frames.ts), streams that are opened, and gossip that has to be
+ * read, duplicates and control messages included. Who spends more is thrown out and banned, for no honest peer comes near these limits, and a refusal would
  * cost as much as the next attempt.
  */
 import type { Connection, Libp2p } from '@libp2p/interface';
@@ -10,11 +10,12 @@ import type { Address } from '../../protocol/address.ts';
 import type { Env } from '../../protocol/env.ts';
 import { MoltError, assert } from '../../protocol/errors.ts';
 import { Bucket } from './bucket.ts';
+import { type FrameLimits, countFrames } from './frames.ts';
 import type { Gate } from './gater.ts';
 import { addressOf, peerIdOf } from './peer.ts';
 import type { Pressure } from './pressure.ts';
 
-export interface GuardLimits {
+export interface GuardLimits extends FrameLimits {
   /** Inbound streams that one connection may open per second in the long run, whatever their protocol. */
   readonly streamsPerSecond: number;
   /**
@@ -56,7 +57,7 @@ export class Guard {
   /** Called once, before the node starts. */
   watch(libp2p: Libp2p): void {
     this.#libp2p = libp2p;
-    libp2p.addEventListener('connection:open', (event) => this.#countStreams(event.detail));
+    libp2p.addEventListener('connection:open', (event) => this.#count(event.detail));
     libp2p.addEventListener('peer:disconnect', (event) => {
       const peer = addressOf(event.detail);
       if (peer !== undefined) this.#gossip.delete(peer);
@@ -103,15 +104,19 @@ export class Guard {
     }
   }
 
-  #countStreams(connection: Connection): void {
+  #count(connection: Connection): void {
     const { muxer } = connection as MuxedConnection;
     assert(muxer instanceof EventTarget, 'this release of libp2p keeps its muxer elsewhere: adapt node/mesh/guard.ts');
     const peer = addressOf(connection.remotePeer);
+    const onExcess = (reason: string): void => {
+      if (connection.status !== 'open') return;
+      if (peer === undefined) connection.abort(new MoltError('mesh/closed', 'the peer has no node key'));
+      else this.throwOut(peer, reason);
+    };
     const bucket = new Bucket(this.#limits.streamsPerSecond, this.#limits.streamsPerSecond * BURST_SECONDS);
     muxer.addEventListener('stream', () => {
-      if (connection.status !== 'open' || bucket.take(this.#env.clock.monotonic())) return;
-      if (peer === undefined) connection.abort(new MoltError('mesh/closed', 'the peer has no node key'));
-      else this.throwOut(peer, 'it opens more streams than a peer may');
+      if (!bucket.take(this.#env.clock.monotonic())) onExcess('it opens more streams than a peer may');
     });
+    countFrames(muxer, this.#limits, { monotonic: () => this.#env.clock.monotonic(), onExcess });
   }
 }

@@ -6,7 +6,7 @@
  * artifacts, content named by the CID of a UnixFS tree.
  *
  * Reading order: mesh.ts puts the parts together; channel.ts is the framed stream; streams.ts dials and serves;
- * gossip.ts is publish and subscribe; gater.ts and guard.ts keep strangers in bounds, pressure.ts tells when to shed
+ * gossip.ts is publish and subscribe; gater.ts, guard.ts and frames.ts keep strangers in bounds, pressure.ts tells when to shed
  * load, and watch.ts keeps friends connected; nat.ts decides which addresses are told, and relay.ts is the way to peers
  * that nobody can dial.
  */

@@ -44,7 +44,7 @@ export interface MeshLimits extends GateLimits, GossipLimits, GuardLimits, Relay
   readonly connectionsMax: number;
   /** Inbound streams of one connection, all protocols together. */
   readonly inboundStreamsMax: number;
-  /** Receive window of one stream: what a peer may send before we read. 16 MiB fills a 50 ms line at 200 MB/s. */
+  /** Of one stream: what a peer may send before we read. 16 MiB fills a 50 ms line at 200 MB/s. */
   readonly windowBytesMax: number;
 }
 
@@ -59,6 +59,7 @@ const DEFAULT_MESH_LIMITS: MeshLimits = {
   connectionsPerRange: 32,
   connectionsPerLocalRange: 120,
   streamsPerSecond: 200,
+  controlFramesPerSecond: 1_000,
   gossipPerSecond: 500,
   pressureMs: 200,
   banMs: 30 * 60_000,

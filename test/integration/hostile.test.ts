@@ -80,6 +80,10 @@ describe('a provider under attack goes on quoting, keeps its event loop free and
     ['oversize', 'drops'],
     ['slow reader', 'bounds'],
     ['stream churn', 'drops'],
+    ['ping flood', 'drops'],
+    ['window update flood', 'drops'],
+    ['reset churn', 'drops'],
+    ['endless frame', 'drops'],
     ['connection churn', 'drops'],
     ['sybil bidders', 'drops'],
   ] as const)('%s', async (name, outcome) => {

@@ -15,6 +15,7 @@ import { OffersRequest } from '../../../protocol/molt.js';
 import { STREAMS, bidsTopic, meshName, offersTopic } from '../../../protocol/wire.ts';
 import { bidBytes, multiaddrOf, offerBytes } from '../../market/fixtures.ts';
 import { MESHSUB, type RawPeer, gossipFrame, push, rawPeer, varint } from './raw-peer.ts';
+import { DATA, PING, RST, SYN, WINDOW_UPDATE, wireOf, yamuxFrame } from './yamux.ts';
 
 const [name = '', networkText = '', victim = '', seconds = '5'] = process.argv.slice(2);
 const network = parseAddress(networkText);
@@ -47,6 +48,17 @@ function flood(topic: string, message: () => Uint8Array): Promise<void> {
       const messages = Array.from({ length: 10 }, message);
       await push(stream, gossipFrame(topic, messages));
       tally.sent += messages.length;
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  });
+}
+
+/** Floods the connection itself with frames that belong to no protocol, 100 at a time. */
+function floodFrames(frame: (index: number) => Uint8Array): Promise<void> {
+  return withIdentities(async ({ connection }) => {
+    const wire = wireOf(connection);
+    while (!isOver()) {
+      await wire(Buffer.concat(Array.from({ length: 100 }, () => frame(tally.sent++))));
       await new Promise((resolve) => setImmediate(resolve));
     }
   });
@@ -126,6 +138,26 @@ const ATTACKS: Readonly<Record<string, () => Promise<void>>> = {
           tally.sent++;
         });
         await Promise.all(opening);
+      }
+    }),
+  // Below the protocols: what the multiplexer handles by itself, written straight to the encrypted connection.
+  'ping flood': () => floodFrames((index) => yamuxFrame(PING, { flags: SYN, length: index % 2 ** 16 })),
+  'window update flood': () => floodFrames(() => yamuxFrame(WINDOW_UPDATE, { stream: 1, length: 1 })),
+  'reset churn': () =>
+    floodFrames((index) => {
+      const stream = 1_001 + 2 * index;
+      return Buffer.concat([
+        yamuxFrame(WINDOW_UPDATE, { flags: SYN, stream }),
+        yamuxFrame(WINDOW_UPDATE, { flags: RST, stream }),
+      ]);
+    }),
+  'endless frame': () =>
+    withIdentities(async ({ connection }) => {
+      const wire = wireOf(connection);
+      await wire(yamuxFrame(DATA, { flags: SYN, stream: 1_001, length: 2 ** 32 - 1 }));
+      while (!isOver()) {
+        await wire(randomBytes(64 * 1024));
+        tally.sent++;
       }
     }),
   'connection churn': async () => {

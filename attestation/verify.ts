@@ -34,6 +34,8 @@ export interface ExpectedProof {
   readonly outputs?: readonly { readonly name: string; readonly cid: string }[];
   readonly locked?: BaseUnits;
   readonly pricePerSecond?: BaseUnits;
+  /** What its quote promised: Unix ms by which the run began, as the provider's own clock has it. */
+  readonly startByMs?: number;
   /** Made by the verifier from the events that it followed. */
   readonly transcript?: TranscriptSummary;
 }
@@ -45,7 +47,7 @@ export interface VerifyOptions {
   readonly commitSignature?: Uint8Array;
 }
 
-/** Throws `proof/malformed`, `proof/bad-signature`, `proof/wrong-metering`, `proof/wrong-binding`. */
+/** Throws `proof/malformed`, `proof/bad-signature`, `proof/wrong-metering`, `proof/wrong-binding`, `proof/started-late`. */
 export function verifyProof(envelope: Uint8Array, options: VerifyOptions = {}): VerifiedProof<Proof> {
   const proof = parseProof(envelope);
   const { payload, signature } = openDsse(envelope);
@@ -94,7 +96,7 @@ function assertCommit(proof: Proof, { commit, commitSignature }: VerifyOptions):
 }
 
 function assertExpected(proof: Proof, expected: ExpectedProof): void {
-  const { image, inputs, outputs, transcript, ...plain } = expected;
+  const { image, inputs, outputs, transcript, startByMs, ...plain } = expected;
   for (const name of Object.keys(plain) as (keyof typeof plain)[]) {
     const wanted = plain[name];
     if (wanted !== undefined && proof[name] !== wanted) {
@@ -110,6 +112,13 @@ function assertExpected(proof: Proof, expected: ExpectedProof): void {
     if (stated?.cid !== cid) throw wrongBinding(`its output ${name} is ${stated?.cid ?? 'missing'}, expected ${cid}`);
   }
   if (transcript !== undefined) assertTranscript(proof, transcript);
+  if (startByMs !== undefined && proof.startedAtMs > startByMs) {
+    throw new MoltError(
+      'proof/started-late',
+      `the proof says that the job began ${proof.startedAtMs - startByMs} ms later than its quote promised; do not pay on it`,
+      { startedAtMs: proof.startedAtMs, startByMs },
+    );
+  }
 }
 
 function assertInputs(proof: Proof, inputs: NonNullable<ExpectedProof['inputs']>): void {

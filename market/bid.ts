@@ -33,6 +33,8 @@ export interface BidRequest {
   readonly addresses: readonly string[];
   /** Chain time by which the job must be proven, rounded down to whole seconds; default: any. */
   readonly finishByMs?: number;
+  /** Unix ms by which the job must have begun; default: any. */
+  readonly startByMs?: number;
 }
 
 const QUOTES_WANTED = 5;
@@ -60,6 +62,7 @@ export function makeBid(request: BidRequest): Bid {
     warm: warmPrefix(spec.image),
     addresses: request.addresses.slice(0, LIMITS.addressesPerMessage),
     finishByMs: Math.floor((request.finishByMs ?? 0) / 1000) * 1000,
+    startByMs: request.startByMs ?? 0,
   };
 }
 

@@ -47,6 +47,8 @@ export interface BidderOrder {
   readonly historyMin?: number;
   /** Chain time by which the job must be proven. Default: any. */
   readonly finishByMs?: number;
+  /** The job must begin within so long after each of its bids. Default: any time. */
+  readonly startWithinMs?: number;
   /** Where the job must run, as providers say of themselves. Default: anywhere. */
   readonly region?: string;
   /** Where it would better run; counts in ranking only. */
@@ -289,7 +291,7 @@ function freshBid(order: BidderOrder, on: Pick<BidderState, 'attempt' | 'failed'
   };
 }
 
-function beginBid(state: BidderState, event: Of<'begin'>): BidderDecision {
+function beginBid(state: BidderState, event: Of<'begin'>, at: Moment): BidderDecision {
   const { order, failed } = state;
   const { spec } = order;
   let content: Bid;
@@ -304,6 +306,7 @@ function beginBid(state: BidderState, event: Of<'begin'>): BidderDecision {
       ...(order.stakeMin === undefined ? {} : { stakeMin: order.stakeMin }),
       ...(order.reserveMin === undefined ? {} : { reserveMin: order.reserveMin }),
       ...(order.finishByMs === undefined ? {} : { finishByMs: order.finishByMs }),
+      ...(order.startWithinMs === undefined ? {} : { startByMs: at.nowMs + order.startWithinMs }),
     });
   } catch (error) {
     if (!(error instanceof MoltError)) throw error;

@@ -146,6 +146,7 @@ const CODES: Readonly<Partial<Record<ErrorCode, ObstacleName>>> = {
   'market/duration-too-long': 'duration',
   'market/closed': 'duration',
   'market/finish-too-late': 'duration',
+  'market/start-too-late': 'start',
   'market/lease-too-small': 'amount',
   'market/no-capacity': 'busy',
   'chain/stake-too-low': 'stake',
@@ -156,7 +157,7 @@ const CODES: Readonly<Partial<Record<ErrorCode, ObstacleName>>> = {
 /** A number is what makes a refusal something that can be changed. */
 function obstacleOf(code: ErrorCode, text: string, enough: string | undefined): Obstacle {
   const what = CODES[code] ?? 'policy';
-  const isNumeric = ['price', 'duration', 'amount', 'stake'].includes(what);
+  const isNumeric = ['price', 'duration', 'amount', 'stake', 'start'].includes(what);
   if (!isNumeric) return { what, text };
   return enough === undefined ? { what: 'policy', text } : { what, text, enough };
 }
@@ -181,8 +182,8 @@ function changesOf(wanted: Wanted, standings: readonly Standing[]): readonly Cha
   return changes.sort((a, b) => b.providers - a.providers);
 }
 
-/** More is better for price and amount, less for everything else. */
-const RISING: ReadonlySet<ObstacleName> = new Set(['price', 'amount']);
+/** More is better for price, amount and time to start, less for everything else. */
+const RISING: ReadonlySet<ObstacleName> = new Set(['price', 'amount', 'start']);
 
 function changeOf(wanted: Wanted, what: ObstacleName, obstacles: readonly Obstacle[]): Change | undefined {
   const providers = obstacles.length;
@@ -234,6 +235,8 @@ function changed(wanted: Wanted, what: ObstacleName, value: bigint): string {
       return `a job of at most ${shown} instead of ${durationSecondsMax} s`;
     case 'stake':
       return `asking for ${shown} of stake instead of ${formatMolt(BigInt(wanted.stakeMin))}`;
+    case 'start':
+      return `a start within ${shown}`;
     case 'amount':
       return `a longer job, one that locks ${shown},`;
     default:
@@ -245,7 +248,7 @@ function measure(what: ObstacleName, value: bigint): string {
   if (what === 'price') return `${formatMolt(value)}/s`;
   if (what === 'memory' || what === 'disk') return formatBytes(Number(value));
   if (what === 'cpu') return `${Number(value) / 1000} ${value === 1000n ? 'core' : 'cores'}`;
-  return what === 'duration' ? `${value} s` : formatMolt(value);
+  return what === 'duration' || what === 'start' ? `${value} s` : formatMolt(value);
 }
 
 /** Every provider wants more than one change: those of the one that wants fewest. */

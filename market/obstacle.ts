@@ -33,6 +33,8 @@ export type ObstacleName =
   | 'price'
   | 'stake'
   | 'amount'
+  /** How soon the job must begin. */
+  | 'start'
   /** No room at this moment. */
   | 'busy'
   /** The buyer's own budget. */

@@ -25,7 +25,20 @@ export interface SellingPolicy extends PricePolicy {
   readonly blockedBuyers?: readonly Address[];
   readonly images?: ImageRules;
   readonly blackouts?: Blackouts;
+  /** Soonest start that is promised. Default: START_PROMISES. */
+  readonly starts?: StartPromises;
 }
+
+/** Seconds from a quote to the start of its job that the provider promises to keep to. */
+export interface StartPromises {
+  /** With the image or module at hand. */
+  readonly warmSeconds: number;
+  /** With everything still to be fetched. */
+  readonly coldSeconds: number;
+}
+
+/** The buyer takes some seconds to choose and the chain some to confirm, whatever the machine has at hand. */
+const START_PROMISES: StartPromises = { warmSeconds: 10, coldSeconds: 60 };
 
 /** Which images and modules may run. */
 export interface ImageRules {
@@ -117,6 +130,23 @@ export function timeRefusal(
     'market/closed',
     `the job may run ${durationSeconds} s, the provider closes at ${next.text}, which leaves ${left} s`,
     BigInt(left),
+  );
+}
+
+/** `market/start-too-late`. Both times are Unix ms; `startByMs` 0 asks for nothing. */
+export function startRefusal(
+  { starts = START_PROMISES }: SellingPolicy,
+  startByMs: number,
+  at: { readonly nowMs: number; readonly warm: boolean },
+): MoltError | undefined {
+  if (startByMs === 0) return undefined;
+  const seconds = at.warm ? starts.warmSeconds : starts.coldSeconds;
+  const leftMs = startByMs - at.nowMs;
+  if (leftMs >= seconds * 1000) return undefined;
+  return refusal(
+    'market/start-too-late',
+    `the bid wants the job begun in ${Math.max(0, leftMs) / 1000} s, the provider promises ${seconds} s where ${at.warm ? 'the image is at hand' : 'the image is still to be fetched'}`,
+    BigInt(seconds),
   );
 }
 

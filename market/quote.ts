@@ -11,7 +11,7 @@ import { LIMITS } from '../protocol/limits.ts';
 import type { Bid, Feature, Message, Quote, Resources, RuntimeKind } from '../protocol/messages.ts';
 import { type BaseUnits, U64_MAX, baseUnits, formatMolt } from '../protocol/units.ts';
 import { fits } from './fit.ts';
-import { type SellingPolicy, partnerRefusal, sizeRefusal, timeRefusal } from './policy.ts';
+import { type SellingPolicy, partnerRefusal, sizeRefusal, startRefusal, timeRefusal } from './policy.ts';
 import { askPerSecond, ceilingDivide } from './price.ts';
 import { refusal } from './refusal.ts';
 
@@ -58,7 +58,7 @@ export type Answer = { readonly quote: Quote } | { readonly declined: MoltError 
 /**
  * A firm quote, or the first reason against one: `protocol/expired`, `market/draining`, `market/buyer-refused`,
  * `market/image-refused`, `market/unsupported`, `market/duration-too-long`, `market/closed`, `chain/stake-too-low`,
- * `market/no-capacity`, `market/price-too-low`, `market/lease-too-small`, `market/finish-too-late`, `market/declined`. Whether the bid asks this provider at all is `isAsked`'s question and comes first.
+ * `market/start-too-late`, `market/no-capacity`, `market/price-too-low`, `market/lease-too-small`, `market/finish-too-late`, `market/declined`. Whether the bid asks this provider at all is `isAsked`'s question and comes first.
  */
 export function answerBid(request: AnswerRequest): Answer {
   const declined = refusalBeforePrice(request);
@@ -112,6 +112,7 @@ export function answerBid(request: AnswerRequest): Answer {
       ...times,
       speed: request.speed,
       warm: request.warm,
+      startByMs: bid.content.startByMs,
     },
   };
 }
@@ -146,6 +147,8 @@ function refusalBeforePrice(request: AnswerRequest): MoltError | undefined {
   const overheadMs = LIMITS.quoteLifetimeMs + OVERHEAD_ALLOWANCE_MS;
   const untimely = timeRefusal(policy, durationSecondsMax, { nowMs: request.nowMs, overheadMs });
   if (untimely !== undefined) return untimely;
+  const late = startRefusal(policy, bid.content.startByMs, request);
+  if (late !== undefined) return late;
   if (stakeMin > provider.stake) {
     return refusal(
       'chain/stake-too-low',
@@ -264,6 +267,12 @@ function deadlines(quote: Quote, bid: Bid, chainNowMs: number): readonly Term[] 
     [
       bid.finishByMs === 0 || quote.finishByMs <= bid.finishByMs,
       `it promises to finish ${quote.finishByMs - bid.finishByMs} ms later than the bid asks`,
+    ],
+    [
+      bid.startByMs === 0 || (quote.startByMs > 0 && quote.startByMs <= bid.startByMs),
+      quote.startByMs === 0
+        ? 'it promises no start, the bid asks for one'
+        : `it promises to start ${quote.startByMs - bid.startByMs} ms later than the bid asks`,
     ],
     [quote.graceMs <= GRACE_MS_MAX, `its grace of ${quote.graceMs} ms is longer than ${GRACE_MS_MAX} ms`],
   ];

@@ -339,6 +339,7 @@ function jobOptions(made: Command): Command {
       ).choices(['conservative', 'moderate', 'aggressive']),
     )
     .option('--finish-within <seconds>', 'only providers that promise to prove the job by then, or lose stake')
+    .option('--start-within <seconds>', 'only providers that promise to begin the job by then, or are not paid')
     .option('--in-region <region>', 'only providers that say they are there')
     .option('--near-region <region>', 'better providers that say they are there')
     .option('--min-stake <amount>', 'only providers with at least so much stake, in MOLT')

@@ -292,6 +292,18 @@ export const SETTINGS = {
     unit: 's',
     text: 'Longest lease sold. Longer ones block capacity and stake for longer.',
   },
+  startSecondsWarm: {
+    schema: z.int().min(1).max(86_400),
+    default: 10,
+    unit: 's',
+    text: 'Soonest start that a quote promises for an image or module at hand, where a bid asks by when the job must begin. A job that has not begun by then gives its money back.',
+  },
+  startSecondsCold: {
+    schema: z.int().min(1).max(86_400),
+    default: 60,
+    unit: 's',
+    text: 'The same where the image or module must be fetched first. Less wins bids in a hurry, and loses the jobs that a slow download keeps from starting.',
+  },
   wasmCompiler: {
     schema: z.enum(['optimizing', 'baseline']),
     default: 'optimizing',
@@ -514,6 +526,7 @@ function sellingPolicy(settings: Settings): SellingPolicy {
     ...(priceCurve.length === 0 ? {} : { curve: parsePriceCurve(priceCurve) }),
     durationSecondsMax: settings.durationSecondsMax,
     leaseAmountMin: parseMolt(settings.leaseAmountMin),
+    starts: { warmSeconds: settings.startSecondsWarm, coldSeconds: settings.startSecondsCold },
     allowedBuyers: settings.allowedBuyers.map((text) => parseAddress(text)),
     blockedBuyers: settings.blockedBuyers.map((text) => parseAddress(text)),
     images: imageRules(settings.allowedImages, settings.blockedImages),

@@ -59,6 +59,7 @@ export const ERRORS = {
   'market/ranking-failed': entry('user', 'never', "the buyer's own ranking threw, or gave what it was not given"),
   'market/quote-unacceptable': entry('peer', 'later', 'the quote breaks the bid, the chain or its own sums'),
   'market/gang-incomplete': entry('nobody', 'later', 'fewer slots of a gang found a provider than it has'),
+  'market/start-too-late': entry('nobody', 'later', 'the provider cannot promise to start when the bid asks'),
 
   // chain
   'chain/unreachable': entry('chain', 'later', 'the RPC endpoint does not answer'),
@@ -113,6 +114,7 @@ export const ERRORS = {
     'the service did not pass its health check in the time it may take to start',
   ),
   'job/provider-lost': entry('peer', 'now', 'the provider no longer answers'),
+  'job/started-late': entry('peer', 'now', 'the job had not begun when its provider promised'),
   'runtime/unavailable': entry('user', 'never', 'the runtime is not present or failed its self-test'),
   'runtime/engine-failed': entry('self', 'later', 'the container engine failed or went away'),
   'artifact/not-found': entry('peer', 'never', 'no such content here'),
@@ -125,6 +127,7 @@ export const ERRORS = {
   'proof/bad-signature': entry('peer', 'never', "the proof's signature does not verify"),
   'proof/wrong-binding': entry('peer', 'never', 'the proof speaks of another lease, spec, input or output'),
   'proof/wrong-metering': entry('peer', 'never', "the proof's usage, transcript or billed time do not add up"),
+  'proof/started-late': entry('peer', 'now', 'by its own proof the job began later than its quote promised'),
 
   // program, wallet, configuration
   'wallet/missing': entry('user', 'never', 'the key file does not exist'),

@@ -87,6 +87,8 @@ export interface Bid {
   readonly addresses: readonly string[];
   /** Chain time, whole seconds, by which the job must be proven; 0 when any time will do. */
   readonly finishByMs: number;
+  /** Unix ms by which the job must have begun; 0 when any time will do. */
+  readonly startByMs: number;
 }
 
 export interface Quote {
@@ -104,6 +106,8 @@ export interface Quote {
   readonly windowMs: number;
   readonly speed: number;
   readonly warm: boolean;
+  /** Unix ms of the provider's own clock by which its proof says that the job began; 0 when nothing is promised. */
+  readonly startByMs: number;
 }
 
 export type Message<Content> = Envelope & { readonly content: Content };
@@ -182,6 +186,7 @@ export function encodeBid(bid: Bid): Uint8Array {
     warm: Buffer.from(bid.warm, 'hex'),
     addresses: bid.addresses.map(multiaddrToBytes),
     finishByMs: BigInt(bid.finishByMs),
+    startByMs: BigInt(bid.startByMs),
   });
 }
 
@@ -208,6 +213,7 @@ export function decodeBid(envelope: Envelope): Message<Bid> {
     warm: raw.warm.length === 0 ? '' : decodePrefix(raw.warm, 'warm digest'),
     addresses: decodeAddresses(raw.addresses),
     finishByMs: wholeSeconds(raw.finishByMs, 'finish-by time'),
+    startByMs: toSafeNumber(raw.startByMs, 'start-by time'),
   };
   return { ...envelope, content };
 }
@@ -225,6 +231,7 @@ export function encodeQuote(quote: Quote): Uint8Array {
     windowMs: BigInt(quote.windowMs),
     speed: quote.speed,
     warm: quote.warm,
+    startByMs: BigInt(quote.startByMs),
   });
 }
 
@@ -243,6 +250,7 @@ export function decodeQuote(envelope: Envelope): Message<Quote> {
     windowMs: wholeSeconds(raw.windowMs, 'challenge window'),
     speed: raw.speed,
     warm: raw.warm,
+    startByMs: toSafeNumber(raw.startByMs, 'start-by time'),
   };
   return { ...envelope, content };
 }

@@ -293,6 +293,7 @@ export interface Bid {
     addresses: Uint8Array[];
     features: number[];
     finishByMs: bigint;
+    startByMs: bigint;
 }
 export declare namespace Bid {
     const codec: () => Codec<Bid>;
@@ -378,9 +379,13 @@ export declare namespace Bid {
         field: '$.finishByMs';
         value: bigint;
     }
+    interface BidStartByMsFieldEvent {
+        field: '$.startByMs';
+        value: bigint;
+    }
     function encode(obj: Partial<Bid>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Bid>): Bid;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Bid>): Generator<BidNeedCpuMillisFieldEvent | BidNeedMemoryBytesFieldEvent | BidNeedDiskBytesFieldEvent | BidNeedGpusCountFieldEvent | BidNeedGpusVramBytesFieldEvent | BidNeedGpusModelFieldEvent | BidNeedGpusComputeCapabilityFieldEvent | BidRuntimeFieldEvent | BidDurationSecondsMaxFieldEvent | BidPricePerSecondMaxFieldEvent | BidStakeMinFieldEvent | BidReserveMinFieldEvent | BidRegionFieldEvent | BidDistanceMaxFieldEvent | BidQuotesWantedFieldEvent | BidWarmFieldEvent | BidAddressesFieldEvent | BidFeaturesFieldEvent | BidFinishByMsFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Bid>): Generator<BidNeedCpuMillisFieldEvent | BidNeedMemoryBytesFieldEvent | BidNeedDiskBytesFieldEvent | BidNeedGpusCountFieldEvent | BidNeedGpusVramBytesFieldEvent | BidNeedGpusModelFieldEvent | BidNeedGpusComputeCapabilityFieldEvent | BidRuntimeFieldEvent | BidDurationSecondsMaxFieldEvent | BidPricePerSecondMaxFieldEvent | BidStakeMinFieldEvent | BidReserveMinFieldEvent | BidRegionFieldEvent | BidDistanceMaxFieldEvent | BidQuotesWantedFieldEvent | BidWarmFieldEvent | BidAddressesFieldEvent | BidFeaturesFieldEvent | BidFinishByMsFieldEvent | BidStartByMsFieldEvent>;
 }
 export interface Quote {
     bid: Uint8Array;
@@ -394,6 +399,7 @@ export interface Quote {
     windowMs: bigint;
     speed: number;
     warm: boolean;
+    startByMs: bigint;
 }
 export declare namespace Quote {
     const codec: () => Codec<Quote>;
@@ -441,9 +447,13 @@ export declare namespace Quote {
         field: '$.warm';
         value: boolean;
     }
+    interface QuoteStartByMsFieldEvent {
+        field: '$.startByMs';
+        value: bigint;
+    }
     function encode(obj: Partial<Quote>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Quote>): Quote;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Quote>): Generator<QuoteBidFieldEvent | QuoteProviderFieldEvent | QuotePricePerSecondFieldEvent | QuoteAmountFieldEvent | QuoteReserveFieldEvent | QuoteOpenBeforeMsFieldEvent | QuoteFinishByMsFieldEvent | QuoteGraceMsFieldEvent | QuoteWindowMsFieldEvent | QuoteSpeedFieldEvent | QuoteWarmFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Quote>): Generator<QuoteBidFieldEvent | QuoteProviderFieldEvent | QuotePricePerSecondFieldEvent | QuoteAmountFieldEvent | QuoteReserveFieldEvent | QuoteOpenBeforeMsFieldEvent | QuoteFinishByMsFieldEvent | QuoteGraceMsFieldEvent | QuoteWindowMsFieldEvent | QuoteSpeedFieldEvent | QuoteWarmFieldEvent | QuoteStartByMsFieldEvent>;
 }
 export interface BidAnswer {
     quote?: Uint8Array;

@@ -998,6 +998,10 @@ export var Bid;
                     w.uint32(105);
                     w.fixed64(obj.finishByMs);
                 }
+                if ((obj.startByMs != null && obj.startByMs !== 0n)) {
+                    w.uint32(113);
+                    w.fixed64(obj.startByMs);
+                }
                 if (opts.lengthDelimited !== false) {
                     w.ldelim();
                 }
@@ -1014,7 +1018,8 @@ export var Bid;
                     warm: uint8ArrayAlloc(0),
                     addresses: [],
                     features: [],
-                    finishByMs: 0n
+                    finishByMs: 0n,
+                    startByMs: 0n
                 };
                 const end = length == null ? reader.len : reader.pos + length;
                 while (reader.pos < end) {
@@ -1078,6 +1083,10 @@ export var Bid;
                         }
                         case 13: {
                             obj.finishByMs = BigInt.asUintN(64, reader.fixed64());
+                            break;
+                        }
+                        case 14: {
+                            obj.startByMs = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         default: {
@@ -1196,6 +1205,13 @@ export var Bid;
                             };
                             break;
                         }
+                        case 14: {
+                            yield {
+                                field: `${prefix}.startByMs`,
+                                value: BigInt.asUintN(64, reader.fixed64())
+                            };
+                            break;
+                        }
                         default: {
                             reader.skipType(tag & 7);
                             break;
@@ -1272,6 +1288,10 @@ export var Quote;
                     w.uint32(88);
                     w.bool(obj.warm);
                 }
+                if ((obj.startByMs != null && obj.startByMs !== 0n)) {
+                    w.uint32(97);
+                    w.fixed64(obj.startByMs);
+                }
                 if (opts.lengthDelimited !== false) {
                     w.ldelim();
                 }
@@ -1287,7 +1307,8 @@ export var Quote;
                     graceMs: 0n,
                     windowMs: 0n,
                     speed: 0,
-                    warm: false
+                    warm: false,
+                    startByMs: 0n
                 };
                 const end = length == null ? reader.len : reader.pos + length;
                 while (reader.pos < end) {
@@ -1335,6 +1356,10 @@ export var Quote;
                         }
                         case 11: {
                             obj.warm = reader.bool();
+                            break;
+                        }
+                        case 12: {
+                            obj.startByMs = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         default: {
@@ -1423,6 +1448,13 @@ export var Quote;
                             yield {
                                 field: `${prefix}.warm`,
                                 value: reader.bool()
+                            };
+                            break;
+                        }
+                        case 12: {
+                            yield {
+                                field: `${prefix}.startByMs`,
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }

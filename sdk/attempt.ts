@@ -15,7 +15,7 @@ import type { LeaseAccount, LeaseTerms } from '../chain/index.ts';
 import type { VerifiedQuote } from '../market/index.ts';
 import { type Address, decodeAddress } from '../protocol/address.ts';
 import type { VerifiedProof } from '../protocol/brands.ts';
-import { MoltError } from '../protocol/errors.ts';
+import { MoltError, hasCode } from '../protocol/errors.ts';
 import { type JobSpec, recordedInputs, storedInputs, termsDigest } from '../protocol/job-spec.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import type { JobEvent as WireJobEvent } from '../protocol/molt.js';
@@ -44,6 +44,8 @@ const TAIL_BYTES = 64 * 1024;
 const REFUND_WAIT_MS = 5_000;
 /** How long a cancelled job may take to stop, prove and settle. */
 const CANCEL_WAIT_MS = 15_000;
+/** Clocks of buyer and provider differ by at most so much, else their messages are refused; a start is heard of later by that. */
+const START_GRACE_MS = LIMITS.clockFutureMs;
 /** Clocks differ a little, and the lease opens a moment before we hear of it. */
 const CLOCK_SLACK_MS = 1_000;
 
@@ -190,6 +192,9 @@ async function follow(buyer: Buyer, client: LeaseClient, request: AttemptRequest
       () => undefined,
     );
   };
+  void watchStart(buyer, client, request, { record, signal: cancelling.signal }).catch((error: unknown) => {
+    if (!cancelling.signal.aborted) overdue.abort(error);
+  });
   if (request.signal.aborted) onAbort();
   else request.signal.addEventListener('abort', onAbort, { once: true });
   try {
@@ -208,6 +213,25 @@ async function follow(buyer: Buyer, client: LeaseClient, request: AttemptRequest
   } finally {
     request.signal.removeEventListener('abort', onAbort);
     cancelling.abort(new MoltError('node/stopped', 'no longer waiting'));
+  }
+}
+
+/** Throws `job/started-late` when the start that the quote promises is not heard of. While the stream is broken nobody can say. */
+async function watchStart(
+  { env }: Buyer,
+  client: LeaseClient,
+  { quote }: AttemptRequest,
+  { record, signal }: { readonly record: RunRecord; readonly signal: AbortSignal },
+): Promise<void> {
+  const { startByMs } = quote.content;
+  if (startByMs === 0) return;
+  await env.clock.sleep(Math.max(0, startByMs + START_GRACE_MS - env.clock.now()), signal);
+  for (let heardMs = 0; !record.hasBegun; heardMs += client.isConnected ? CLOCK_SLACK_MS : -heardMs) {
+    if (heardMs > CLOCK_SLACK_MS) {
+      const message = `the provider ${quote.signer} promised to begin the job by ${new Date(startByMs).toISOString()} and did not; it is not paid`;
+      throw new MoltError('job/started-late', message, { node: quote.signer, startByMs });
+    }
+    await env.clock.sleep(CLOCK_SLACK_MS, signal);
   }
 }
 
@@ -237,6 +261,7 @@ async function conclude(buyer: Buyer, client: LeaseClient, concluding: Concludin
       buyer: buyer.key.address,
       provider: quote.content.provider,
       transcript: record.transcript.finish(),
+      ...(quote.content.startByMs === 0 ? {} : { startByMs: quote.content.startByMs }),
     },
     commit: concluding.proof.commit,
     commitSignature: concluding.proof.commitSignature,
@@ -417,9 +442,13 @@ async function closedAlready(buyer: Buyer, opened: Opened): Promise<Settlement> 
 /**
  * Sees to it that the money of a failed attempt comes back: from the provider itself when the fault is told, by cancelling
  * when the buyer gave up or the proof is bad (that costs the seconds since the opening instead of what a liar may claim),
- * else after the deadline (reclaim.ts).
+ * else after the deadline (reclaim.ts). A provider that broke its word is paid nothing: it may still give the money back.
  */
 async function afterFailure(buyer: Buyer, request: AttemptRequest, opened: Opened, error: unknown): Promise<void> {
+  if (isContested(error)) {
+    await buyer.contests.add(opened.lease, request.tell);
+    return;
+  }
   const code = error instanceof MoltError ? error.code : '';
   const badProof = code.startsWith('proof/');
   const gone = code === 'job/provider-lost' || code === 'job/unknown' || code.startsWith('mesh/');
@@ -429,6 +458,11 @@ async function afterFailure(buyer: Buyer, request: AttemptRequest, opened: Opene
     : await waitUntilClosed(buyer, opened.lease);
   if (lease === undefined || !(badProof || request.signal.aborted)) return;
   await buyer.chain.cancelByDelegate(buyer.key, lease).catch(() => undefined);
+}
+
+/** Whether the provider did what it signed not to do, which is worth a dispute. */
+export function isContested(error: unknown): boolean {
+  return hasCode(error, 'job/started-late', 'proof/started-late');
 }
 
 /** The lease as it was last seen, undefined once it is closed, or was never opened. */
@@ -464,6 +498,8 @@ class RunRecord {
   readonly #subject: { readonly network: Address; readonly lease: Address; readonly specDigest: string };
   readonly #tell: (event: JobEvent) => void;
   #attempt = 1;
+  /** The program runs, or ran. */
+  hasBegun = false;
   transcript: Transcript;
 
   constructor(buyer: Buyer, request: AttemptRequest, opened: Opened) {
@@ -486,6 +522,7 @@ class RunRecord {
     }
     const { phase, log, usage, ready } = event;
     if (phase !== undefined) {
+      this.hasBegun ||= phase.phase === 'running';
       const bytes = { bytesDone: Number(phase.bytesDone), bytesTotal: Number(phase.bytesTotal) };
       this.#tell({ type: 'phase', phase: phase.phase, detail: phase.detail, ...bytes, attempt: event.attempt });
     } else if (log !== undefined) {

@@ -36,6 +36,7 @@ import { MoltError } from '../protocol/errors.ts';
 import type { BidAnswer } from '../protocol/molt.js';
 import { RESOURCE_CLASSES } from '../protocol/messages.ts';
 import { STREAMS, decodeBidAnswer, marketCid, meshName } from '../protocol/wire.ts';
+import { type Contests, openContests } from './contest.ts';
 import { type BuyerJournal, openBuyerJournal } from './journal.ts';
 import type { ConnectOptions } from './options.ts';
 import { type Spending, openSpending } from './spending.ts';
@@ -54,6 +55,8 @@ export interface Buyer extends AsyncDisposable {
   readonly journal: BuyerJournal;
   /** What a buyer with limits of its own spends; undefined for one without. */
   readonly spending: Spending | undefined;
+  /** Leases that are not settled, and disputed when they are claimed. */
+  readonly contests: Contests;
   /** Newest sequence that this key signed here. */
   sequence: number;
   /** Waits until one more bid is within what peers take from one origin. */
@@ -95,6 +98,7 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
   const spending = await spendingOf(env, options);
   const network = await readNetwork(options.rpcUrl);
   const { chain, mesh } = await joinNetworks(env, options, { network, opened });
+  const contests = opened.use(await openContests(env, { chain, key, directory: options.journal }));
   const artifacts = await openArtifacts(env, {
     directory: join(directory, 'artifacts'),
     quotaBytes: ARTIFACT_QUOTA_BYTES,
@@ -128,6 +132,7 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
     closing: closing.signal,
     journal,
     spending,
+    contests,
     sequence: 0,
     budgetAddress: options.budget,
     bidTurn: bidTurns(env),

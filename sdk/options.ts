@@ -69,6 +69,11 @@ export interface RunOptions {
    * loses stake to the buyer when the lease expires. Retries have what is left of it.
    */
   readonly finishWithinSeconds?: number;
+  /**
+   * Seconds from a bid within which its provider must have begun the job. Providers promise it in their quotes; one that
+   * breaks the promise gives the money back, or is not paid. Each provider that is tried has as long.
+   */
+  readonly startWithinSeconds?: number;
   /** Region in which the job must run, as providers say of themselves. */
   readonly region?: string;
   /** Region in which it would better run: counts in ranking, keeps nobody out. */

@@ -52,6 +52,7 @@ export function orderOf(buyer: Buyer, spec: JobSpec, options: RunOptions): Bidde
     ...(options.finishWithinSeconds === undefined
       ? {}
       : { finishByMs: buyer.chainClock.now() + options.finishWithinSeconds * 1000 }),
+    ...(options.startWithinSeconds === undefined ? {} : { startWithinMs: options.startWithinSeconds * 1000 }),
     ...(options.region === undefined ? {} : { region: options.region }),
     ...(options.regionWished === undefined ? {} : { regionWished: options.regionWished }),
     ...(options.rank === undefined ? {} : { rank: options.rank }),

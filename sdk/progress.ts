@@ -55,6 +55,13 @@ export type JobEvent =
       readonly paid: BaseUnits;
       readonly refunded: BaseUnits;
     }
+  /** A provider that broke its word claims payment on chain all the same; the claim is disputed. */
+  | {
+      readonly type: 'lease-disputed';
+      readonly lease: Address;
+      readonly transaction: string;
+      readonly claimed: BaseUnits;
+    }
   /** An earlier lease of this buyer was closed after its provider never proved: the money is back. */
   | {
       readonly type: 'lease-expired';

@@ -127,6 +127,7 @@ const SAYINGS: Sayings = {
   'member-lost': ({ rank, reason, replacing }) =>
     `slot ${rank} lost: ${reason}; ${replacing ? 'another provider is sought' : 'the others are stopped'}`,
   'lease-left': ({ rank, lease, paid }) => `slot ${rank}: lease ${lease} given up, ${sayPaid(paid)}`,
+  'lease-disputed': ({ rank, claimed }) => `slot ${rank}: its claim of ${formatMolt(claimed)} is disputed`,
   'provider-silent': ({ rank, reason }) => `slot ${rank}: the provider is silent (${reason})`,
   settled: ({ rank, paid, refunded }) =>
     `slot ${rank}: settled, ${formatMolt(paid)} paid, ${formatMolt(refunded)} came back`,

@@ -227,15 +227,20 @@ export function parseSize(text: string): number {
 /** What is wished of the provider beyond the job itself. */
 export function parseWishes(
   flags: Flags,
-): Pick<RunOptions, 'quotes' | 'finishWithinSeconds' | 'region' | 'regionWished' | 'minStake' | 'reserve'> {
+): Pick<
+  RunOptions,
+  'quotes' | 'finishWithinSeconds' | 'startWithinSeconds' | 'region' | 'regionWished' | 'minStake' | 'reserve'
+> {
   const whole = (value: number): boolean => Number.isInteger(value) && value >= 1;
   const quotes = optionalNumber(flags, 'quotes', whole);
   const finishWithinSeconds = optionalNumber(flags, 'finishWithin', whole);
+  const startWithinSeconds = optionalNumber(flags, 'startWithin', whole);
   const text = (name: string): string | undefined => flags[name] as string | undefined;
   const [region, regionWished, minStake, reserve] = ['inRegion', 'nearRegion', 'minStake', 'reserve'].map(text);
   return {
     ...(quotes === undefined ? {} : { quotes }),
     ...(finishWithinSeconds === undefined ? {} : { finishWithinSeconds }),
+    ...(startWithinSeconds === undefined ? {} : { startWithinSeconds }),
     ...(region === undefined ? {} : { region }),
     ...(regionWished === undefined ? {} : { regionWished }),
     ...(minStake === undefined ? {} : { minStake: parseMolt(minStake) }),

@@ -112,6 +112,7 @@ function show(state: State, line: EventLine): void {
       return;
     case 'proof-verified':
     case 'settled':
+    case 'lease-disputed':
     case 'lease-expired':
       showEnd(state, line);
   }
@@ -226,7 +227,7 @@ function showFailure(state: State, line: Of<'provider-failed'>): void {
   if (line.retrying) list.expect(STEPS.slice(STEPS.indexOf('bid sent')));
 }
 
-function showEnd(state: State, line: Of<'proof-verified' | 'settled' | 'lease-expired'>): void {
+function showEnd(state: State, line: Of<'proof-verified' | 'settled' | 'lease-disputed' | 'lease-expired'>): void {
   const { list } = state;
   switch (line.type) {
     case 'proof-verified':
@@ -239,6 +240,11 @@ function showEnd(state: State, line: Of<'proof-verified' | 'settled' | 'lease-ex
       return;
     case 'settled':
       list.end('done', 'settled', `${formatMolt(BigInt(line.paid))} paid, ${formatMolt(BigInt(line.refunded))} back`, [
+        transaction(state, line.transaction),
+      ]);
+      return;
+    case 'lease-disputed':
+      list.end('warning', 'claim disputed', `${short(line.lease)}: ${formatMolt(BigInt(line.claimed))} were claimed`, [
         transaction(state, line.transaction),
       ]);
       return;

@@ -50,6 +50,8 @@ export interface Agreement {
   readonly gpus?: readonly string[];
   readonly runtime: RuntimeKind;
   readonly durationSecondsMax: number;
+  /** By when the quote promised the start, on this node's clock; absent where it promised nothing. */
+  readonly startByMs?: number;
   /** Wall clock of this node; an agreement from before it was kept has none. */
   readonly acceptedAtMs?: number;
 }
@@ -194,7 +196,17 @@ function finishByWallMs({ acceptedAtMs, finishByMs, openBeforeMs }: Agreement): 
   return acceptedAtMs === undefined ? Infinity : acceptedAtMs + (finishByMs - openBeforeMs) + LIMITS.quoteLifetimeMs;
 }
 
+/** The time of the start is what the proof will say: a later one would be refused, so the money goes back at once. */
+function startedLate(job: Job, startedAtMs: number, nowMs: number): Decision | undefined {
+  const { startByMs } = job.agreement;
+  if (startByMs === undefined || startedAtMs <= startByMs) return undefined;
+  const message = 'the job had not begun when its quote promised; the money goes back';
+  return refund(job, { code: 'job/started-late', message }, nowMs);
+}
+
 function missed(job: Job, nowMs: number): Decision | undefined {
+  const late = job.startedAtMs === undefined ? startedLate(job, nowMs, nowMs) : undefined;
+  if (late !== undefined) return late;
   if (nowMs >= finishByWallMs(job.agreement) && job.startedAtMs === undefined) {
     // The promise is broken already; the money given back now costs no stake.
     const message = 'the time in which the job was to be finished is over before it began; the money goes back';
@@ -213,6 +225,8 @@ function missed(job: Job, nowMs: number): Decision | undefined {
 /** Starts over from content that is already here, when there is time and patience left. */
 function again(job: Job, nowMs: number): Decision {
   const { agreement } = job;
+  const late = startedLate(job, nowMs, nowMs);
+  if (late !== undefined) return late;
   const lastStartMs = agreement.finishByMs + agreement.graceMs - agreement.durationSecondsMax * 1000;
   if (job.attempt >= ATTEMPTS_MAX || nowMs > lastStartMs || job.hasSecrets === true) {
     const why =
@@ -272,7 +286,10 @@ const TABLE: { readonly [P in Phase]: Row } = {
   starting: {
     ...beforeRun,
     started: (job, input, nowMs) =>
-      input.attempt === job.attempt ? to({ ...job, startedAtMs: input.startedAtMs }, 'running', nowMs) : stay(job),
+      input.attempt === job.attempt
+        ? (startedLate(job, input.startedAtMs, nowMs) ??
+          to({ ...job, startedAtMs: input.startedAtMs }, 'running', nowMs))
+        : stay(job),
     restarted: (job, input, nowMs) => (input.adopted ? stay(job, { type: 'adopt' }) : again(job, nowMs)),
   },
   running: {

@@ -177,6 +177,7 @@ async function accept(
     gpus: quote.gpus,
     runtime: quote.bid.runtime,
     durationSecondsMax: quote.bid.durationSecondsMax,
+    ...(content.startByMs === 0 ? {} : { startByMs: content.startByMs }),
     acceptedAtMs: env.clock.now(),
   };
   // Known before anything is kept, so that a message which is refused costs nothing.

@@ -269,6 +269,7 @@ function rankMany(tell: Tell): void {
     windowMs: 1_000,
     speed: 100,
     warm: false,
+    startByMs: 0,
   });
   const candidates: Candidate[] = Array.from({ length: QUOTES }, (_, index) => ({
     quote: {

@@ -91,6 +91,17 @@ test('an honest proof verifies alone, with its commit, and against everything th
   expect(proof.outputs[0]?.sha256).toBe(digestOf('report'));
 });
 
+test('a run that began when its quote promised is good, one that began a millisecond later is not', () => {
+  const startByMs = FACTS.startedAtMs;
+  expect(codeOf(() => verifyProof(envelope, { expected: { ...EXPECTED, startByMs } }))).toBe('accepted');
+  expect(() => verifyProof(envelope, { expected: { ...EXPECTED, startByMs: startByMs - 1 } })).toThrow(
+    expect.objectContaining({
+      code: 'proof/started-late',
+      message: 'the proof says that the job began 1 ms later than its quote promised; do not pay on it',
+    }),
+  );
+});
+
 test('the digest is SHA-256 of the decoded payload, and the commit carries it', () => {
   const digest = createHash('sha256').update(payloadOf(envelope)).digest();
   expect(Buffer.from(HONEST.proofDigest)).toEqual(digest);

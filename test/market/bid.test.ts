@@ -26,6 +26,7 @@ test('a bid carries needs and limits of the spec, five quotes by default, and no
     region: '',
     distanceMax: U64_MAX,
     finishByMs: 0,
+    startByMs: 0,
     quotesWanted: 5,
     warm: warmPrefix(MODULE),
     addresses: ['/a', '/b', '/c'],

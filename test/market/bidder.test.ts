@@ -87,6 +87,7 @@ function quoteOf(name: string, pricePerSecond = 100n, changes: Partial<Quote> = 
     windowMs: 60_000,
     speed: 1,
     warm: false,
+    startByMs: 0,
     ...changes,
   });
 }
@@ -129,6 +130,20 @@ test('when all that were asked have answered, quotes are weighed at once and the
   expect(types(bidder.answer('c', quoteOf('c', 100n)))).toEqual(['look-ahead', 'tell', 'weigh']);
   bidder.weigh();
   expect(bidder.tried).toEqual([key('c').address]);
+});
+
+test('each bid asks for a start within as long, also the one after a provider that broke its promise', () => {
+  const bidder = new Bidder({ startWithinMs: 20_000 }).begin(['a']);
+  expect(bidder.state.bid?.content.startByMs).toBe(NOW + 20_000);
+  bidder.answer('a', quoteOf('a', 100n, { startByMs: NOW + 20_000 }));
+  bidder.weigh();
+  bidder.do({ type: 'lease-opened' });
+  const late = new MoltError('proof/started-late', 'it began late');
+  expect(types(bidder.do({ type: 'try-failed', error: late, cancelled: false }))).toContain('gather-offers');
+  const offers = [verifiedOffer(key('b'))];
+  bidder.do({ type: 'begin', offers, bookSize: 1, peers: 1, addresses: [] }, 9_000);
+  expect(bidder.state.bid?.content.startByMs).toBe(NOW + 29_000);
+  expect(new Bidder().begin(['a']).state.bid?.content.startByMs).toBe(0);
 });
 
 test('as many quotes as are wanted are enough', () => {

@@ -75,6 +75,7 @@ export function bidContent(changes: Partial<Bid> = {}): Bid {
     warm: '',
     addresses: [],
     finishByMs: 0,
+    startByMs: 0,
     ...changes,
   };
 }

@@ -93,6 +93,7 @@ test('a provider that can serve answers with price, lock, reserve and whole-seco
     windowMs: 2_000,
     speed: 77,
     warm: true,
+    startByMs: 0,
   });
 });
 
@@ -104,6 +105,15 @@ test('deadlines follow the chain clock, not the wall clock', () => {
 test('a bid that must be finished early gets that as the finish-by that is promised on chain', () => {
   expect(quoteOf(request({}, { finishByMs: NOW + 640_000 })).finishByMs).toBe(NOW + 640_000);
   expect(quoteOf(request({}, { finishByMs: NOW + 10 ** 9 })).finishByMs).toBe(NOW + 750_000);
+});
+
+test('a start that the provider can keep to is promised as the bid asks for it', () => {
+  expect(quoteOf(request({}, { startByMs: NOW + 10_000 })).startByMs).toBe(NOW + 10_000);
+  expect(quoteOf(request({ warm: false }, { startByMs: NOW + 60_000 })).startByMs).toBe(NOW + 60_000);
+});
+
+test('a refused start tells how many seconds would have done', () => {
+  expect(declinedOf(request({}, { startByMs: NOW + 1 })).context['enough']).toBe('10');
 });
 
 test('a lease of exactly the smallest size is sold', () => {
@@ -243,6 +253,20 @@ test.each<[string, Partial<AnswerRequest>, Partial<Bid>, string, string]>([
     'market/declined',
     '600 s cost more than one lease can lock',
   ],
+  [
+    'a start that comes too soon',
+    {},
+    { startByMs: NOW + 9_999 },
+    'market/start-too-late',
+    'the bid wants the job begun in 9.999 s, the provider promises 10 s where the image is at hand',
+  ],
+  [
+    'a start that a download keeps from coming in time',
+    { warm: false, policy: { ...policy, starts: { warmSeconds: 1, coldSeconds: 20 } } },
+    { startByMs: NOW + 19_999 },
+    'market/start-too-late',
+    'the bid wants the job begun in 19.999 s, the provider promises 20 s where the image is still to be fetched',
+  ],
 ])('%s is declined with a typed reason in numbers', (...[, changes, bid, code, message]) => {
   expect(declinedOf(request(changes, bid))).toMatchObject({ code, message });
 });
@@ -340,6 +364,18 @@ test.each<[string, Partial<Quote>, Parameters<typeof accept>[1], string]>([
     {},
     { bid: { finishByMs: NOW + 749_000 } },
     'it promises to finish 1000 ms later than the bid asks',
+  ],
+  [
+    'a later start than was asked for',
+    { startByMs: NOW + 20_001 },
+    { bid: { startByMs: NOW + 20_000 } },
+    'it promises to start 1 ms later than the bid asks',
+  ],
+  [
+    'no start where one was asked for',
+    {},
+    { bid: { startByMs: NOW + 20_000 } },
+    'it promises no start, the bid asks for one',
   ],
   ['a long grace', { graceMs: 3_601_000 }, {}, 'its grace of 3601000 ms is longer than 3600000 ms'],
 ])('%s is not acceptable', (_what, changes, more, breach) => {

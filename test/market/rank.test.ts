@@ -49,6 +49,7 @@ function quote(changes: Partial<Quote> = {}): Quote {
     windowMs: 1_000,
     speed: 100,
     warm: false,
+    startByMs: 0,
     ...changes,
   };
 }

@@ -277,6 +277,33 @@ test('any history: one release when nothing runs any more, nothing after the end
   );
 });
 
+test('a job that has not begun when its quote promised gives the money back, and one that began goes on', () => {
+  const promised = { ...agreement, startByMs: 1_050_000 };
+  const from = acceptJob(promised, 1_000_000).job;
+  const late = { phase: 'refunding', failure: { code: 'job/started-late' } };
+  const fetching = play([{ type: 'lease-funded' }, spec], from, 1_000_000).job;
+  expect(decide(fetching, { type: 'tick' }, 1_050_000).job.phase).toBe('fetching');
+  expect(decide(fetching, { type: 'tick' }, 1_050_001).job).toMatchObject(late);
+  const queued = play([{ type: 'lease-funded' }], from, 1_000_000).job;
+  expect(decide(queued, { type: 'tick' }, 1_050_001).job).toMatchObject(late);
+  const running = play(toRunning, from, 1_000_000).job;
+  expect(decide(running, { type: 'tick' }, 1_050_001).job.phase).toBe('running');
+});
+
+test('a start that came too late between two looks, and one that a restart would make late, give the money back', () => {
+  const promised = { ...agreement, startByMs: 1_050_000 };
+  const from = acceptJob(promised, 1_000_000).job;
+  const starting = play(toRunning.slice(0, -1), from, 1_049_000).job;
+  expect(starting.phase).toBe('starting');
+  const started = decide(starting, { type: 'started', attempt: 1, startedAtMs: 1_050_001 }, 1_050_100);
+  expect(started.job).toMatchObject({ phase: 'refunding', failure: { code: 'job/started-late' } });
+  expect(started.effects.map(({ type }) => type)).toContain('stop');
+  const inTime = decide(starting, { type: 'started', attempt: 1, startedAtMs: 1_050_000 }, 1_050_100).job;
+  expect(inTime.phase).toBe('running');
+  const restarted = decide(inTime, { type: 'restarted', adopted: false }, 1_060_000).job;
+  expect(restarted).toMatchObject({ phase: 'refunding', failure: { code: 'job/started-late' } });
+});
+
 test('a job that has not begun when it was to be finished gives the money back; one that runs goes on', () => {
   const promised = { ...agreement, acceptedAtMs: 1_000_000 };
   const lateMs = 1_000_000 + (promised.finishByMs - promised.openBeforeMs) + 30_000;

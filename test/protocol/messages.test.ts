@@ -75,6 +75,7 @@ const bids: fc.Arbitrary<Bid> = fc.record({
   region: text(LIMITS.regionCharacters),
   distanceMax: u64,
   finishByMs: fc.nat(2 ** 40).map((seconds) => seconds * 1000),
+  startByMs: safe,
   quotesWanted: fc.integer({ min: 1, max: LIMITS.quotesWanted }),
   warm: fc.oneof(fc.constant(''), prefix),
   addresses: multiaddrs,
@@ -92,6 +93,7 @@ const quotes: fc.Arbitrary<Quote> = fc.record({
   windowMs: wholeSeconds,
   speed: u32,
   warm: fc.boolean(),
+  startByMs: safe,
 });
 
 function enveloped(kind: Kind, body: Uint8Array): Envelope {

@@ -30,9 +30,17 @@ test('an input from the web is fetched by the provider, and checked when a diges
 
 test('wishes about the provider are read with their units, and what is no number is refused by the flag’s name', () => {
   expect(
-    parseWishes({ finishWithin: '90', inRegion: 'eu', nearRegion: 'eu-w', minStake: '1.5', reserve: '2' }),
+    parseWishes({
+      finishWithin: '90',
+      startWithin: '20',
+      inRegion: 'eu',
+      nearRegion: 'eu-w',
+      minStake: '1.5',
+      reserve: '2',
+    }),
   ).toEqual({
     finishWithinSeconds: 90,
+    startWithinSeconds: 20,
     region: 'eu',
     regionWished: 'eu-w',
     minStake: 1_500_000_000n,

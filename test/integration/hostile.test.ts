@@ -19,7 +19,7 @@ import { offerBytes } from '../market/fixtures.ts';
 import { until } from '../node/mesh/peers.ts';
 import { type TestBidder, env, openBidder } from './hostile/seller.ts';
 import { MESHSUB, gossipFrame, push, rawPeer } from './hostile/raw-peer.ts';
-import type { Health } from './hostile/victim.ts';
+import type { View } from './hostile/victim.ts';
 import { type Victim, openVictim } from './hostile/victim-process.ts';
 
 const HOSTILE = join(import.meta.dirname, 'hostile');
@@ -127,7 +127,7 @@ async function say(to: string, topic: string, message: Uint8Array): Promise<Asyn
   return peer;
 }
 
-const signersOf = ({ offers }: Health): string[] => offers.map((line) => line.split(' ')[0] ?? '');
+const signersOf = ({ offers }: View): string[] => offers.map((line) => line.split(' ')[0] ?? '');
 
 test('who offers one thing here and another there under one number is dropped from both books, and trade goes on', async () => {
   // The two gossip with each other: each has heard the other.
@@ -141,13 +141,13 @@ test('who offers one thing here and another there under one number is dropped fr
   peers.use(await say(victim.addresses[0] ?? '', topic, offerBytes(liar, at, { region: 'here' })));
   peers.use(await say(bidder.mesh.addresses[0] ?? '', topic, offerBytes(liar, at, { region: 'there' })));
   // Each hears the other's word from the other, and then neither believes the liar any more.
-  await until('the victim has dropped it', async () => !signersOf(await victim.health()).includes(liar.address));
+  await until('the victim has dropped it', async () => !signersOf(await victim.view()).includes(liar.address));
   await until('the bidder has dropped it', () => bidder.feed.book.get(liar.address) === undefined);
   const later = { network, issuedMs: env.clock.now() + 1, sequence: at.sequence + 10_000 };
   peers.use(await say(victim.addresses[0] ?? '', topic, offerBytes(liar, later)));
   peers.use(await say(bidder.mesh.addresses[0] ?? '', topic, offerBytes(liar, later)));
   await new Promise((resolve) => setTimeout(resolve, 1_000));
-  expect(signersOf(await victim.health())).not.toContain(liar.address);
+  expect(signersOf(await victim.view())).not.toContain(liar.address);
   expect(bidder.feed.book.get(liar.address)).toBeUndefined();
   expect((await bidder.bid(5_000, 1)).quotedBy).toEqual([victim.self]);
 });
@@ -178,10 +178,10 @@ test('a newcomer among eight peers that invent offers, hide real ones and forwar
     );
   }
   const newcomer = opened.use(await openVictim({ network, bootstrap: [...surrounding, ...victim.addresses] }));
-  await until('it is surrounded', async () => (await newcomer.health()).peers.length >= liars, 20_000);
+  await until('it is surrounded', async () => (await newcomer.view()).peers.length >= liars, 20_000);
   const startedMs = performance.now();
   // Who is honest is heard by gossip when it repeats its offer, every twenty seconds, if the pulls met liars only.
-  await until('the real offer is heard', async () => signersOf(await newcomer.health()).includes(victim.self), 30_000);
+  await until('the real offer is heard', async () => signersOf(await newcomer.view()).includes(victim.self), 30_000);
   const tookMs = Math.round(performance.now() - startedMs);
   const { quotedBy } = await bidder.bid(10_000, 2);
   expect(quotedBy.toSorted()).toEqual([victim.self, newcomer.self].toSorted());

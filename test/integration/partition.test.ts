@@ -33,7 +33,7 @@ test.skipIf(reason !== '')(`books are equal within five seconds of the end of a 
     }
   }
   const books = async (): Promise<string[][]> =>
-    (await Promise.all(nodes.map((node) => node.health()))).map(({ offers }) => [...offers]);
+    (await Promise.all(nodes.map((node) => node.view()))).map(({ offers }) => [...offers]);
   const signers = (book: readonly string[] | undefined): string[] =>
     (book ?? []).map((line) => line.split(' ')[0] ?? '');
   const areEqual = async (): Promise<boolean> => {
@@ -46,7 +46,7 @@ test.skipIf(reason !== '')(`books are equal within five seconds of the end of a 
   await new Promise((resolve) => setTimeout(resolve, CUT_MS));
   const [left = [], right = []] = [(await books())[0], (await books())[SIDE]];
   expect(left.join()).not.toBe(right.join());
-  const sides = await Promise.all(nodes.map(async (node) => (await node.health()).peers));
+  const sides = await Promise.all(nodes.map(async (node) => (await node.view()).peers));
   const here = nodes.slice(0, SIDE).map((node) => node.self as string);
   expect(sides[0]?.every((peer) => here.includes(peer))).toBe(true);
 

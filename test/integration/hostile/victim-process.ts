@@ -6,12 +6,14 @@ import { join } from 'node:path';
 import type { Address } from '../../../protocol/address.ts';
 import { keyPairFromSeed } from '../../../protocol/ed25519.ts';
 import { type Place, env } from './seller.ts';
-import type { Health } from './victim.ts';
+import type { Health, Question, View } from './victim.ts';
 
 export interface Victim extends AsyncDisposable {
   readonly self: Address;
   readonly addresses: readonly string[];
-  /** Since the last question. */
+  /** Cheap, for waiting. */
+  view(): Promise<View>;
+  /** Since this was asked last; collects garbage first. */
   health(): Promise<Health>;
 }
 
@@ -20,14 +22,16 @@ export async function openVictim(place: Place, namespace?: string): Promise<Vict
   const key = keyPairFromSeed(env.random.bytes(32));
   const child = start([Buffer.from(key.seed).toString('hex'), JSON.stringify(place)], namespace);
   const [addresses] = (await once(child, 'message')) as [string[]];
+  const ask = async (question: Question): Promise<unknown> => {
+    const answer = once(child, 'message');
+    child.send(question);
+    return (await answer)[0];
+  };
   return {
     self: key.address,
     addresses,
-    health: async () => {
-      const answer = once(child, 'message');
-      child.send('how are you?');
-      return ((await answer) as [Health])[0];
-    },
+    view: async () => (await ask('view')) as View,
+    health: async () => (await ask('health')) as Health,
     [Symbol.asyncDispose]: async () => {
       if (child.exitCode !== null || child.signalCode !== null) return;
       const gone = once(child, 'exit');

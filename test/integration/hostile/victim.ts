@@ -10,8 +10,15 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { type Place, openSeller } from './seller.ts';
 import { keyPairFromSeed } from '../../../protocol/ed25519.ts';
 
-/** How the victim fared since the last question. */
-export interface Health {
+/** Whom it is connected to and what it has in its book, at little cost. */
+export interface View {
+  readonly peers: readonly string[];
+  /** Signer and sequence of each, sorted. */
+  readonly offers: readonly string[];
+}
+
+/** How the victim fared since this was asked last. */
+export interface Health extends View {
   readonly delayP99Ms: number;
   readonly delayMaxMs: number;
   readonly rssMb: number;
@@ -19,10 +26,9 @@ export interface Health {
   readonly liveMb: number;
   /** Bids that were not answered with a quote, by reason. */
   readonly refused: Readonly<Record<string, number>>;
-  readonly peers: readonly string[];
-  /** Signer and sequence of each, sorted. */
-  readonly offers: readonly string[];
 }
+
+export type Question = 'view' | 'health';
 
 const [seed = '', place = ''] = process.argv.slice(2);
 const directory = await mkdtemp(join(tmpdir(), 'molt-victim-'));
@@ -38,7 +44,18 @@ const seller = await openSeller({
 });
 const delays = monitorEventLoopDelay({ resolution: 10 });
 delays.enable();
-process.on('message', () => {
+const view = (): View => ({
+  peers: seller.mesh.peers(),
+  offers: seller.feed.book
+    .list()
+    .map(({ signer, sequence }) => `${signer} ${sequence}`)
+    .toSorted(),
+});
+process.on('message', (question: Question) => {
+  if (question === 'view') {
+    process.send?.(view());
+    return;
+  }
   globalThis.gc?.();
   const { rss, heapUsed, external, arrayBuffers } = process.memoryUsage();
   const health: Health = {
@@ -47,11 +64,7 @@ process.on('message', () => {
     rssMb: rss / 2 ** 20,
     liveMb: (heapUsed + Math.max(external, arrayBuffers)) / 2 ** 20,
     refused: { ...refused },
-    peers: seller.mesh.peers(),
-    offers: seller.feed.book
-      .list()
-      .map(({ signer, sequence }) => `${signer} ${sequence}`)
-      .toSorted(),
+    ...view(),
   };
   for (const code of Object.keys(refused)) delete refused[code];
   delays.reset();

@@ -1,76 +1,59 @@
 /**
- * `npm test`: unit tests, then integration tests, and what came of them in one line that a program can read.
+ * `npm test`: unit and integration tests side by side, where the time went, and what came of them in one line that a
+ * program can read.
  *
  * Arguments go to vitest as they are: `npm test -- test/chain` runs part of it. Skipped tests are named with the reason
  * in their title; the container tests are skipped where no engine answers (`node scripts/engine.ts` brings one up).
  * The last line is exactly `N passed, N failed, N skipped`; the exit code is 1 when anything failed
  * or nothing ran.
  */
-import { spawn } from 'node:child_process';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { relative } from 'node:path';
 
-interface Assertion {
-  readonly status: string;
-  readonly fullName: string;
+import { type TestModule, type Vitest, parseCLI, startVitest } from 'vitest/node';
+
+/** So many of the files that took longest are named. */
+const SLOWEST = 10;
+
+const { filter, options } = parseCLI(['vitest', 'run', '--passWithNoTests', ...process.argv.slice(2)]);
+const vitest = await startVitest(filter, options);
+const modules = vitest.state.getTestModules();
+await vitest.close();
+
+console.log(`\nslowest files:\n${slowest(modules)}`);
+const { passed, failed, skipped } = tally(vitest, modules);
+if (skipped.length > 0) console.log(`\nskipped:\n${skipped.map((name) => `  ${name}`).join('\n')}`);
+const isEmpty = passed + failed + skipped.length === 0;
+if (isEmpty) console.error(`no test was found for ${filter.join(' ') || 'this run'}; give a path below test/`);
+console.log(`\n${passed} passed, ${failed} failed, ${skipped.length} skipped`);
+process.exit(failed > 0 || isEmpty ? 1 : 0);
+
+/** A failure outside of a test (a file that cannot be loaded, a hook, an error that nobody awaited) counts as one failed test. */
+function tally(
+  { state }: Vitest,
+  modules: readonly TestModule[],
+): { readonly passed: number; readonly failed: number; readonly skipped: readonly string[] } {
+  const tests = modules.flatMap((module) => [...module.children.allTests()]);
+  const of = (wanted: string): typeof tests => tests.filter((test) => test.result().state === wanted);
+  const broken = modules.filter((module) => !module.ok() && [...module.children.allTests('failed')].length === 0);
+  const skipped = tests.filter((test) => ['skipped', 'pending'].includes(test.result().state));
+  const outside = state.getUnhandledErrors().length > 0 ? 1 : 0;
+  return {
+    passed: of('passed').length,
+    failed: of('failed').length + broken.length + outside,
+    skipped: skipped.map(({ fullName }) => fullName),
+  };
 }
 
-interface Report {
-  readonly testResults: readonly {
-    readonly name: string;
-    readonly status: string;
-    readonly assertionResults: readonly Assertion[];
-  }[];
-}
-
-interface Tally {
-  passed: number;
-  failed: number;
-  readonly skipped: string[];
-}
-
-const PROJECTS = ['unit', 'integration'] as const;
-
-const directory = await mkdtemp(join(tmpdir(), 'molt-tests-'));
-const tally: Tally = { passed: 0, failed: 0, skipped: [] };
-try {
-  for (const project of PROJECTS) count(await run(project), tally);
-} finally {
-  await rm(directory, { recursive: true, force: true });
-}
-if (tally.skipped.length > 0) {
-  console.log(`\nskipped:\n${tally.skipped.map((name) => `  ${name}`).join('\n')}`);
-}
-const isEmpty = tally.passed + tally.failed + tally.skipped.length === 0;
-if (isEmpty)
-  console.error(`no test was found for ${process.argv.slice(2).join(' ') || 'this run'}; give a path below test/`);
-console.log(`\n${tally.passed} passed, ${tally.failed} failed, ${tally.skipped.length} skipped`);
-process.exitCode = tally.failed > 0 || isEmpty ? 1 : 0;
-
-/** Runs one project; an unreadable report or a failure outside of a test counts as one failed test. */
-async function run(project: string): Promise<{ report: Report | undefined; exitCode: number }> {
-  const file = join(directory, `${project}.json`);
-  const vitest = join(dirname(createRequire(import.meta.url).resolve('vitest/package.json')), 'vitest.mjs');
-  const args = ['run', '--project', project, '--passWithNoTests', '--reporter=default', '--reporter=json'];
-  const child = spawn(process.execPath, [vitest, ...args, `--outputFile.json=${file}`, ...process.argv.slice(2)], {
-    stdio: 'inherit',
-  });
-  const exitCode = await new Promise<number>((resolve) => child.once('close', (code) => resolve(code ?? 1)));
-  const text = await readFile(file, 'utf8').catch(() => undefined);
-  return { report: text === undefined ? undefined : (JSON.parse(text) as Report), exitCode };
-}
-
-function count({ report, exitCode }: { report: Report | undefined; exitCode: number }, into: Tally): void {
-  const failedBefore = into.failed;
-  for (const file of report?.testResults ?? []) {
-    if (file.status === 'failed' && !file.assertionResults.some(({ status }) => status === 'failed')) into.failed++;
-    for (const { status, fullName } of file.assertionResults) {
-      if (status === 'passed') into.passed++;
-      else if (status === 'failed') into.failed++;
-      else into.skipped.push(fullName);
-    }
-  }
-  if (exitCode !== 0 && into.failed === failedBefore) into.failed++;
+/** Files with the seconds of their tests, hooks and imports, longest first. */
+function slowest(modules: readonly TestModule[]): string {
+  return modules
+    .map((module) => {
+      const { collectDuration, duration, prepareDuration, setupDuration } = module.diagnostic();
+      const seconds = (collectDuration + duration + prepareDuration + setupDuration) / 1000;
+      return { seconds, name: relative(process.cwd(), module.moduleId) };
+    })
+    .toSorted((a, b) => b.seconds - a.seconds)
+    .slice(0, SLOWEST)
+    .map(({ seconds, name }) => `${seconds.toFixed(1).padStart(7)} s  ${name}`)
+    .join('\n');
 }

@@ -7,7 +7,7 @@
  * `MOLT_ENGINE_SOCKET` move the engine's data and socket.
  */
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, openSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -41,8 +41,9 @@ function has(command: string): boolean {
   return spawnSync('sh', ['-c', `command -v ${command}`], { stdio: 'ignore' }).status === 0;
 }
 
-function run(command: string, args: readonly string[]): boolean {
+function run(command: string, args: readonly string[], cwd?: string): boolean {
   const done = spawnSync(command, args, {
+    cwd,
     stdio: ['ignore', 'ignore', 'inherit'],
     env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
   });
@@ -81,6 +82,41 @@ function install(): void {
   for (const [command, name] of MORE) {
     if (!has(command)) run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', name]);
   }
+}
+
+/** The release whose Docker knows CDI, for the tests that give GPUs that way; its runc needs a newer C library. */
+const NEWER = { suite: 'trixie', packages: ['docker.io', 'containerd'], keys: 'debian-archive-keyring.gpg' };
+const CDI_MAJOR_MIN = 25;
+
+/** Unpacks a newer engine beside the machine's, below our own folder: nothing is installed, and no list of the machine's apt changes. */
+function unpackNewer(): void {
+  const newer = join(root, 'newer');
+  const keys = join('/usr/share/keyrings', NEWER.keys);
+  const version = spawnSync('dockerd', ['--version'], { encoding: 'utf8' }).stdout ?? '';
+  const isNew = Number(/version (\d+)\./.exec(version)?.[1] ?? 0) >= CDI_MAJOR_MIN;
+  if (isNew || existsSync(join(newer, 'usr/sbin/dockerd')) || !existsSync(keys) || !has('apt-get')) return;
+  console.log(`unpacking the Docker of Debian ${NEWER.suite} for the tests of CDI`);
+  const part = join(root, 'newer.part');
+  rmSync(part, { recursive: true, force: true });
+  for (const name of ['lists/partial', 'cache/archives/partial', 'tree'])
+    mkdirSync(join(part, name), { recursive: true });
+  const sources = join(part, 'sources.list');
+  writeFileSync(sources, `deb [signed-by=${keys}] http://deb.debian.org/debian ${NEWER.suite} main\n`);
+  const settings = [
+    `Dir::State::lists=${join(part, 'lists')}`,
+    `Dir::Cache=${join(part, 'cache')}`,
+    `Dir::Etc::sourcelist=${sources}`,
+    'Dir::Etc::sourceparts=-',
+    'APT::Sandbox::User=root',
+  ].flatMap((setting) => ['-o', setting]);
+  const isThere =
+    run('apt-get', [...settings, 'update', '-qq']) &&
+    run('apt-get', [...settings, 'download', '-qq', ...NEWER.packages], part) &&
+    readdirSync(part)
+      .filter((name) => name.endsWith('.deb'))
+      .every((name) => run('dpkg-deb', ['-x', join(part, name), join(part, 'tree')]));
+  if (isThere) renameSync(join(part, 'tree'), newer);
+  rmSync(part, { recursive: true, force: true });
 }
 
 /**
@@ -144,11 +180,15 @@ async function start(): Promise<void> {
 }
 
 if (await answers()) {
-  if (process.platform === 'linux' && process.getuid?.() === 0) install();
+  if (process.platform === 'linux' && process.getuid?.() === 0) {
+    install();
+    unpackNewer();
+  }
 } else {
   if (process.platform !== 'linux') giveUp('it can be started on Linux only; start Docker Desktop and run this again');
   if (process.getuid?.() !== 0) giveUp('starting one needs root; start Docker and run this again');
   install();
+  unpackNewer();
   mountControlGroups();
   await start();
 }

@@ -15,7 +15,7 @@ import type { JobSpecInput } from '../../protocol/job-spec.ts';
 import type { JobEvent } from '../../sdk/index.ts';
 import { openBusyboxRegistry } from '../fixtures/engine.ts';
 import { type FakeCard, topologyText, writeNvidiaTools } from '../fixtures/gpu.ts';
-import { type GpuEngine, noGpuEngine, openGpuEngine } from '../fixtures/gpu-engine.ts';
+import { type GpuEngine, noCdiEngine, noGpuEngine, openCdiEngine, openGpuEngine } from '../fixtures/gpu-engine.ts';
 import type { Registry } from '../fixtures/registry.ts';
 import { type TestMarket, type TestProvider, openMarket } from './market.ts';
 
@@ -218,3 +218,43 @@ describe.skipIf(reason !== undefined)(`GPUs for sale${reason === undefined ? '' 
     await careful.stop();
   });
 });
+
+const noCdi = noCdiEngine();
+
+test.skipIf(noCdi !== undefined)(
+  `on an engine that gives GPUs by CDI two jobs at a time have a device each, and the next one both${noCdi === undefined ? '' : ` (${noCdi})`}`,
+  async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'molt-cdi-job-'));
+    const searchPath = process.env['PATH'] ?? '';
+    await using opened = new AsyncDisposableStack();
+    opened.defer(() => rmSync(directory, { recursive: true, force: true }));
+    const tools = join(directory, 'tools');
+    writeNvidiaTools(tools, { cards: [{ id: A }, { id: B }], toolkit: '1.19.1' });
+    process.env['PATH'] = `${tools}${delimiter}${searchPath}`;
+    opened.defer(() => void (process.env['PATH'] = searchPath));
+    const engine = opened.use(await openCdiEngine(join(directory, 'engine'), [A, B]));
+    const registry = opened.use(await openBusyboxRegistry());
+    const market = opened.use(await openMarket());
+    await market.provider({ runtimes: ['container'], containerSocket: engine.socketPath, pricePerGpu: '0.01' });
+    const molt = opened.use(await (await market.buyer()).connect());
+    const run = async (count: number, script: string, onLog?: () => void): Promise<readonly string[]> => {
+      const spec: JobSpecInput = {
+        runtime: 'container',
+        image: registry.reference,
+        command: ['sh', '-c', script],
+        environment: { PATH: '/bin:/usr/bin' },
+        resources: { cpuMillis: 100, memoryBytes: 64 * 2 ** 20, diskBytes: 4 * 2 ** 20, gpus: [{ count }] },
+        maxDurationSeconds: 60,
+      };
+      const onEvent = (event: JobEvent): void => (event.type === 'log' ? onLog?.() : undefined);
+      const { stdout, proof } = await molt.run(spec, { maxPrice: '5', onEvent });
+      const seen = [...stdout.matchAll(/UUID: (\S+)\)/g)].map((match) => match[1] ?? '');
+      expect(verifyProof(proof).gpus).toEqual(seen);
+      return seen;
+    };
+    let second: Promise<readonly string[]> | undefined;
+    const first = await run(1, 'nvidia-smi -L; sleep 8', () => (second ??= run(1, 'nvidia-smi -L')));
+    expect([...first, ...((await second) ?? [])].toSorted()).toEqual([A, B]);
+    await expect.poll(() => run(2, 'nvidia-smi -L').catch(() => []), { timeout: 60_000 }).toEqual([A, B]);
+  },
+);

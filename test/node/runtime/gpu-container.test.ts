@@ -15,7 +15,7 @@ import { wrongList } from '../../../node/runtime/container/gpu-check.ts';
 import { gpuConfig, waysOf } from '../../../node/runtime/container/gpu-passing.ts';
 import { systemEnv } from '../../../protocol/env.ts';
 import { openBusyboxRegistry } from '../../fixtures/engine.ts';
-import { type GpuEngine, noGpuEngine, openGpuEngine } from '../../fixtures/gpu-engine.ts';
+import { type GpuEngine, noCdiEngine, noGpuEngine, openCdiEngine, openGpuEngine } from '../../fixtures/gpu-engine.ts';
 import type { Registry } from '../../fixtures/registry.ts';
 
 const A = 'GPU-11111111-2222-3333-4444-555555555555';
@@ -86,6 +86,64 @@ test.each([
   else expect(wrong).toContain(said);
 });
 
+interface Place {
+  readonly runtime: ContainerRuntime;
+  /** Inputs and outputs of its jobs. */
+  readonly directory: string;
+  readonly image: string;
+}
+
+/** Starts a job; `text` is what it says until it ends. */
+async function begin(
+  { runtime, directory, image }: Place,
+  {
+    gpus,
+    script,
+    more = {},
+  }: { readonly gpus: readonly string[]; readonly script: string; readonly more?: Partial<RunRequest> },
+): Promise<{ readonly attemptId: string; readonly text: Promise<string> }> {
+  const attemptId = `a${process.hrtime.bigint()}`;
+  const [inputDirectory, outputDirectory] = [join(directory, 'in'), join(directory, attemptId)];
+  for (const path of [inputDirectory, outputDirectory]) mkdirSync(path, { recursive: true });
+  const run = await runtime.start(
+    {
+      attemptId,
+      image: { kind: 'image', reference: image },
+      command: ['sh', '-c', script],
+      environment: { PATH: '/bin:/usr/bin' },
+      inputDirectory,
+      outputDirectory,
+      gpus,
+      limits: {
+        cpus: 1,
+        memoryBytes: 256 << 20,
+        diskBytes: 1 << 20,
+        durationMs: 30_000,
+        logBytes: 1 << 20,
+        processes: 64,
+      },
+      randomSeed: new Uint8Array(32),
+      clockStartMs: 0,
+      ...more,
+    },
+    signal,
+  );
+  const read = async (): Promise<string> => {
+    let text = '';
+    for await (const { bytes } of run.logs) text += Buffer.from(bytes).toString();
+    await run.exit;
+    return text;
+  };
+  return { attemptId, text: read() };
+}
+
+async function saidBy(place: Place, job: Parameters<typeof begin>[1]): Promise<string> {
+  const { attemptId, text } = await begin(place, job);
+  const said = await text;
+  await place.runtime.remove(attemptId);
+  return said;
+}
+
 const reason = noGpuEngine();
 
 describe.skipIf(reason !== undefined)(
@@ -125,43 +183,8 @@ describe.skipIf(reason !== undefined)(
       rmSync(directory, { recursive: true, force: true });
     });
 
-    const outputs = (name: string): string => {
-      const path = join(directory, name);
-      mkdirSync(path, { recursive: true });
-      return path;
-    };
-
-    async function said(gpus: readonly string[], script: string, more: Partial<RunRequest> = {}): Promise<string> {
-      const attemptId = `a${process.hrtime.bigint()}`;
-      const run = await runtime.start(
-        {
-          attemptId,
-          image: { kind: 'image', reference: registry.reference },
-          command: ['sh', '-c', script],
-          environment: { PATH: '/bin:/usr/bin' },
-          inputDirectory: outputs('in'),
-          outputDirectory: outputs(attemptId),
-          gpus,
-          limits: {
-            cpus: 1,
-            memoryBytes: 256 << 20,
-            diskBytes: 1 << 20,
-            durationMs: 30_000,
-            logBytes: 1 << 20,
-            processes: 64,
-          },
-          randomSeed: new Uint8Array(32),
-          clockStartMs: 0,
-          ...more,
-        },
-        signal,
-      );
-      let text = '';
-      for await (const { bytes } of run.logs) text += Buffer.from(bytes).toString();
-      await run.exit;
-      await runtime.remove(attemptId);
-      return text;
-    }
+    const said = (gpus: readonly string[], script: string, more: Partial<RunRequest> = {}): Promise<string> =>
+      saidBy({ runtime, directory, image: registry.reference }, { gpus, script, more });
 
     it('a device that a container sees is fit to be sold, a slice as well', async () => {
       engine.setMode('give');
@@ -221,6 +244,67 @@ describe.skipIf(reason !== undefined)(
         sandbox: 'always',
       });
       expect(await always.checkGpu(device(A), signal)).toContain('set it to "when-asked"');
+    });
+  },
+);
+
+const noCdi = noCdiEngine();
+
+describe.skipIf(noCdi !== undefined)(
+  `GPUs on an engine that gives them by CDI${noCdi === undefined ? '' : ` (${noCdi})`}`,
+  () => {
+    const seen = (...ids: readonly string[]): string => ids.map((id) => `${id}\n`).join('');
+    const LIST = "nvidia-smi | sed -n 's/.*UUID: \\(.*\\))/\\1/p'";
+    let directory: string;
+    let engine: AsyncDisposable & { readonly socketPath: string };
+    let registry: Registry;
+    let place: Place;
+
+    beforeAll(async () => {
+      directory = mkdtempSync(join(tmpdir(), 'molt-cdi-engine-'));
+      engine = await openCdiEngine(join(directory, 'engine'), [A, B]);
+      registry = await openBusyboxRegistry();
+      const runtime = new ContainerRuntime(systemEnv(), {
+        directory: join(directory, 'node'),
+        socketPath: engine.socketPath,
+        loopDisks: false,
+      });
+      place = { runtime, directory, image: registry.reference };
+    });
+
+    afterAll(async () => {
+      await place?.runtime.close();
+      await registry?.[Symbol.asyncDispose]();
+      await engine?.[Symbol.asyncDispose]();
+      rmSync(directory, { recursive: true, force: true });
+    });
+
+    it('a device that the specification names is fit to be sold, after the way of the toolkit was refused', async () => {
+      expect(await place.runtime.checkGpu(device(A), signal)).toBeUndefined();
+      expect(await place.runtime.checkGpu(device(B), signal)).toBeUndefined();
+    });
+
+    it('a device that it does not name is not, and both ways say why', async () => {
+      const refusal = await place.runtime.checkGpu(device('GPU-77777777-2222-3333-4444-555555555555'), signal);
+      expect(refusal).toMatch(/nvidia: .*could not select device driver/);
+      expect(refusal).toMatch(/cdi: .*unresolvable CDI devices nvidia\.com\/gpu=GPU-77777777/);
+    });
+
+    it('each of two jobs at a time sees its own device and no node of the other’s, and without one there is none', async () => {
+      const first = await begin(place, { gpus: [A], script: `${LIST}; ls /dev | grep nvidia; sleep 2` });
+      const second = await saidBy(place, { gpus: [B], script: `${LIST}; ls /dev | grep nvidia` });
+      expect(second).toBe(`${seen(B)}nvidia1\n`);
+      expect(await first.text).toBe(`${seen(A)}nvidia0\n`);
+      await place.runtime.remove(first.attemptId);
+      expect(await saidBy(place, { gpus: [], script: 'ls /dev | grep nvidia; ls /usr/bin; true' })).not.toContain(
+        'nvidia',
+      );
+    });
+
+    it('a job can have both, and the next one gets the device that a job before it had', async () => {
+      expect(await saidBy(place, { gpus: [A, B], script: LIST })).toBe(seen(A, B));
+      expect(await saidBy(place, { gpus: [A], script: LIST })).toBe(seen(A));
+      expect(await place.runtime.list()).toEqual([]);
     });
   },
 );

@@ -246,14 +246,18 @@ test.skipIf(noCdi !== undefined)(
         resources: { cpuMillis: 100, memoryBytes: 64 * 2 ** 20, diskBytes: 4 * 2 ** 20, gpus: [{ count }] },
         maxDurationSeconds: 60,
       };
-      const onEvent = (event: JobEvent): void => (event.type === 'log' ? onLog?.() : undefined);
+      const onEvent = (event: JobEvent): void => {
+        if (event.type === 'log') onLog?.();
+      };
       const { stdout, proof } = await molt.run(spec, { maxPrice: '5', onEvent });
       const seen = [...stdout.matchAll(/UUID: (\S+)\)/g)].map((match) => match[1] ?? '');
       expect(verifyProof(proof).gpus).toEqual(seen);
       return seen;
     };
     let second: Promise<readonly string[]> | undefined;
-    const first = await run(1, 'nvidia-smi -L; sleep 8', () => (second ??= run(1, 'nvidia-smi -L')));
+    const first = await run(1, 'nvidia-smi -L; sleep 8', () => {
+      second ??= run(1, 'nvidia-smi -L');
+    });
     expect([...first, ...((await second) ?? [])].toSorted()).toEqual([A, B]);
     await expect.poll(() => run(2, 'nvidia-smi -L').catch(() => []), { timeout: 60_000 }).toEqual([A, B]);
   },

@@ -96,6 +96,15 @@ function standingOf(
   answer: RecordedAnswer | undefined,
 ): Standing {
   const failure = record.failures.find((each) => each.node === node);
+  if (failure?.code === 'market/egress-refused') {
+    const { code, reason } = failure;
+    return {
+      node,
+      obstacles: [{ what: 'egress', text: reason }],
+      outcome: 'refused',
+      text: `declined: ${reason} (${code})`,
+    };
+  }
   if (failure !== undefined) {
     return {
       node,
@@ -214,6 +223,7 @@ function wordless({ features, region }: Wanted, what: ObstacleName): string | un
   if (what === 'region') return `any region instead of ${region}`;
   if (what === 'feature' && features.length > 0) return `a job that does without ${features.join(' and ')}`;
   if (what === 'gpu') return 'fewer or other GPUs';
+  if (what === 'egress') return 'a job that does without the hosts that the provider does not let jobs reach';
   if (what === 'busy') return 'trying again later, when there is room,';
   if (what === 'budget') return 'a larger deposit, a higher cap or a shorter job';
   return undefined;

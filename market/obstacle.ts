@@ -39,6 +39,8 @@ export type ObstacleName =
   | 'busy'
   /** The buyer's own budget. */
   | 'budget'
+  /** The provider lets jobs reach less. */
+  | 'egress'
   /** The provider does not want to, or did not keep to the rules. */
   | 'policy';
 

@@ -328,7 +328,7 @@ export const SETTINGS = {
       .max(1_000),
     default: [],
     unit: 'host:port',
-    text: 'What container jobs may connect to, if they ask: `host:port`, `*.suffix:port`, or `*:443` for every public host at that port. Empty sells no network. What jobs do there is seen as coming from here.',
+    text: 'What container jobs may connect to, if they ask, and where inputs by URL may come from: `host:port`, `*.suffix:port`, or `*:443` for every public host at that port. Who asks for more is declined before any money moves. Empty sells no network. What jobs do there is seen as coming from here.',
   },
   artifactQuotaBytes: {
     schema: z

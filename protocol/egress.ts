@@ -6,6 +6,7 @@
  * names, so nothing here lets a job reach one by its number.
  */
 import { MoltError } from './errors.ts';
+import { LIMITS } from './limits.ts';
 
 export interface EgressRule {
   /** The name itself, or with `any` what every name must end with: `.example.com`, or nothing. */
@@ -58,4 +59,35 @@ function covers(policy: EgressRule, wanted: EgressRule): boolean {
   if (policy.port !== wanted.port) return false;
   if (!wanted.any) return egressAllows(policy, wanted.host, wanted.port);
   return policy.any && wanted.host.endsWith(policy.host);
+}
+
+/**
+ * Where an input's URL really points: `s3://bucket/key` is the public HTTPS address of the object. A private object needs a
+ * presigned https URL: that gives a stranger's machine one object for an hour, where keys would give it the account.
+ */
+export function locate(url: string): URL {
+  const { protocol, hostname, pathname, search } = new URL(url);
+  if (protocol !== 's3:') return new URL(url);
+  // A bucket with a dot is no single label, and the certificate of the service covers single labels only.
+  const isLabel = /^[a-z0-9-]+$/.test(hostname);
+  const base = isLabel ? `https://${hostname}.s3.amazonaws.com` : `https://s3.amazonaws.com/${hostname}`;
+  return new URL(`${base}${pathname}${search}`);
+}
+
+/**
+ * Throws `market/egress-refused` for the first rule that goes beyond the policy, `protocol/oversize` for more rules than a
+ * specification can need, and `protocol/invalid-spec` for what is no rule.
+ */
+export function assertWithinPolicy(wanted: readonly string[], policy: readonly string[]): void {
+  const most = LIMITS.egressRules + LIMITS.inputs;
+  if (wanted.length > most) {
+    throw new MoltError('protocol/oversize', `a job reaches at most ${most} hosts, this one asks for ${wanted.length}`);
+  }
+  const beyond = beyondPolicy(wanted, policy);
+  if (beyond === undefined) return;
+  throw new MoltError(
+    'market/egress-refused',
+    `this provider does not let jobs reach ${beyond}; leave it out, or try another provider`,
+    { rule: beyond },
+  );
 }

@@ -50,6 +50,7 @@ export const ERRORS = {
   'market/declined': entry('nobody', 'later', "the provider's policy declines"),
   'market/draining': entry('nobody', 'later', 'the provider finishes what runs and takes nothing new'),
   'market/buyer-refused': entry('nobody', 'never', 'the provider does not serve this buyer'),
+  'market/egress-refused': entry('nobody', 'never', 'the provider does not let jobs reach a host that the job names'),
   'market/image-refused': entry('nobody', 'never', 'the provider does not run this image or module'),
   'market/closed': entry('nobody', 'later', 'the provider sells nothing at the hours in which the job could run'),
   'market/lease-too-small': entry('nobody', 'never', 'the lease would lock less than the provider takes'),

@@ -11,12 +11,15 @@ import { CID } from 'multiformats/cid';
 import * as Digest from 'multiformats/hashes/digest';
 import { z } from 'zod';
 
+import { isHostName, locate } from './egress.ts';
 import { MoltError } from './errors.ts';
 import { LIMITS } from './limits.ts';
 import { FEATURES, type Feature, RUNTIMES } from './messages.ts';
 
 // Lengths abort: decoding base58 is quadratic, so nothing long may reach it.
 const cid = z.string().max(120, { abort: true }).refine(isCid, 'must be a CID');
+const HTTPS_PORT = 443;
+
 /** Relative, forward slashes, no empty, `.` or `..` segment, printable. */
 const relativePath = z
   .string()
@@ -43,7 +46,7 @@ const port = z.int().min(1).max(65_535);
 const inputUrl = z
   .string()
   .max(2_048, { abort: true })
-  .refine(isInputUrl, 'must be an https:// or s3://bucket/key URL without user, password or fragment');
+  .refine(isInputUrl, 'must be an https:// or s3://bucket/key URL at a named host, without user, password or fragment');
 const imageReference = z
   .string()
   .max(300, { abort: true })
@@ -284,6 +287,16 @@ export function recordedInputs(
   });
 }
 
+/** `host:port` of everything that the job reaches: its egress rules, and where its inputs by URL are. Each once. */
+export function wantedEgress(spec: JobSpec): readonly string[] {
+  const hosts = spec.inputs.flatMap((input) => {
+    if ('cid' in input) return [];
+    const { hostname, port } = locate(input.url);
+    return [`${hostname}:${port === '' ? HTTPS_PORT : port}`];
+  });
+  return [...new Set([...spec.network.egress, ...hosts])];
+}
+
 /** What the job needs of its provider beyond a runtime. */
 export function featuresOf(spec: JobSpec): Feature[] {
   const needs: Readonly<Record<Feature, boolean>> = {
@@ -302,9 +315,11 @@ export function warmPrefix(image: string): string {
 
 function isInputUrl(text: string): boolean {
   if (!URL.canParse(text)) return false;
-  const { protocol, username, password, hostname, pathname, hash } = new URL(text);
-  if (username !== '' || password !== '' || hash !== '' || hostname === '') return false;
-  return protocol === 'https:' || (protocol === 's3:' && pathname.length > 1);
+  const { protocol, username, password, pathname, hash } = new URL(text);
+  if (username !== '' || password !== '' || hash !== '') return false;
+  if (protocol !== 'https:' && (protocol !== 's3:' || pathname.length <= 1)) return false;
+  // No address and no name of one label: a stranger's machine fetches from hosts of the internet only.
+  return isHostName(locate(text).hostname);
 }
 
 function isCid(text: string): boolean {

@@ -538,6 +538,11 @@ export declare namespace LeaseRequest {
         field: '$.accept.message';
         value: Uint8Array;
     }
+    interface LeaseRequestAcceptEgressFieldEvent {
+        field: '$.accept.egress[]';
+        index: number;
+        value: string;
+    }
     interface LeaseRequestSubmitLeaseFieldEvent {
         field: '$.submit.lease';
         value: Uint8Array;
@@ -598,7 +603,7 @@ export declare namespace LeaseRequest {
     }
     function encode(obj: Partial<LeaseRequest>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LeaseRequest>): LeaseRequest;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LeaseRequest>): Generator<LeaseRequestAcceptQuoteFieldEvent | LeaseRequestAcceptSpecDigestFieldEvent | LeaseRequestAcceptBudgetFieldEvent | LeaseRequestAcceptBlockhashFieldEvent | LeaseRequestAcceptMessageFieldEvent | LeaseRequestSubmitLeaseFieldEvent | LeaseRequestSubmitSpecFieldEvent | LeaseRequestSubmitTransactionFieldEvent | LeaseRequestSubmitSecretsNameFieldEvent | LeaseRequestSubmitSecretsValueFieldEvent | LeaseRequestSubmitRegistryUsernameFieldEvent | LeaseRequestSubmitRegistryPasswordFieldEvent | LeaseRequestAttachLeaseFieldEvent | LeaseRequestAttachFromSequenceFieldEvent | LeaseRequestSettleLeaseFieldEvent | LeaseRequestSettleAmountFieldEvent | LeaseRequestSettleBlockhashFieldEvent | LeaseRequestSettleDelegateSignatureFieldEvent | LeaseRequestCancelLeaseFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LeaseRequest>): Generator<LeaseRequestAcceptQuoteFieldEvent | LeaseRequestAcceptSpecDigestFieldEvent | LeaseRequestAcceptBudgetFieldEvent | LeaseRequestAcceptBlockhashFieldEvent | LeaseRequestAcceptMessageFieldEvent | LeaseRequestAcceptEgressFieldEvent | LeaseRequestSubmitLeaseFieldEvent | LeaseRequestSubmitSpecFieldEvent | LeaseRequestSubmitTransactionFieldEvent | LeaseRequestSubmitSecretsNameFieldEvent | LeaseRequestSubmitSecretsValueFieldEvent | LeaseRequestSubmitRegistryUsernameFieldEvent | LeaseRequestSubmitRegistryPasswordFieldEvent | LeaseRequestAttachLeaseFieldEvent | LeaseRequestAttachFromSequenceFieldEvent | LeaseRequestSettleLeaseFieldEvent | LeaseRequestSettleAmountFieldEvent | LeaseRequestSettleBlockhashFieldEvent | LeaseRequestSettleDelegateSignatureFieldEvent | LeaseRequestCancelLeaseFieldEvent>;
 }
 export interface Accept {
     quote: Uint8Array;
@@ -606,6 +611,7 @@ export interface Accept {
     budget: Uint8Array;
     blockhash: Uint8Array;
     message: Uint8Array;
+    egress: string[];
 }
 export declare namespace Accept {
     const codec: () => Codec<Accept>;
@@ -629,9 +635,14 @@ export declare namespace Accept {
         field: '$.message';
         value: Uint8Array;
     }
+    interface AcceptEgressFieldEvent {
+        field: '$.egress[]';
+        index: number;
+        value: string;
+    }
     function encode(obj: Partial<Accept>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Accept>): Accept;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Accept>): Generator<AcceptQuoteFieldEvent | AcceptSpecDigestFieldEvent | AcceptBudgetFieldEvent | AcceptBlockhashFieldEvent | AcceptMessageFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Accept>): Generator<AcceptQuoteFieldEvent | AcceptSpecDigestFieldEvent | AcceptBudgetFieldEvent | AcceptBlockhashFieldEvent | AcceptMessageFieldEvent | AcceptEgressFieldEvent>;
 }
 export interface Submit {
     lease: Uint8Array;

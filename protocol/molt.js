@@ -1920,6 +1920,12 @@ export var Accept;
                     w.uint32(42);
                     w.bytes(obj.message);
                 }
+                if (obj.egress != null && obj.egress.length > 0) {
+                    for (const value of obj.egress) {
+                        w.uint32(50);
+                        w.string(value);
+                    }
+                }
                 if (opts.lengthDelimited !== false) {
                     w.ldelim();
                 }
@@ -1929,7 +1935,8 @@ export var Accept;
                     specDigest: uint8ArrayAlloc(0),
                     budget: uint8ArrayAlloc(0),
                     blockhash: uint8ArrayAlloc(0),
-                    message: uint8ArrayAlloc(0)
+                    message: uint8ArrayAlloc(0),
+                    egress: []
                 };
                 const end = length == null ? reader.len : reader.pos + length;
                 while (reader.pos < end) {
@@ -1955,6 +1962,13 @@ export var Accept;
                             obj.message = reader.bytes();
                             break;
                         }
+                        case 6: {
+                            if (opts.limits?.egress != null && obj.egress.length === opts.limits.egress) {
+                                throw new MaxLengthError('Decode error - repeated field "egress" had too many elements');
+                            }
+                            obj.egress.push(reader.string());
+                            break;
+                        }
                         default: {
                             reader.skipType(tag & 7);
                             break;
@@ -1963,6 +1977,9 @@ export var Accept;
                 }
                 return obj;
             }, function* (reader, length, prefix, opts = {}) {
+                const obj = {
+                    egress: 0
+                };
                 const end = length == null ? reader.len : reader.pos + length;
                 while (reader.pos < end) {
                     const tag = reader.uint32();
@@ -2000,6 +2017,18 @@ export var Accept;
                                 field: `${prefix}.message`,
                                 value: reader.bytes()
                             };
+                            break;
+                        }
+                        case 6: {
+                            if (opts.limits?.egress != null && obj.egress === opts.limits.egress) {
+                                throw new MaxLengthError('Streaming decode error - repeated field "egress" had too many elements');
+                            }
+                            yield {
+                                field: `${prefix}.egress[]`,
+                                index: obj.egress,
+                                value: reader.string()
+                            };
+                            obj.egress++;
                             break;
                         }
                         default: {

@@ -1,7 +1,8 @@
 /**
  * One attempt of a job with one provider: open the lease, follow the run, verify the proof, take the outputs, settle.
  *
- * Order of trust: the spec leaves only after the lease is on chain; nothing is paid before the proof is verified and the
+ * Order of trust: the spec leaves only after the lease is on chain, but for the hosts that it names, which the chosen provider
+ * must know to decline in time; nothing is paid before the proof is verified and the
  * outputs are here. An attempt that fails says whose fault it was by its error code, and leaves its lease either closed
  * or in the care of `reclaim`, which expires it after its deadline.
  */
@@ -16,7 +17,7 @@ import type { VerifiedQuote } from '../market/index.ts';
 import { type Address, decodeAddress } from '../protocol/address.ts';
 import type { VerifiedProof } from '../protocol/brands.ts';
 import { MoltError, hasCode } from '../protocol/errors.ts';
-import { type JobSpec, recordedInputs, storedInputs, termsDigest } from '../protocol/job-spec.ts';
+import { type JobSpec, recordedInputs, storedInputs, termsDigest, wantedEgress } from '../protocol/job-spec.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import type { JobEvent as WireJobEvent } from '../protocol/molt.js';
 import { baseUnits } from '../protocol/units.ts';
@@ -163,6 +164,7 @@ async function openLease(buyer: Buyer, client: LeaseClient, request: AttemptRequ
     budget: decodeAddress(terms.budget),
     blockhash: decodeAddress(blockhash as Address),
     message: new Uint8Array(),
+    egress: [...wantedEgress(request.spec)],
   });
   tell({ type: 'accepted', provider: content.provider, node: quote.signer, pricePerSecond: content.pricePerSecond });
   const signatures = new Map([

@@ -18,6 +18,7 @@ import {
 import { type Address, decodeAddress } from '../protocol/address.ts';
 import { verifySignature } from '../protocol/ed25519.ts';
 import { MoltError } from '../protocol/errors.ts';
+import { wantedEgress } from '../protocol/job-spec.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import { type BaseUnits, baseUnits } from '../protocol/units.ts';
 import { type AttemptRequest, runOpened, termsOf, waitUntilClosed } from './attempt.ts';
@@ -248,6 +249,7 @@ export class GangRun {
       budget: decodeAddress(this.#buyer.budgetAddress),
       blockhash: decodeAddress(blockhash as Address),
       message: draft.terms.length > 1 ? draft.message : new Uint8Array(),
+      egress: [...wantedEgress(request.spec)],
     });
     if (!verifySignature(draft.message, signature, decodeAddress(quote.signer))) {
       const message = 'the provider signed something else than the transaction that opens its lease; take another';

@@ -12,7 +12,7 @@ import type { Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 
 import { Deadline } from '../../protocol/deadline.ts';
-import { egressAllows, isHostName, parseEgressRule } from '../../protocol/egress.ts';
+import { egressAllows, isHostName, locate, parseEgressRule } from '../../protocol/egress.ts';
 import type { Env } from '../../protocol/env.ts';
 import { MoltError, hasCode } from '../../protocol/errors.ts';
 import { type Outside, connectOutside, reachableAddresses } from '../outside.ts';
@@ -81,21 +81,8 @@ export function secureConnection(outside: Outside, certificates?: string): Conne
 }
 
 /**
- * Where an input's URL really points: `s3://bucket/key` is the public HTTPS address of the object. A private object needs a
- * presigned https URL: that gives a stranger's machine one object for an hour, where keys would give it the account.
- */
-export function locate(url: string): URL {
-  const { protocol, hostname, pathname, search } = new URL(url);
-  if (protocol !== 's3:') return new URL(url);
-  // A bucket with a dot is no single label, and the certificate of the service covers single labels only.
-  const isLabel = /^[a-z0-9-]+$/.test(hostname);
-  const base = isLabel ? `https://${hostname}.s3.amazonaws.com` : `https://s3.amazonaws.com/${hostname}`;
-  return new URL(`${base}${pathname}${search}`);
-}
-
-/**
- * The bytes of the object, in order. Throws `job/egress-refused`, `job/input-missing` (refused by the server, changed
- * meanwhile, too many redirects, wrong hash), `artifact/too-large`, and the signal's reason.
+ * The bytes of the object, in order. Throws `market/egress-refused` (beyond the policy, also where a redirect leads),
+ * `job/egress-refused` (no such host, or no public one), `job/input-missing` (refused by the server, changed meanwhile, too many redirects, wrong hash), `artifact/too-large`, and the signal's reason.
  */
 export async function* download(env: Env, web: Web, job: Download): AsyncGenerator<Uint8Array, void, undefined> {
   const progress = new Progress(job);
@@ -245,10 +232,16 @@ async function ask(
 ): Promise<IncomingMessage> {
   const { hostname: host } = url;
   const port = url.port === '' ? 443 : Number(url.port);
-  const isGiven = isHostName(host) && web.policy.some((rule) => egressAllows(parseEgressRule(rule), host, port));
-  if (!isGiven) {
+  if (!isHostName(host)) {
     throw new MoltError(
       'job/egress-refused',
+      `the input at ${host}:${port} is at no host of the internet; write its name, or pass the file itself`,
+      { host, port },
+    );
+  }
+  if (!web.policy.some((rule) => egressAllows(parseEgressRule(rule), host, port))) {
+    throw new MoltError(
+      'market/egress-refused',
       `the input at ${host}:${port} is outside of what this provider lets jobs reach; take another provider, or pass the file itself`,
       { host, port },
     );

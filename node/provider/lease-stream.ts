@@ -8,12 +8,12 @@
 import type { Chain, LeaseTerms } from '../../chain/index.ts';
 import { type Channel, type Network, type SellingPolicy, fits, imageRefusal } from '../../market/index.ts';
 import { type Address, decodeAddress, encodeAddress } from '../../protocol/address.ts';
-import { beyondPolicy } from '../../protocol/egress.ts';
+import { assertWithinPolicy } from '../../protocol/egress.ts';
 import type { KeyPair } from '../../protocol/ed25519.ts';
 import { verifySignature } from '../../protocol/ed25519.ts';
 import type { Env } from '../../protocol/env.ts';
 import { MoltError, hasCode } from '../../protocol/errors.ts';
-import { type JobSpec, decodeJobSpec, specDigest, termsDigest } from '../../protocol/job-spec.ts';
+import { type JobSpec, decodeJobSpec, specDigest, termsDigest, wantedEgress } from '../../protocol/job-spec.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import {
   type Accept,
@@ -152,6 +152,7 @@ async function accept(
     );
   }
   const quote = trade.quote(Buffer.from(request.quote).toString('hex'), buyer);
+  assertWithinPolicy(request.egress, options.egress);
   const digest = termsDigest(quote.id, request.specDigest);
   const budget = encodeAddress(request.budget);
   const lease = chain.leaseAddress(budget, digest);
@@ -238,7 +239,7 @@ async function submit(env: Env, options: LeaseStreamOptions, buyer: Address, req
 
 /**
  * The specification, if it asks for no more than was leased and than this provider lets jobs reach. Throws
- * `job/impossible`, `market/image-refused`, `market/declined` and what `decodeJobSpec` throws.
+ * `job/impossible`, `market/image-refused`, `market/egress-refused` and what `decodeJobSpec` throws.
  */
 function specWithin(
   agreement: Agreement,
@@ -257,14 +258,7 @@ function specWithin(
       `the lease is for the ${agreement.runtime} runtime and ${agreement.durationSecondsMax} s, the specification asks for ${spec.runtime} and ${spec.maxDurationSeconds} s`,
     );
   }
-  const beyond = beyondPolicy(spec.network.egress, egress);
-  if (beyond !== undefined) {
-    throw new MoltError(
-      'market/declined',
-      `this provider does not let jobs reach ${beyond}; leave it out, or try another provider`,
-      { rule: beyond },
-    );
-  }
+  assertWithinPolicy(wantedEgress(spec), egress);
   return spec;
 }
 

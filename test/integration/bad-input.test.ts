@@ -197,7 +197,14 @@ describe('the lease stream', () => {
       what: 'an unknown quote',
       code: 'market/quote-unknown',
       frame: LeaseRequest.encode({
-        accept: { quote: bytes32, specDigest: bytes32, budget: bytes32, blockhash: bytes32, message: new Uint8Array() },
+        accept: {
+          quote: bytes32,
+          specDigest: bytes32,
+          budget: bytes32,
+          blockhash: bytes32,
+          message: new Uint8Array(),
+          egress: [],
+        },
       }),
     },
     {
@@ -210,6 +217,7 @@ describe('the lease stream', () => {
           budget: bytes32,
           blockhash: bytes32,
           message: new Uint8Array(),
+          egress: [],
         },
       }),
     },

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
-import { explainBid } from '../../sdk/index.ts';
+import { type JobEvent, explainBid } from '../../sdk/index.ts';
 import { type TestBuyer, type TestMarket, openMarket, stepsJob } from './market.ts';
 
 let market: TestMarket;
@@ -94,6 +94,46 @@ case "$question" in *'"type":"job"'*) echo '{"approve":false,"reason":"not this 
   ]);
   await allMoneyIsBack(before);
   await provider.stop();
+});
+
+test('a host that a provider does not let jobs reach is refused before money moves, and the next provider has the job', async () => {
+  const narrow = await market.provider({ egress: ['*.example.com:443'] });
+  await using molt = await buyer.connect();
+  const before = (await market.chain.budget(buyer.budget))?.free ?? 0n;
+  // A name that nobody has: whoever lets jobs reach it does not find it.
+  const spec = { ...(await stepsJob(market, molt, 1)), inputs: [{ url: 'https://data.molt.invalid/x', path: 'x' }] };
+  const run = async (attempts: number): Promise<readonly JobEvent[]> => {
+    const events: JobEvent[] = [];
+    const options = { maxPrice: '1', attempts, lotShare: 0, onEvent: (event: JobEvent) => events.push(event) };
+    await expect(molt.run(spec, options)).rejects.toThrow();
+    return events;
+  };
+  const refused = {
+    type: 'provider-failed',
+    code: 'market/egress-refused',
+    reason: expect.stringContaining('data.molt.invalid:443'),
+  };
+  const alone = await run(1);
+  expect(alone).toContainEqual(expect.objectContaining(refused));
+  expect(alone.map(({ type }) => type)).not.toContain('lease-opened');
+  await allMoneyIsBack(before);
+  const record = molt.bids().at(-1);
+  if (record === undefined) throw new Error('no bid was kept');
+  const { providers, changes } = explainBid(record);
+  expect(providers.map(({ text }) => text)).toContainEqual(
+    expect.stringMatching(/^declined: .*data\.molt\.invalid:443/),
+  );
+  expect(changes).toMatchObject([{ what: 'egress', providers: 1 }]);
+
+  const wide = await market.provider({ egress: ['*:443'], pricePerCpu: '0.004' });
+  await expect.poll(async () => (await molt.offers()).length, { timeout: 30_000 }).toBe(2);
+  const both = await run(1);
+  expect(both.filter(({ type }) => type === 'provider-failed')[0]).toMatchObject({ ...refused, retrying: true });
+  expect(both.filter(({ type }) => type === 'lease-opened')).toHaveLength(1);
+  expect(both).toContainEqual(expect.objectContaining({ type: 'accepted', provider: wide.account.account }));
+  await allMoneyIsBack(before);
+  await narrow.stop();
+  await wide.stop();
 });
 
 test('a provider that is killed and comes back has one offer, the newer, with its capacity once', async () => {

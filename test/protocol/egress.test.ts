@@ -1,7 +1,7 @@
 /** Goal: an egress rule means one thing, and a policy never gives more than it says. */
 import { describe, expect, test } from 'vitest';
 
-import { beyondPolicy, egressAllows, isHostName, parseEgressRule } from '../../protocol/egress.ts';
+import { assertWithinPolicy, beyondPolicy, egressAllows, isHostName, parseEgressRule } from '../../protocol/egress.ts';
 
 describe('an egress rule', () => {
   test('names one host, or every name below a suffix, at one port', () => {
@@ -62,5 +62,22 @@ describe('a policy', () => {
     expect(beyondPolicy(['*.c.com:443'], ['*.b.com:443'])).toBe('*.c.com:443');
     expect(beyondPolicy(['a.com:443'], [])).toBe('a.com:443');
     expect(beyondPolicy([], [])).toBeUndefined();
+  });
+
+  test('refuses with the rule that it does not give, and what no job can ask for as what it is', () => {
+    expect(() => assertWithinPolicy(['a.com:443'], ['*:443'])).not.toThrow();
+    const codeOf = (wanted: readonly string[]): unknown => {
+      try {
+        return assertWithinPolicy(wanted, ['*:443']);
+      } catch (error) {
+        return error;
+      }
+    };
+    expect(codeOf(['a.com:443', 'b.com:22'])).toMatchObject({
+      code: 'market/egress-refused',
+      message: expect.stringContaining('b.com:22'),
+    });
+    expect(codeOf(['*:443', 'a.com'])).toMatchObject({ code: 'protocol/invalid-spec' });
+    expect(codeOf(Array.from({ length: 81 }, () => 'a.com:443'))).toMatchObject({ code: 'protocol/oversize' });
   });
 });

@@ -16,6 +16,7 @@ import {
   specDigest,
   termsDigest,
   warmPrefix,
+  wantedEgress,
 } from '../../protocol/job-spec.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 
@@ -99,6 +100,8 @@ test.each<[string, object, string]>([
   ['an input over plain http', { ...wasm, inputs: [{ url: 'http://example.com/a', path: 'a' }] }, 'inputs'],
   ['a password in a URL', { ...wasm, inputs: [{ url: 'https://u:p@example.com/a', path: 'a' }] }, 'inputs'],
   ['a bucket without a key', { ...wasm, inputs: [{ url: 's3://bucket/', path: 'a' }] }, 'inputs'],
+  ['an address in a URL', { ...wasm, inputs: [{ url: 'https://127.0.0.1/a', path: 'a' }] }, 'at a named host'],
+  ['a name of this machine in a URL', { ...wasm, inputs: [{ url: 'https://localhost/a', path: 'a' }] }, 'inputs'],
   ['no time', { ...wasm, maxDurationSeconds: 0 }, 'maxDurationSeconds'],
   ['more time than a lease', { ...wasm, maxDurationSeconds: LIMITS.leaseSeconds + 1 }, 'maxDurationSeconds'],
   ['a strange variable', { ...wasm, environment: { 'A=B': 'x' } }, 'environment'],
@@ -107,6 +110,26 @@ test.each<[string, object, string]>([
   expect(() => parseJobSpec(spec)).toThrow(
     expect.objectContaining({ code: 'protocol/invalid-spec', message: expect.stringContaining(reason) }),
   );
+});
+
+test('what a job needs to reach is its rules and where its inputs by URL really are, each once', () => {
+  const spec = parseJobSpec({
+    ...container,
+    network: { egress: ['api.example.com:8443', '*.example.org:443'] },
+    inputs: [
+      { cid: MODULE, path: 'stored' },
+      { url: 'https://Data.example.com/a?key=secret', path: 'a' },
+      { url: 'https://data.example.com/b', path: 'b' },
+      { url: 'https://api.example.com:8443/c', path: 'c' },
+      { url: 's3://bucket/key', path: 'd' },
+    ],
+  });
+  expect(wantedEgress(spec)).toEqual([
+    'api.example.com:8443',
+    '*.example.org:443',
+    'data.example.com:443',
+    'bucket.s3.amazonaws.com:443',
+  ]);
 });
 
 test('what is encoded is decoded, and its digest and CID are those of the bytes', () => {

@@ -124,7 +124,7 @@ describe('inputs', () => {
   it('that are not to be had say so, whatever the reason', async () => {
     const outside = web.url('inside.private.com', '/x');
     await expect(fetch('a', { inputs: [{ url: outside, path: 'x' }] })).rejects.toMatchObject({
-      code: 'job/egress-refused',
+      code: 'market/egress-refused',
     });
     const url = web.url('data.example.com', '/x');
     await expect(fetch('a', { inputs: [{ url, sha256: '0'.repeat(64), path: 'x' }] })).rejects.toMatchObject({

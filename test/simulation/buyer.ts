@@ -15,17 +15,20 @@ import {
 } from '../../market/index.ts';
 import type { Address } from '../../protocol/address.ts';
 import { decodeEnvelope, sealEnvelope, verifyEnvelope } from '../../protocol/envelope.ts';
-import { MoltError } from '../../protocol/errors.ts';
+import { MoltError, type Verdict } from '../../protocol/errors.ts';
 import { isLeaseEnd } from '../../protocol/lease.ts';
 import { LIMITS } from '../../protocol/limits.ts';
-import { decodeQuote, encodeBid, resourceClassOf } from '../../protocol/messages.ts';
+import { type ResourceClass, decodeQuote, encodeBid, resourceClassOf } from '../../protocol/messages.ts';
+import { bidsTopic } from '../../protocol/wire.ts';
 import type { Terms, Transaction } from './chain.ts';
 import type { Link, LinkEnd } from './network.ts';
-import { NETWORK, Peer, type Surroundings, addressOf } from './peer.ts';
+import { NETWORK, Peer, type PeerOptions, type Surroundings, addressOf } from './peer.ts';
 import type { BidAnswerFrame, LeaseFrame } from './provider.ts';
+import { Violation } from './world.ts';
 
-export interface BuyerOptions {
-  readonly skewMs: number;
+export interface BuyerOptions extends PeerOptions {
+  /** Where its jobs must run; it follows that region alone. '' for anywhere. */
+  readonly region: string;
   readonly balance: bigint;
   readonly capPerLease: bigint;
   readonly capInAll: bigint;
@@ -40,13 +43,15 @@ const RECLAIM_EVERY_MS = 10_000;
 const BID_GAP_MS = 1_200;
 
 export class Buyer extends Peer {
+  readonly options: BuyerOptions;
   readonly budget: Address;
   readonly jobs: Purchase[] = [];
   sequence = 0;
   nextBidMs = 0;
 
   constructor(name: string, at: Surroundings, options: BuyerOptions) {
-    super(name, at, { ...options, keepsBook: true });
+    super(name, at, options);
+    this.options = options;
     this.budget = addressOf(`budget of ${name}`);
     const { balance, capPerLease, capInAll } = options;
     at.chain.addBudget(this.budget, { delegate: this.address, balance, capPerLease, capInAll });
@@ -68,8 +73,9 @@ export class Buyer extends Peer {
     job.begin();
   }
 
-  override hearBid(): void {
-    // Other buyers' bids are nothing to this one.
+  /** Other buyers' bids are nothing to this one: it does not listen. */
+  override hearBid(): Verdict['verdict'] {
+    throw new Violation(`${this.name} hears bids, which it does not follow`);
   }
 
   override accept(protocol: string, link: Link): LinkEnd | undefined {
@@ -182,7 +188,10 @@ export class Purchase {
         return buyer.after(waitMs, 'signs a bid', () => this.#sign(effect.content));
       }
       case 'publish-bid':
-        if (this.#bytes !== undefined) buyer.at.network.publish(buyer, `bids/${this.#class()}`, this.#bytes);
+        if (this.#bytes !== undefined) {
+          const topic = bidsTopic(NETWORK, this.#class(), this.state.bid?.content.region);
+          buyer.at.network.gossip.publish(buyer, topic, this.#bytes);
+        }
         return undefined;
       case 'wait':
         return buyer.after(effect.ms, 'time is up', () => this.do({ type: 'time-up', bid: effect.bid }));
@@ -265,7 +274,7 @@ export class Purchase {
     this.do({ type: 'weighed', bid, facts });
   }
 
-  #class(): string {
+  #class(): ResourceClass {
     return resourceClassOf(this.order.spec.resources);
   }
 }

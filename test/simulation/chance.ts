@@ -47,4 +47,14 @@ export class Chance {
     if (item === undefined) throw new Error('nothing to pick from');
     return item;
   }
+
+  /** A copy in another order. */
+  shuffle<Item>(items: readonly Item[]): Item[] {
+    const shuffled = [...items];
+    for (let last = shuffled.length - 1; last > 0; last--) {
+      const other = this.between(0, last);
+      [shuffled[last], shuffled[other]] = [shuffled[other] as Item, shuffled[last] as Item];
+    }
+    return shuffled;
+  }
 }

@@ -2,8 +2,10 @@
 import type { SellerEffect } from '../../market/index.ts';
 import { sealEnvelope } from '../../protocol/envelope.ts';
 import { LIMITS } from '../../protocol/limits.ts';
-import { decodeBid, encodeOffer, encodeQuote, resourceClassOf } from '../../protocol/messages.ts';
+import type { Verdict } from '../../protocol/errors.ts';
+import { decodeBid, encodeOffer, encodeQuote } from '../../protocol/messages.ts';
 import { U64_MAX, baseUnits } from '../../protocol/units.ts';
+import { offersTopic } from '../../protocol/wire.ts';
 import type { Address } from '../../protocol/address.ts';
 import { Buyer } from './buyer.ts';
 import type { Link, LinkEnd } from './network.ts';
@@ -54,10 +56,10 @@ class Silent extends Provider {
 class DoubleSeller extends Provider {
   override readonly isHonest = false;
 
-  override hearBid(bytes: Uint8Array, from: Address): void {
+  override hearBid(bytes: Uint8Array, from: Address): Verdict['verdict'] {
     const { capacity } = this.seller;
     this.seller = { ...this.seller, capacity: { ...capacity, reservations: new Map() } };
-    super.hearBid(bytes, from);
+    return super.hearBid(bytes, from);
   }
 
   override hearLease(link: Link, frame: LeaseFrame): void {
@@ -82,7 +84,8 @@ class Equivocator extends Provider {
       return sealEnvelope(this.key, 'offer', { network: NETWORK, ...header }, body).bytes;
     });
     const only = (): Uint8Array | undefined => (this.chance.happens(0.5) ? cheap : dear);
-    this.at.network.publish(this, `offers/${resourceClassOf(free)}`, cheap ?? new Uint8Array(), only);
+    for (const topic of this.offerTopics())
+      this.at.network.gossip.publish(this, topic, cheap ?? new Uint8Array(), only);
   }
 }
 
@@ -90,11 +93,12 @@ class Equivocator extends Provider {
 class Uninvited extends Provider {
   override readonly isHonest = false;
 
-  override hearBid(bytes: Uint8Array, from: Address): void {
-    const { message } = this.admission.bid(bytes, from, this.now());
-    if (message === undefined) return;
+  override hearBid(bytes: Uint8Array, from: Address): Verdict['verdict'] {
+    const { message, verdict } = this.admission.bid(bytes, from, this.now());
+    if (message === undefined) return verdict.verdict;
     const bid = { ...decodeBid(message), content: { ...message.content, distanceMax: U64_MAX } } as typeof message;
     for (let time = 0; time < 3; time++) this.do({ type: 'bid', bid, terms: this.terms() });
+    return 'accept';
   }
 }
 
@@ -102,14 +106,55 @@ class Uninvited extends Provider {
 class Replayer extends Provider {
   override readonly isHonest = false;
 
-  override hearOffer(bytes: Uint8Array, from: Address | undefined): void {
-    super.hearOffer(bytes, from);
-    if (from === undefined || this.at.isFrozen || !this.chance.happens(0.3)) return;
+  override hearOffer(bytes: Uint8Array, from: Address | undefined): Verdict['verdict'] {
+    const verdict = super.hearOffer(bytes, from);
+    if (from === undefined || this.at.isFrozen || !this.chance.happens(0.3)) return verdict;
     this.after(this.chance.between(1_000, 90_000), 'replays an offer', () =>
-      this.at.network.publish(this, 'offers/cpu', bytes),
+      // A copy: caches that know the message by its content would keep it from everybody's admission.
+      this.at.network.gossip.publish(this, offersTopic(NETWORK, 'cpu'), bytes.slice()),
     );
+    return verdict;
   }
 }
+
+/**
+ * Shouts without end while there are faults: bytes that are no offer, offers with a wrong signature, and true
+ * ones of its own far more often than anybody may. And forwards all that it hears, good or bad.
+ */
+class Flooder extends Provider {
+  override readonly isHonest = false;
+
+  override start(): void {
+    super.start();
+    this.#flood();
+  }
+
+  override hearOffer(bytes: Uint8Array, from: Address | undefined): Verdict['verdict'] {
+    super.hearOffer(bytes, from);
+    return 'accept';
+  }
+
+  #flood(): void {
+    this.after(FLOOD_EVERY_MS, 'floods', () => {
+      if (this.at.isCalm) return;
+      for (let time = 0; time < 3; time++) this.#shout();
+      this.#flood();
+    });
+  }
+
+  #shout(): void {
+    const nowMs = this.now();
+    const sequence = (this.published?.sequence ?? nowMs) + this.chance.between(1, 50);
+    const header = { sequence, issuedMs: nowMs, expiresMs: nowMs + LIMITS.offerLifetimeMs };
+    const { bytes } = this.sealOffer(this.offer(this.free(), false), header);
+    const kind = this.chance.between(0, 2);
+    if (kind === 0) bytes.fill(0xff, 0, 16);
+    if (kind === 1) bytes[bytes.length - 1] = 255 - (bytes.at(-1) ?? 0);
+    for (const topic of this.offerTopics()) this.at.network.gossip.publish(this, topic, bytes);
+  }
+}
+
+const FLOOD_EVERY_MS = 2_000;
 
 export const LIARS: readonly (typeof Provider)[] = [
   Phantom,
@@ -119,6 +164,7 @@ export const LIARS: readonly (typeof Provider)[] = [
   Equivocator,
   Uninvited,
   Replayer,
+  Flooder,
 ];
 
 const SILENCE: LinkEnd = { onFrame: () => undefined, onEnd: () => undefined };

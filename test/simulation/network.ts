@@ -1,27 +1,33 @@
 /**
- * The network: gossip that loses, doubles, delays and reorders; streams that keep order until they break; partitions.
+ * The network: gossip (gossip.ts), streams that keep order until they break, links near and far, and partitions.
  *
- * Gossip goes from the origin to every member of a topic; which neighbour a member got it from is drawn, so that the
- * admission of forwarders is at work. A stream whose ends are cut apart, or whose other end crashed, breaks: both ends
- * hear of it, later and not at once.
+ * A stream whose ends are cut apart, or whose other end crashed, breaks: both ends hear of it, later and not at once.
  */
 import type { Address } from '../../protocol/address.ts';
+import type { Verdict } from '../../protocol/errors.ts';
 import type { Chance } from './chance.ts';
+import { Gossip } from './gossip.ts';
 import type { Actor, World } from './world.ts';
 
 export interface NetworkFaults {
-  /** Share of gossip deliveries that are lost, and that come twice. */
+  /** Share of gossip copies that are lost on a link, and that are heard again though they were heard. */
   lossShare: number;
   duplicateShare: number;
-  /** Share of deliveries that take up to twenty times as long: what is sent later comes earlier. */
+  /** Share of messages that take up to twenty times as long: what is sent later comes earlier. */
   slowShare: number;
+  /** Share of nodes that are far from everybody: each of their links takes five times as long. */
+  readonly farShare: number;
+  /** One way between two nodes that are not far. */
   readonly delayMs: { readonly from: number; readonly to: number };
+  /** Followers of a topic that a publisher sends its own messages to itself, beside its neighbours there. */
+  readonly reach: number;
 }
 
 export interface Member extends Actor {
   readonly address: Address;
   readonly links: Set<Link>;
-  hearGossip(topic: string, bytes: Uint8Array, from: Address): void;
+  /** What the node thinks of a message that it has not heard yet: only what it accepts goes on. */
+  hearGossip(topic: string, bytes: Uint8Array, from: Address): Verdict['verdict'];
   /** Somebody opens a stream to this node; its end of it, or undefined to refuse. */
   accept(protocol: string, link: Link): LinkEnd | undefined;
 }
@@ -33,41 +39,46 @@ export interface LinkEnd {
   onEnd(): void;
 }
 
-const NEIGHBOURS = 8;
+const FAR_TIMES = 5;
 const BREAK_MS = { from: 200, to: 8_000 };
 
 export class Network {
   readonly faults: NetworkFaults;
   readonly #world: World;
   readonly #chance: Chance;
-  readonly #topics = new Map<string, Member[]>();
   readonly #members = new Map<Address, Member>();
-  readonly #neighbours = new Map<Member, readonly Address[]>();
+  /** Half of what a message takes to or from each node, ms. */
+  readonly #accessMs = new Map<Member, number>();
   #sideOf: ((member: Member) => number) | undefined;
+  readonly gossip: Gossip;
 
   constructor(world: World, faults: NetworkFaults) {
     this.#world = world;
     this.#chance = world.chance.split('network');
     this.faults = faults;
+    this.gossip = new Gossip(world, this);
   }
 
-  join(member: Member, topics: readonly string[]): void {
+  join(member: Member, topics: Iterable<string>): void {
     this.#members.set(member.address, member);
-    for (const topic of topics) {
-      const members = this.#topics.get(topic) ?? [];
-      this.#topics.set(topic, members);
-      if (!members.includes(member)) members.push(member);
-    }
+    for (const topic of topics) this.gossip.subscribe(member, topic);
   }
 
-  member(address: Address): Member | undefined {
-    return this.#members.get(address);
+  /** A node crashed: its neighbours hear of it some time. */
+  leave(member: Member): void {
+    const { life } = member;
+    this.#world.after(this.breakMs(), `${member.name} is missed`, undefined, () => {
+      if (!member.isUp && member.life === life) this.gossip.dropApart((a, b) => a === member || b === member);
+    });
   }
 
   /** Sides cannot hear each other until `heal`. */
   cut(sideOf: (member: Member) => number): void {
     this.#sideOf = sideOf;
     this.#world.trace('network cut');
+    this.#world.after(this.breakMs(), 'the cut is noticed', undefined, () =>
+      this.gossip.dropApart((a, b) => this.isCut(a, b)),
+    );
   }
 
   heal(): void {
@@ -79,25 +90,13 @@ export class Network {
     return this.#sideOf !== undefined && this.#sideOf(a) !== this.#sideOf(b);
   }
 
-  /** `only` gives each member other bytes, or none: what an equivocating origin does. */
-  publish(origin: Member, topic: string, bytes: Uint8Array, only?: (member: Member) => Uint8Array | undefined): void {
-    for (const member of this.#topics.get(topic) ?? []) {
-      if (member === origin) continue;
-      const sent = only === undefined ? bytes : only(member);
-      if (sent === undefined) continue;
-      if (this.#chance.happens(this.faults.lossShare)) continue;
-      this.#deliver(origin, member, topic, sent);
-      if (this.#chance.happens(this.faults.duplicateShare)) this.#deliver(origin, member, topic, sent);
-    }
-  }
-
   connect(from: Member, to: Address, protocol: string, mine: LinkEnd): Link {
     return new Link(this, this.#world, { from, to: this.#members.get(to), protocol, mine });
   }
 
-  delayMs(): number {
-    const { from, to } = this.faults.delayMs;
-    const plain = this.#chance.between(from, to);
+  /** One message, one way. */
+  delayMs(a: Member, b: Member): number {
+    const plain = this.#access(a) + this.#access(b) + this.#chance.between(0, 10);
     return this.#chance.happens(this.faults.slowShare) ? plain * this.#chance.between(2, 20) : plain;
   }
 
@@ -105,22 +104,15 @@ export class Network {
     return this.#chance.between(BREAK_MS.from, BREAK_MS.to);
   }
 
-  #deliver(origin: Member, member: Member, topic: string, bytes: Uint8Array): void {
-    this.#world.after(this.delayMs(), `hears ${topic}`, member, () => {
-      if (this.isCut(origin, member)) return;
-      this.#world.count('gossip');
-      member.hearGossip(topic, bytes, this.#forwarder(member));
-    });
-  }
-
-  #forwarder(member: Member): Address {
-    let neighbours = this.#neighbours.get(member);
-    if (neighbours === undefined) {
-      const others = [...this.#members.keys()];
-      neighbours = Array.from({ length: NEIGHBOURS }, () => this.#chance.pick(others));
-      this.#neighbours.set(member, neighbours);
-    }
-    return this.#chance.pick(neighbours);
+  #access(member: Member): number {
+    const known = this.#accessMs.get(member);
+    if (known !== undefined) return known;
+    const { delayMs, farShare } = this.faults;
+    const chance = this.#chance.split(`access of ${member.name}`);
+    const plain = chance.between(delayMs.from, delayMs.to) / 2;
+    const made = Math.round(chance.happens(farShare) ? plain * FAR_TIMES : plain);
+    this.#accessMs.set(member, made);
+    return made;
   }
 }
 
@@ -157,7 +149,10 @@ export class Link {
     from.links.add(this);
     const mustFail = to === undefined || !to.isUp || network.isCut(from, to);
     if (mustFail) this.#end(this.#near, network.breakMs());
-    else world.after(network.delayMs(), `opens ${protocol} to ${to.name}`, undefined, () => this.#arrive(to, protocol));
+    else
+      world.after(network.delayMs(from, to), `opens ${protocol} to ${to.name}`, undefined, () =>
+        this.#arrive(to, protocol),
+      );
   }
 
   /** The peer that the transport authenticated. */
@@ -182,7 +177,7 @@ export class Link {
     this.#shut(mine);
     const theirs = mine === this.#near ? this.#far : this.#near;
     if (theirs === undefined) return;
-    const atMs = Math.max(theirs.lastAtMs, this.#world.nowMs + this.#network.delayMs());
+    const atMs = Math.max(theirs.lastAtMs, this.#world.nowMs + this.#network.delayMs(mine.member, theirs.member));
     theirs.lastAtMs = atMs;
     this.#end(theirs, atMs - this.#world.nowMs);
   }
@@ -214,12 +209,12 @@ export class Link {
       return undefined;
     }
     for (const frame of this.#queued.splice(0)) this.#carry(this.#near, far, frame);
-    if (!isOpen) this.#end(far, this.#network.delayMs());
+    if (!isOpen) this.#end(far, this.#network.delayMs(member, to));
     return undefined;
   }
 
   #carry(mine: Side, theirs: Side, frame: unknown): void {
-    const atMs = Math.max(theirs.lastAtMs, this.#world.nowMs + this.#network.delayMs());
+    const atMs = Math.max(theirs.lastAtMs, this.#world.nowMs + this.#network.delayMs(mine.member, theirs.member));
     theirs.lastAtMs = atMs;
     this.#world.count('frames');
     this.#world.after(atMs - this.#world.nowMs, 'gets a frame', theirs.member, () => {

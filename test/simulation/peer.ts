@@ -5,6 +5,9 @@ import type { Admission, Book, Memo, Moment } from '../../market/index.ts';
 import { createAdmission, createBook } from '../../market/index.ts';
 import { type Address, encodeAddress } from '../../protocol/address.ts';
 import { type KeyPair, keyPairFromSeed } from '../../protocol/ed25519.ts';
+import type { Verdict } from '../../protocol/errors.ts';
+import { RESOURCE_CLASSES, type ResourceClass } from '../../protocol/messages.ts';
+import { offersTopic } from '../../protocol/wire.ts';
 import type { Chain } from './chain.ts';
 import type { Chance } from './chance.ts';
 import type { Link, LinkEnd, Member, Network } from './network.ts';
@@ -15,13 +18,38 @@ export interface Surroundings {
   readonly network: Network;
   readonly chain: Chain;
   readonly memo: Memo;
+  readonly peers: Peer[];
+  /** True once liars have become quiet and nothing is lost any more. */
+  isCalm: boolean;
   /** True once no more offers are repeated, so that everything can come to rest. */
   isFrozen: boolean;
+}
+
+/** A part of the market, as in protocol/wire.ts; the region '' is the whole class. */
+export interface Shard {
+  readonly resourceClass: ResourceClass;
+  readonly region: string;
+}
+
+/** Those of the classes in this region. */
+export function shardsIn(region: string): readonly Shard[] {
+  return RESOURCE_CLASSES.map((resourceClass) => ({ resourceClass, region }));
+}
+
+export interface PeerOptions {
+  readonly skewMs: number;
+  /** Offers that it follows; none for a node that keeps no book. */
+  readonly shards: readonly Shard[];
 }
 
 export const NETWORK: Address = addressOf('network');
 const OFFERS_MAX = 10_000;
 const EXPIRE_EVERY_MS = 5_000;
+/** As market/following.ts. */
+const CHANCE_PULL_EVERY_MS = 30_000;
+/** As market/offers.ts; what comes together takes one step here. */
+const PULL_MAX = 2_000;
+const PULL_AT_ONCE = 32;
 
 const keys = new Map<string, KeyPair>();
 
@@ -61,15 +89,15 @@ export abstract class Peer implements Member {
   admission: Admission;
   /** Undefined for a node that keeps none. */
   book: Book | undefined;
-  readonly #keepsBook: boolean;
+  readonly shards: readonly Shard[];
 
-  constructor(name: string, at: Surroundings, options: { readonly skewMs: number; readonly keepsBook: boolean }) {
+  constructor(name: string, at: Surroundings, options: PeerOptions) {
     this.name = name;
     this.at = at;
     this.key = keyOf(name);
     this.chance = at.world.chance.split(name);
     this.skewMs = options.skewMs;
-    this.#keepsBook = options.keepsBook;
+    this.shards = options.shards;
     this.admission = this.#newAdmission();
   }
 
@@ -94,8 +122,12 @@ export abstract class Peer implements Member {
     this.life++;
     this.isUp = true;
     this.admission = this.#newAdmission();
-    this.book = this.#keepsBook ? createBook({ offersMax: OFFERS_MAX }) : undefined;
-    if (this.#keepsBook) this.#expireBook();
+    this.book = this.shards.length > 0 ? createBook({ offersMax: OFFERS_MAX }) : undefined;
+    if (this.book !== undefined) {
+      this.#expireBook();
+      this.#pullByChance();
+    }
+    this.at.network.gossip.enter(this);
   }
 
   /** The process is gone, and nothing is said to anybody. */
@@ -105,34 +137,67 @@ export abstract class Peer implements Member {
     // Each takes itself out of the set, which a walk over it bears.
     for (const link of this.links) link.crash(this);
     this.links.clear();
+    this.at.network.leave(this);
   }
 
-  hearGossip(topic: string, bytes: Uint8Array, from: Address): void {
-    if (topic.startsWith('offers')) this.hearOffer(bytes, from);
-    else this.hearBid(bytes, from);
+  /** What it subscribes to. */
+  topics(): ReadonlySet<string> {
+    return new Set(this.shards.map(({ resourceClass, region }) => offersTopic(NETWORK, resourceClass, region)));
   }
 
-  hearOffer(bytes: Uint8Array, from: Address | undefined): void {
-    if (this.book === undefined) return;
-    const { message } = this.admission.offer(bytes, from, this.now());
-    if (message !== undefined) this.book.put(message);
+  /** True when offers of this class and region are among those that it follows. */
+  follows(resourceClass: ResourceClass, region: string): boolean {
+    return this.shards.some((shard) => shard.resourceClass === resourceClass && ['', region].includes(shard.region));
   }
 
-  abstract hearBid(bytes: Uint8Array, from: Address): void;
+  hearGossip(topic: string, bytes: Uint8Array, from: Address): Verdict['verdict'] {
+    return topic.includes('/offers/') ? this.hearOffer(bytes, from) : this.hearBid(bytes, from);
+  }
 
-  /** Every node with a book answers pulls. */
+  /** As market/offers.ts; `from` is undefined for what was asked for. */
+  hearOffer(bytes: Uint8Array, from: Address | undefined): Verdict['verdict'] {
+    if (this.book === undefined) return 'ignore';
+    const admitted = this.admission.offer(bytes, from, this.now());
+    if (admitted.message !== undefined) return this.book.put(admitted.message, from) === 'full' ? 'ignore' : 'accept';
+    if (admitted.convicted === undefined) return admitted.verdict.verdict;
+    this.book.drop(admitted.convicted);
+    return 'accept';
+  }
+
+  abstract hearBid(bytes: Uint8Array, from: Address): Verdict['verdict'];
+
+  /** Every node with a book answers pulls, each for one shard. */
   accept(protocol: string, link: Link): LinkEnd | undefined {
     if (protocol !== 'offers') return undefined;
-    for (const bytes of this.book?.bytes() ?? []) link.send(this, bytes);
-    link.close(this);
-    return { onFrame: () => undefined, onEnd: () => undefined };
+    return {
+      onFrame: (frame) => {
+        const { resourceClass, region } = frame as Shard;
+        const offers = this.book?.bytes(resourceClass, region).slice(0, PULL_MAX) ?? [];
+        for (let at = 0; at < offers.length; at += PULL_AT_ONCE) link.send(this, offers.slice(at, at + PULL_AT_ONCE));
+        link.close(this);
+      },
+      onEnd: () => undefined,
+    };
   }
 
-  /** Gossip is a hint; a pull repairs the book after a join or a healed partition. */
+  /** Gossip is a hint; a pull of what is followed repairs the book after a join or a healed partition. */
   pull(from: Address): void {
-    this.at.network.connect(this, from, 'offers', {
-      onFrame: (bytes) => this.hearOffer(bytes as Uint8Array, undefined),
-      onEnd: () => undefined,
+    for (const shard of this.shards) {
+      const onFrame = (offers: unknown): void => {
+        for (const bytes of offers as readonly Uint8Array[]) this.hearOffer(bytes, undefined);
+      };
+      const link = this.at.network.connect(this, from, 'offers', { onFrame, onEnd: () => undefined });
+      link.send(this, shard);
+    }
+  }
+
+  /** What everybody else withheld, or nobody was allowed to forward, is found in the end. */
+  #pullByChance(): void {
+    this.after(CHANCE_PULL_EVERY_MS, 'pulls by chance', () => {
+      if (this.at.isFrozen) return;
+      const keepers = this.at.peers.filter((peer) => peer !== this && peer.isUp && peer.book !== undefined);
+      if (keepers.length > 0) this.pull(this.chance.pick(keepers).address);
+      this.#pullByChance();
     });
   }
 

@@ -8,11 +8,14 @@ import {
   type SellerEvent,
   type SellerState,
   type SellerTerms,
+  type SellingPolicy,
   OFFER_REPEAT_MS,
   createSeller,
+  currentPrices,
   decideSeller,
   freeResources,
   quoteFor,
+  utilisation,
 } from '../../market/index.ts';
 import {
   type Agreement,
@@ -25,20 +28,29 @@ import {
 } from '../../node/provider/job.ts';
 import type { Address } from '../../protocol/address.ts';
 import { sealEnvelope } from '../../protocol/envelope.ts';
+import type { Verdict } from '../../protocol/errors.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import { isLeaseEnd } from '../../protocol/lease.ts';
-import { type Offer, type Resources, encodeOffer, encodeQuote, resourceClassOf } from '../../protocol/messages.ts';
+import {
+  type Offer,
+  type ResourceClass,
+  type Resources,
+  encodeOffer,
+  encodeQuote,
+  resourceClassOf,
+} from '../../protocol/messages.ts';
 import { baseUnits } from '../../protocol/units.ts';
+import { bidsTopic, offersTopic } from '../../protocol/wire.ts';
 import { type LeaseAccount, RESERVE_BPS, type Terms } from './chain.ts';
 import type { Link, LinkEnd } from './network.ts';
-import { Peer, type Surroundings, addressOf } from './peer.ts';
+import { NETWORK, Peer, type PeerOptions, type Surroundings, addressOf } from './peer.ts';
+import { Violation } from './world.ts';
 
-export interface ProviderOptions {
+export interface ProviderOptions extends PeerOptions {
   readonly total: Resources;
-  readonly pricePerSecond: bigint;
   readonly stake: bigint;
-  readonly skewMs: number;
-  readonly keepsBook: boolean;
+  readonly region: string;
+  readonly policy: SellingPolicy;
 }
 
 /** Frames of the lease stream, as objects: their bytes are node/'s and test/integration's matter. */
@@ -70,7 +82,6 @@ interface Run {
 const TICK_MS = 1_000;
 const WATCH_MS = 500;
 const FUNDED_PATIENCE_MS = 10_000;
-const DURATION_MAX_S = 3_600;
 
 export class Provider extends Peer {
   readonly account: Address;
@@ -186,17 +197,27 @@ export class Provider extends Peer {
     }
   }
 
-  hearBid(bytes: Uint8Array, from: Address): void {
-    const { message } = this.admission.bid(bytes, from, this.now());
+  override topics(): ReadonlySet<string> {
+    const bids = [...new Set<ResourceClass>(['cpu', this.resourceClass])].flatMap((resourceClass) =>
+      ['', this.options.region].map((region) => bidsTopic(NETWORK, resourceClass, region)),
+    );
+    return super.topics().union(new Set(bids));
+  }
+
+  get resourceClass(): ResourceClass {
+    return resourceClassOf(this.options.total);
+  }
+
+  hearBid(bytes: Uint8Array, from: Address): Verdict['verdict'] {
+    const { message, verdict } = this.admission.bid(bytes, from, this.now());
     if (message !== undefined) this.do({ type: 'bid', bid: message, terms: this.terms() });
+    return verdict.verdict;
   }
 
   terms(): SellerTerms {
     const { stake, reserved } = this.at.chain.providers.get(this.account)!;
-    const price = baseUnits(this.options.pricePerSecond);
-    const none = baseUnits(0n);
     return {
-      policy: { prices: { base: price, perCpu: none, perGib: none, perGpu: none }, durationSecondsMax: DURATION_MAX_S },
+      policy: this.options.policy,
       provider: {
         address: this.account,
         stake: baseUnits(stake),
@@ -207,7 +228,7 @@ export class Provider extends Peer {
         maxLeaseMs: 86_400_000,
         runtimes: ['wasm', 'container'],
         features: [],
-        region: '',
+        region: this.options.region,
       },
       speed: 100,
       warm: [],
@@ -223,11 +244,11 @@ export class Provider extends Peer {
       free,
       runtimes: provider.runtimes,
       features: [],
-      prices: policy.prices,
+      prices: currentPrices(policy, utilisation(this.seller.capacity, this.now())),
       speed: 100,
       speedMeasuredMs: 0,
-      region: '',
-      durationSecondsMax: DURATION_MAX_S,
+      region: provider.region,
+      durationSecondsMax: policy.durationSecondsMax,
       warm: [],
       addresses: [],
       revoked,
@@ -237,28 +258,23 @@ export class Provider extends Peer {
   publishOffer({ free, revoked, header }: SellerEffect & { type: 'publish-offer' }): void {
     const { bytes } = this.sealOffer(this.offer(free, revoked), header);
     this.published = { sequence: header.sequence, revoked };
-    this.at.network.publish(this, `offers/${resourceClassOf(free)}`, bytes);
+    for (const topic of this.offerTopics()) this.at.network.gossip.publish(this, topic, bytes);
     this.hearOffer(bytes, undefined);
   }
 
+  /** Its offers are said in the shard of the whole class, and in that of its region. */
+  offerTopics(): ReadonlySet<string> {
+    return new Set(['', this.options.region].map((region) => offersTopic(NETWORK, this.resourceClass, region)));
+  }
+
   sealOffer(content: Offer, header: (SellerEffect & { type: 'publish-offer' })['header']) {
-    const envelope = sealEnvelope(
-      this.key,
-      'offer',
-      { network: addressOf('network'), ...header },
-      encodeOffer(content),
-    );
+    const envelope = sealEnvelope(this.key, 'offer', { network: NETWORK, ...header }, encodeOffer(content));
     this.#noteSigned(envelope.sequence, envelope.id);
     return envelope;
   }
 
   signQuote({ bid, content, header }: SellerEffect & { type: 'sign-quote' }): void {
-    const envelope = sealEnvelope(
-      this.key,
-      'quote',
-      { network: addressOf('network'), ...header },
-      encodeQuote(content),
-    );
+    const envelope = sealEnvelope(this.key, 'quote', { network: NETWORK, ...header }, encodeQuote(content));
     const { id, expiresMs, bytes } = envelope;
     this.#noteSigned(envelope.sequence, id);
     this.do({ type: 'quote-signed', quote: { id, buyer: bid.signer, content, bid: bid.content, expiresMs, bytes } });
@@ -566,7 +582,8 @@ export class Provider extends Peer {
 
   #noteSigned(sequence: number, id: string): void {
     const other = this.signed.get(sequence);
-    if (other !== undefined && other !== id) this.at.world.count('equivocations of the honest');
+    if (other !== undefined && other !== id && this.isHonest)
+      throw new Violation(`${this.name} signed number ${sequence} twice`);
     this.signed.set(sequence, id);
   }
 

@@ -5,7 +5,14 @@
  * faults stop and who crashed comes back, but for a few. When every job has ended and every lease is closed, offers are
  * no longer repeated, and the world comes to rest: nothing may be left in the queue.
  */
-import type { BidderOrder } from '../../market/index.ts';
+import {
+  ADMISSION_LIMITS,
+  type BidderOrder,
+  OFFER_REPEAT_MS,
+  type SellingPolicy,
+  parseBlackouts,
+  parsePriceCurve,
+} from '../../market/index.ts';
 import { isLeaseEnd } from '../../protocol/lease.ts';
 import type { Resources } from '../../protocol/messages.ts';
 import { parseJobSpec } from '../../protocol/job-spec.ts';
@@ -16,9 +23,9 @@ import type { Chance } from './chance.ts';
 import { Invariants } from './invariants.ts';
 import { LIARS, Squatter } from './liars.ts';
 import { Network } from './network.ts';
-import { type Peer, type Surroundings, createMemo } from './peer.ts';
+import { type Peer, type Surroundings, createMemo, keyOf, shardsIn } from './peer.ts';
 import { Provider } from './provider.ts';
-import { Violation, World } from './world.ts';
+import { START_MS, Violation, World } from './world.ts';
 
 export interface Scenario {
   readonly providers: number;
@@ -36,8 +43,16 @@ export interface Scenario {
   readonly cuts: number;
   /** Share of nodes whose clock is off by more than peers tolerate. */
   readonly wrongClockShare: number;
+  /** Share of nodes that are far from all others. */
+  readonly farShare: number;
+  /** How many a publisher of gossip reaches itself. */
+  readonly reach: number;
   /** Providers beside the buyers that keep a book. */
   readonly books: number;
+  /** Regions that providers are in and jobs may insist on; 0 for a market without. */
+  readonly regions: number;
+  /** True: providers have price curves, floors, ceilings, closed hours, and buyers that they do not serve. */
+  readonly hasPolicies: boolean;
 }
 
 export interface Report {
@@ -69,6 +84,11 @@ export class FailedRun extends Error {
 }
 
 const GIB = 2 ** 30;
+const DURATION_MAX_S = 3_600;
+/** More providers than this repeat more offers a second than one neighbour may forward. */
+const LAGGING_FROM = (ADMISSION_LIMITS.messagesPerForwarder.perSecond * OFFER_REPEAT_MS) / 1_000;
+/** Minute of the day, UTC, in which a run begins. */
+const START_MINUTE = (START_MS / 60_000) % (24 * 60);
 const MODULE = 'bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy';
 const IMAGE = `registry.example/job@sha256:${'ab'.repeat(32)}`;
 /** Nothing that was begun may take longer than this after the faults have stopped. */
@@ -98,7 +118,11 @@ export function drawScenario(seed: string): Scenario {
     crashes: chance.happens(0.3) ? 0 : chance.between(1, 8),
     cuts: chance.happens(0.5) ? 0 : chance.between(1, 2),
     wrongClockShare: share(0.2),
+    farShare: share(0.3),
+    reach: chance.between(1, 12),
     books: 2,
+    regions: chance.happens(0.5) ? 0 : chance.between(1, 2),
+    hasPolicies: chance.happens(0.5),
   };
 }
 
@@ -119,7 +143,11 @@ export function largeScenario(nodes: number, bids: number): Scenario {
     crashes: 0,
     cuts: 0,
     wrongClockShare: 0,
+    farShare: 0.1,
+    reach: 12,
     books: 0,
+    regions: 0,
+    hasPolicies: false,
   };
 }
 
@@ -150,13 +178,15 @@ class Run {
     this.#scenario = scenario;
     this.world = new World(seed);
     this.#chance = this.world.chance.split('run');
-    const { lossShare, duplicateShare, slowShare, transactionLossShare } = scenario;
-    const faults = { lossShare, duplicateShare, slowShare, delayMs: { from: 2, to: 120 } };
+    const { lossShare, duplicateShare, slowShare, farShare, reach, transactionLossShare } = scenario;
+    const faults = { lossShare, duplicateShare, slowShare, farShare, reach, delayMs: { from: 2, to: 60 } };
     this.#at = {
       world: this.world,
       network: new Network(this.world, faults),
       chain: new Chain(this.world, { lossShare: transactionLossShare, delayMs: { from: 300, to: 1_500 } }),
       memo: createMemo(),
+      peers: [],
+      isCalm: false,
       isFrozen: false,
     };
     this.#populate();
@@ -164,7 +194,7 @@ class Run {
   }
 
   get #peers(): readonly Peer[] {
-    return [...this.#providers, ...this.#buyers, ...this.#squatters];
+    return this.#at.peers;
   }
 
   play(): Report {
@@ -180,7 +210,7 @@ class Run {
     this.#at.isFrozen = true;
     // What was under way has arrived by then, and no offer has run out yet.
     this.#until(this.world.nowMs + DELIVERY_MS);
-    this.#invariants.checkBooks(this.#peers);
+    this.#invariants.checkBooks(this.#peers, this.#providers.length > LAGGING_FROM);
     this.#until(this.world.nowMs + REST_MAX_MS);
     this.#invariants.checkAtRest(this.#peers);
     return this.#report();
@@ -210,40 +240,64 @@ class Run {
     const { providers, liars, buyers, squatters, books } = this.#scenario;
     for (let index = 0; index < providers + liars; index++) {
       const Kind = index < providers ? Provider : this.#chance.pick(LIARS);
-      const options = {
-        ...this.#drawProvider(),
-        skewMs: this.#drawSkew(),
-        keepsBook: index < books || index >= providers,
-      };
+      const region = this.#drawRegion();
+      const keepsBook = index < books || index >= providers;
+      const shards = keepsBook ? ['', region].flatMap(shardsIn) : [];
+      const options = { ...this.#drawProvider(), region, shards, skewMs: this.#drawSkew() };
       this.#providers.push(new Kind(`provider ${index}`, this.#at, options));
     }
     for (let index = 0; index < buyers + squatters; index++) {
       const Kind = index < buyers ? Buyer : Squatter;
       const balance = BigInt(this.#chance.between(1, 30)) * 100_000_000n;
-      const caps = { capPerLease: balance / BigInt(this.#chance.between(1, 4)), capInAll: balance };
-      const buyer = new Kind(`buyer ${index}`, this.#at, { skewMs: this.#drawSkew(), balance, ...caps });
+      const caps = { capPerLease: balance / BigInt(this.#chance.between(1, 4)), capInAll: this.#drawCap(balance) };
+      const region = this.#drawRegion();
+      const options = { skewMs: this.#drawSkew(), region, shards: shardsIn(region), balance, ...caps };
+      const buyer = new Kind(`buyer ${index}`, this.#at, options);
       (index < buyers ? this.#buyers : this.#squatters).push(buyer);
     }
-    for (const provider of this.#providers) {
-      const isGpu = provider.options.total.gpus.length > 0;
-      this.#at.network.join(provider, [
-        'bids/cpu',
-        ...(isGpu ? ['bids/gpu'] : []),
-        ...(provider.options.keepsBook ? ['offers/cpu', 'offers/gpu'] : []),
-      ]);
-    }
-    for (const buyer of [...this.#buyers, ...this.#squatters])
-      this.#at.network.join(buyer, ['offers/cpu', 'offers/gpu']);
+    this.#at.peers.push(...this.#providers, ...this.#buyers, ...this.#squatters);
+    for (const peer of this.#peers) this.#at.network.join(peer, peer.topics());
   }
 
-  #drawProvider(): { total: Resources; pricePerSecond: bigint; stake: bigint } {
+  /** '' for a buyer that takes any, and for a provider that names none. */
+  #drawRegion(): string {
+    const { regions } = this.#scenario;
+    const drawn = this.#chance.between(0, regions);
+    return drawn === 0 ? '' : `region-${drawn}`;
+  }
+
+  /** The chain's own bound of what a buyer spends: in some markets it is less than there is. */
+  #drawCap(balance: bigint): bigint {
+    return this.#chance.happens(0.5) ? balance : balance / BigInt(this.#chance.between(2, 6));
+  }
+
+  #drawProvider(): { total: Resources; policy: SellingPolicy; stake: bigint } {
     const cores = this.#chance.between(1, 8);
     const gpu = { count: this.#chance.between(1, 3), vramBytes: 24 * GIB, model: 'Model A', computeCapability: 89 };
     const total = { cpuMillis: cores * 1_000, memoryBytes: cores * 2 * GIB, diskBytes: cores * 4 * GIB };
+    const price = BigInt(this.#chance.between(1_000, 60_000));
+    const none = baseUnits(0n);
+    const prices = { base: baseUnits(price), perCpu: none, perGib: none, perGpu: none };
+    const policy = { prices, durationSecondsMax: DURATION_MAX_S };
     return {
       total: { ...total, gpus: this.#chance.happens(0.25) ? [gpu] : [] },
-      pricePerSecond: BigInt(this.#chance.between(1_000, 60_000)),
+      policy: this.#scenario.hasPolicies ? { ...policy, ...this.#drawPolicy(price) } : policy,
       stake: BigInt(this.#chance.between(1, 50)) * 1_000_000n,
+    };
+  }
+
+  /** Each rule for some of the providers. Hours are those of minutes in which the run may be. */
+  #drawPolicy(price: bigint): Partial<SellingPolicy> {
+    const chance = this.#chance;
+    const from = START_MINUTE + chance.between(0, 3);
+    const hours = `${clock(from)}-${clock(from + chance.between(1, 3))}`;
+    const buyer = keyOf(`buyer ${chance.between(0, this.#scenario.buyers)}`).address;
+    return {
+      ...(chance.happens(0.4) ? { blackouts: parseBlackouts([hours], 'UTC') } : {}),
+      ...(chance.happens(0.6) ? { curve: parsePriceCurve(['0:60', '50:100', '100:300']) } : {}),
+      ...(chance.happens(0.3) ? { floorPerSecond: price, ceilingPerSecond: price * 2n } : {}),
+      ...(chance.happens(0.2) ? { leaseAmountMin: price * 20n } : {}),
+      ...(chance.happens(0.2) ? { blockedBuyers: [buyer] } : {}),
     };
   }
 
@@ -271,13 +325,13 @@ class Run {
     const buyers = [...this.#buyers, ...this.#squatters];
     for (let index = 0; index < jobs; index++) {
       const buyer = this.#chance.pick(buyers);
-      const { order, runMs } = this.#drawJob();
+      const { order, runMs } = this.#drawJob(buyer);
       const atMs = this.#chance.between(3_000, activeMs);
       this.world.after(atMs, `${buyer.name} wants a job`, undefined, () => buyer.isUp && buyer.buy(order, runMs));
     }
   }
 
-  #drawJob(): { order: BidderOrder; runMs: number } {
+  #drawJob({ options }: Buyer): { order: BidderOrder; runMs: number } {
     const seconds = this.#chance.between(5, 60);
     const cores = this.#chance.between(1, 4);
     const isGpu = this.#chance.happens(0.15);
@@ -293,7 +347,7 @@ class Run {
       },
     });
     const maxPrice = baseUnits(BigInt(this.#chance.between(20_000, 120_000)) * BigInt(seconds));
-    return { order: { spec, maxPrice }, runMs: this.#chance.between(500, seconds * 1_000) };
+    return { order: { spec, maxPrice, region: options.region }, runMs: this.#chance.between(500, seconds * 1_000) };
   }
 
   #planCrashes(): void {
@@ -331,6 +385,7 @@ class Run {
   #stopFaults(): void {
     const { network, chain } = this.#at;
     this.world.trace('faults stop');
+    this.#at.isCalm = true;
     Object.assign(network.faults, { lossShare: 0, duplicateShare: 0, slowShare: 0 });
     chain.faults.lossShare = 0;
     this.#heal();
@@ -373,6 +428,11 @@ class Run {
       counts: Object.fromEntries(world.counts),
     };
   }
+}
+
+/** A minute of the day, as settings write it. */
+function clock(minute: number): string {
+  return `${String(Math.floor(minute / 60)).padStart(2, '0')}:${String(minute % 60).padStart(2, '0')}`;
 }
 
 function quantile(sorted: readonly number[], share: number): number {

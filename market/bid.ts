@@ -35,6 +35,8 @@ export interface BidRequest {
   readonly finishByMs?: number;
   /** Unix ms by which the job must have begun; default: any. */
   readonly startByMs?: number;
+  /** The account that would pay. */
+  readonly budget: Address;
 }
 
 const QUOTES_WANTED = 5;
@@ -63,6 +65,7 @@ export function makeBid(request: BidRequest): Bid {
     addresses: request.addresses.slice(0, LIMITS.addressesPerMessage),
     finishByMs: Math.floor((request.finishByMs ?? 0) / 1000) * 1000,
     startByMs: request.startByMs ?? 0,
+    budget: request.budget,
   };
 }
 

@@ -36,6 +36,8 @@ export type VerifiedQuote = Verified<Message<Quote>>;
 /** What the buyer wants; fixed for the job. */
 export interface BidderOrder {
   readonly spec: JobSpec;
+  /** The account that pays: providers hold capacity for who can. */
+  readonly budget: Address;
   /** Ceiling for the whole job. */
   readonly maxPrice: BaseUnits;
   readonly stakeMin?: BaseUnits;
@@ -298,6 +300,7 @@ function beginBid(state: BidderState, event: Of<'begin'>, at: Moment): BidderDec
   try {
     content = makeBid({
       spec,
+      budget: order.budget,
       pricePerSecondMax: pricePerSecondWithin(order.maxPrice, spec.maxDurationSeconds),
       bookSize: 0,
       addresses: event.addresses,

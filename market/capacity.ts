@@ -9,6 +9,7 @@
 import { MoltError } from '../protocol/errors.ts';
 import type { Resources } from '../protocol/messages.ts';
 import { fits } from './fit.ts';
+import type { Hold } from './hold.ts';
 import { type Gpu, groupGpus, placeGpus } from './placement.ts';
 
 /** What a machine sells apart from its GPUs. */
@@ -20,6 +21,8 @@ export interface Need {
   readonly stake: bigint;
   /** Unix ms; undefined = until released. */
   readonly expiresMs: number | undefined;
+  /** For whom it is held while the chain has no lease for it; absent for one that the chain has. */
+  readonly hold?: Hold;
 }
 
 export interface Reservation extends Need {

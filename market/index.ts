@@ -2,7 +2,7 @@
  * market: offer → bid → quote → choice. All decisions, no I/O.
  *
  * Reading order: `admission` decides what may enter from the mesh, `book` keeps live offers, `following` keeps it whole, `bid` asks, `fit`,
- * `price`, `policy` and `quote` answer, `history` and `rank` choose. Three pure machines use them: `seller` is a provider's side of
+ * `price`, `policy` and `quote` answer, `hold` bounds what is held for whom, `history` and `rank` choose. Three pure machines use them: `seller` is a provider's side of
  * every bid, quote and lease, over `capacity`; `bidder` is one job of a buyer, from the offers heard to the provider that
  * delivers; `gang` is n slots that run together or not at all; `record` keeps what it told and `explain` says why, as
  * `sales` does for a seller. node/ and sdk/ are their shells; test/simulation runs thousands of both. Nothing here reads a clock, draws a
@@ -16,6 +16,7 @@ export {
   ADMISSION_LIMITS,
   createAdmission,
 } from './admission.ts';
+export { type BoundedMap, createBoundedMap } from './bounded-map.ts';
 export { type Buckets, type Rate, createBuckets } from './buckets.ts';
 export { type Book, type BookChange, createBook } from './book.ts';
 export { type BidRequest, distance, distanceCut, isAsked, makeBid, pricePerSecondWithin } from './bid.ts';
@@ -47,6 +48,7 @@ export {
 } from './bidder.ts';
 export { type Change, type Explanation, explainBid } from './explain.ts';
 export { type Shortfall, fits } from './fit.ts';
+export { type BuyerStanding } from './hold.ts';
 export {
   type GangDecision,
   type GangEffect,

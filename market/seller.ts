@@ -31,6 +31,7 @@ import {
   utilisation,
   withhold,
 } from './capacity.ts';
+import { type BuyerStanding, type HoldTime, beginHold, endHold, holdOf, holdRefusal } from './hold.ts';
 import type { Moment } from './moment.ts';
 import { nextSequence } from './offers.ts';
 import type { Gpu } from './placement.ts';
@@ -53,6 +54,8 @@ export interface OpenQuote {
 
 export interface SellerState {
   readonly capacity: Capacity;
+  /** What was held in vain of late, and by whom. */
+  readonly holdTime: HoldTime;
   /** By quote id. */
   readonly quotes: ReadonlyMap<string, OpenQuote>;
   /** Newest sequence that was given out. */
@@ -77,6 +80,10 @@ export interface SellerTerms {
   /** Digests or references of what is at hand. */
   readonly warm: readonly string[];
   readonly chainNowMs: number;
+  /** The bidder, as the chain knows it; why it is held nothing where it does not. */
+  readonly buyer: BuyerStanding | MoltError;
+  /** Buyers paid this provider before: room is kept for them. */
+  readonly hasRegulars: boolean;
   /** True: a check of the provider's own is asked before a quote is signed. Default false. */
   readonly needsApproval?: boolean;
 }
@@ -169,6 +176,7 @@ export function createSeller(
 ): SellerState {
   return {
     capacity: createCapacity(total, start.gpus),
+    holdTime: new Map(),
     quotes: new Map(),
     sequence: 0,
     sequenceKept: 0,
@@ -190,7 +198,7 @@ export function decideSeller(state: SellerState, event: SellerEvent, at: Moment)
     case 'quote-signed':
       return sendQuote(state, event.quote, at);
     case 'quote-unsigned':
-      return { state: { ...state, capacity: release(state.capacity, event.bid) }, effects: [] };
+      return nothing(freed(state, event.bid, at));
     case 'quote-ended':
       return releaseQuote(state, event.quote, { at, reason: 'let-go' });
     case 'quote-expired':
@@ -201,7 +209,7 @@ export function decideSeller(state: SellerState, event: SellerEvent, at: Moment)
       return nothing(withLease(state, event.lease, event));
     case 'lease-funded': {
       const held = state.capacity.reservations.get(event.lease);
-      return nothing(held === undefined ? state : withLease(state, event.lease, { ...held, stake: 0n }));
+      return nothing(held === undefined ? state : fundLease(state, event.lease, { held, at }));
     }
     case 'gpus-withheld': {
       const { withheld } = state.capacity;
@@ -209,7 +217,7 @@ export function decideSeller(state: SellerState, event: SellerEvent, at: Moment)
       return withheld.symmetricDifference(event.ids).size > 0 ? offerSoon(next, at) : nothing(next);
     }
     case 'lease-ended':
-      return offerSoon({ ...state, capacity: release(state.capacity, event.lease) }, at);
+      return offerSoon(freed(state, event.lease, at), at);
     case 'offer-changed':
       return offerSoon(state, at);
     case 'offer-due':
@@ -246,13 +254,24 @@ export function quoteFor(state: SellerState, id: string, buyer: Address, at: Mom
 function hearBid(state: SellerState, event: SellerEvent & { type: 'bid' }, at: Moment): SellerDecision {
   const { bid, terms } = event;
   if (!isAsked(bid, terms.provider.address)) return nothing(state);
+  const decline = (reason: MoltError): SellerDecision => ({ state, effects: [{ type: 'decline', bid, reason }] });
+  if (terms.buyer instanceof MoltError) return decline(terms.buyer);
   const answer = answerTo(state, event, at);
-  if ('declined' in answer) return { state, effects: [{ type: 'decline', bid, reason: answer.declined }] };
+  if ('declined' in answer) return decline(answer.declined);
   const content = answer.quote;
+  const { capacity, holdTime } = state;
+  const { need } = bid.content;
+  const hold = holdOf(terms.buyer, { capacity, need, amount: content.amount }, at.nowMs);
+  const on = { standing: terms.buyer, capacity, time: holdTime, hasRegulars: terms.hasRegulars };
+  const refused = holdRefusal(hold, on, at.nowMs);
+  if (refused !== undefined) return decline(refused);
   const expiresMs = at.nowMs + LIMITS.quoteLifetimeMs;
   // Held under the bid's name until the quote has one: signing takes a while, and nothing may slip in between.
-  const hold = { need: bid.content.need, stake: content.reserve, expiresMs };
-  const held = { ...state, capacity: reserve(state.capacity, bid.id, hold, at.nowMs) };
+  const held = {
+    ...state,
+    capacity: reserve(capacity, bid.id, { need, stake: content.reserve, expiresMs, hold }, at.nowMs),
+    holdTime: beginHold(holdTime, hold, at.nowMs),
+  };
   if (terms.needsApproval === true) return { state: held, effects: [{ type: 'check-bid', bid, content }] };
   return signQuote(held, { bid, content }, at);
 }
@@ -278,10 +297,7 @@ function takeCheck(state: SellerState, event: SellerEvent & { type: 'bid-checked
     return signQuote(state, { bid, content }, at);
   }
   const reason = refused ?? refusal('market/not-approved', "the provider's own check came too late for this bid");
-  return {
-    state: { ...state, capacity: release(state.capacity, bid.id) },
-    effects: [{ type: 'decline', bid, reason }],
-  };
+  return { state: freed(state, bid.id, at), effects: [{ type: 'decline', bid, reason }] };
 }
 
 function answerTo(state: SellerState, { bid, terms }: SellerEvent & { type: 'bid' }, at: Moment): Answer {
@@ -306,7 +322,7 @@ function answerTo(state: SellerState, { bid, terms }: SellerEvent & { type: 'bid
 
 /** A quote is not sent when its hold ran out, or the provider began to drain, while it was signed. */
 function sendQuote(state: SellerState, signed: Omit<OpenQuote, 'gpus'>, at: Moment): SellerDecision {
-  if (state.isDraining) return nothing({ ...state, capacity: release(state.capacity, signed.content.bid) });
+  if (state.isDraining) return nothing(freed(state, signed.content.bid, at));
   const { id, expiresMs } = signed;
   const capacity = keep(state.capacity, signed.content.bid, { id, expiresMs }, at.nowMs);
   if (capacity === undefined) return nothing(state);
@@ -322,7 +338,7 @@ function releaseQuote(
 ): SellerDecision {
   const quote = state.quotes.get(id);
   if (quote === undefined) return nothing(state);
-  const offered = offerSoon({ ...withoutQuote(state, id), capacity: release(state.capacity, id) }, ended.at);
+  const offered = offerSoon(freed(withoutQuote(state, id), id, ended.at), ended.at);
   return {
     state: offered.state,
     effects: [{ type: 'release-quote', quote, reason: ended.reason }, ...offered.effects],
@@ -353,6 +369,24 @@ function withLease(
   return { ...state, capacity: restore(state.capacity, lease, { need, gpus, stake, expiresMs: undefined }) };
 }
 
+/** The chain has the lease: what it holds is paid for. */
+function fundLease(
+  state: SellerState,
+  lease: Address,
+  { held, at }: { readonly held: Reservation; readonly at: Moment },
+): SellerState {
+  const { hold } = held;
+  const holdTime = hold === undefined ? state.holdTime : endHold(state.holdTime, hold, true, at.nowMs);
+  return { ...withLease(state, lease, { ...held, stake: 0n }), holdTime };
+}
+
+/** Gives back what is set aside under a name; what was held in vain stays counted. */
+function freed(state: SellerState, id: string, at: Moment): SellerState {
+  const hold = state.capacity.reservations.get(id)?.hold;
+  const holdTime = hold === undefined ? state.holdTime : endHold(state.holdTime, hold, false, at.nowMs);
+  return { ...state, capacity: release(state.capacity, id), holdTime };
+}
+
 function withoutQuote(state: SellerState, id: string): SellerState {
   const quotes = new Map(state.quotes);
   quotes.delete(id);
@@ -363,9 +397,8 @@ function drain(state: SellerState, on: boolean, at: Moment): SellerDecision {
   if (state.isDraining === on || state.isClosed) return nothing(state);
   const draining = { ...state, isDraining: on };
   if (!on) return offerNow(draining, at);
-  let { capacity } = draining;
-  for (const id of state.quotes.keys()) capacity = release(capacity, id);
-  const published = publishOffer({ ...draining, capacity, quotes: new Map() }, at, true);
+  const emptied = [...state.quotes.keys()].reduce((left, id) => freed(left, id, at), draining);
+  const published = publishOffer({ ...emptied, quotes: new Map() }, at, true);
   const released = [...state.quotes.values()].map(
     (quote) => ({ type: 'release-quote', quote, reason: 'let-go' }) as const,
   );

@@ -30,6 +30,10 @@ export interface Journal extends AsyncDisposable {
   /** The last value kept under `name`, e.g. the newest sequence number signed. */
   counter(name: string): Promise<number>;
   setCounter(name: string, value: number): Promise<void>;
+  /** Small bounded content kept under `name`, such as who paid before; undefined when there is none. */
+  record(name: string): Promise<Uint8Array | undefined>;
+  /** Without a sync: the last seconds of it may be lost with the machine. */
+  setRecord(name: string, value: Uint8Array): Promise<void>;
   /** Removes a closed job and its events. */
   forget(lease: Address): Promise<void>;
 }
@@ -96,6 +100,8 @@ export async function openJournal(directory: string): Promise<Journal> {
     },
     counter: async (name) => Number(Buffer.from((await db.get(`counter/${name}`)) ?? Buffer.from('0')).toString()),
     setCounter: (name, value) => db.put(`counter/${name}`, Buffer.from(String(value)), { sync: true } as object),
+    record: (name) => db.get(`record/${name}`),
+    setRecord: (name, value) => db.put(`record/${name}`, value),
     forget: async (lease) => {
       await db.clear({ gte: `event/${lease}/`, lt: `event/${lease}0` });
       await db.del(`job/${lease}`);

@@ -89,6 +89,8 @@ export interface Bid {
   readonly finishByMs: number;
   /** Unix ms by which the job must have begun; 0 when any time will do. */
   readonly startByMs: number;
+  /** The account that would pay. Capacity is held for who can. */
+  readonly budget: Address;
 }
 
 export interface Quote {
@@ -187,6 +189,7 @@ export function encodeBid(bid: Bid): Uint8Array {
     addresses: bid.addresses.map(multiaddrToBytes),
     finishByMs: BigInt(bid.finishByMs),
     startByMs: BigInt(bid.startByMs),
+    budget: decodeAddress(bid.budget),
   });
 }
 
@@ -214,6 +217,7 @@ export function decodeBid(envelope: Envelope): Message<Bid> {
     addresses: decodeAddresses(raw.addresses),
     finishByMs: wholeSeconds(raw.finishByMs, 'finish-by time'),
     startByMs: toSafeNumber(raw.startByMs, 'start-by time'),
+    budget: decodeKey(raw.budget, 'budget'),
   };
   return { ...envelope, content };
 }

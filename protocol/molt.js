@@ -1002,6 +1002,10 @@ export var Bid;
                     w.uint32(113);
                     w.fixed64(obj.startByMs);
                 }
+                if ((obj.budget != null && obj.budget.byteLength > 0)) {
+                    w.uint32(122);
+                    w.bytes(obj.budget);
+                }
                 if (opts.lengthDelimited !== false) {
                     w.ldelim();
                 }
@@ -1019,7 +1023,8 @@ export var Bid;
                     addresses: [],
                     features: [],
                     finishByMs: 0n,
-                    startByMs: 0n
+                    startByMs: 0n,
+                    budget: uint8ArrayAlloc(0)
                 };
                 const end = length == null ? reader.len : reader.pos + length;
                 while (reader.pos < end) {
@@ -1087,6 +1092,10 @@ export var Bid;
                         }
                         case 14: {
                             obj.startByMs = BigInt.asUintN(64, reader.fixed64());
+                            break;
+                        }
+                        case 15: {
+                            obj.budget = reader.bytes();
                             break;
                         }
                         default: {
@@ -1209,6 +1218,13 @@ export var Bid;
                             yield {
                                 field: `${prefix}.startByMs`,
                                 value: BigInt.asUintN(64, reader.fixed64())
+                            };
+                            break;
+                        }
+                        case 15: {
+                            yield {
+                                field: `${prefix}.budget`,
+                                value: reader.bytes()
                             };
                             break;
                         }

@@ -42,6 +42,7 @@ export function orderOf(buyer: Buyer, spec: JobSpec, options: RunOptions): Bidde
   const wished = priceOf(options.maxPrice);
   return {
     spec,
+    budget: buyer.budgetAddress,
     ...(buyer.spending === undefined ? { maxPrice: wished } : limitsOf(buyer.spending, wished)),
     history: historyParameters(buyer.chain.parameters.burnFeeBps),
     ...(options.quotes === undefined ? {} : { quotesWanted: options.quotes }),

@@ -31,7 +31,7 @@ import { Gate, type GateLimits } from './gater.ts';
 import { Gossip, type GossipLimits, type Validate } from './gossip.ts';
 import { Guard, type GuardLimits } from './guard.ts';
 import { lazyTls } from './encryption.ts';
-import { ipOf, reachOf } from './ip.ts';
+import { ipOf, rangeOf, reachOf } from './ip.ts';
 import { Nat, type NatOptions, type Reachability } from './nat.ts';
 import { Pressure, type PressureLimits } from './pressure.ts';
 import { addressOf, parseAddresses, peerIdOf, peerOf } from './peer.ts';
@@ -99,6 +99,8 @@ export interface Mesh extends PubSub, Network, AsyncDisposable {
   readonly addresses: readonly string[];
   peers(): readonly Address[];
   isConnected(peer: Address): boolean;
+  /** Network range (/24, /48) that a peer is connected from; empty on the local network, whose addresses are shared. */
+  rangeOf(peer: Address): string;
   /** Connects to whoever answers at these addresses and stays connected to it. Throws `mesh/unreachable`. */
   connect(addresses: readonly string[], signal?: AbortSignal): Promise<Address>;
   onPeer(listener: (event: PeerEvent) => void): Disposable;
@@ -238,6 +240,12 @@ class Libp2pMesh implements Mesh {
 
   isConnected(peer: Address): boolean {
     return this.#parts.libp2p.getConnections(peerIdOf(peer)).length > 0;
+  }
+
+  rangeOf(peer: Address): string {
+    const [connection] = this.#parts.libp2p.getConnections(peerIdOf(peer));
+    const ip = connection === undefined ? undefined : ipOf(connection.remoteAddr);
+    return ip === undefined || reachOf(ip) !== 'public' ? '' : rangeOf(ip);
   }
 
   async connect(addresses: readonly string[], signal?: AbortSignal): Promise<Address> {

@@ -41,6 +41,8 @@ export interface JobsOptions {
   readonly tell: Tell;
   /** The job is over and its capacity free. */
   readonly onRelease: (agreement: Agreement) => void;
+  /** The lease is closed, and its buyer paid something. */
+  readonly onPaid: (agreement: Agreement) => Promise<void>;
 }
 
 /** How long closed jobs, their logs and outputs are kept for buyers who come back. */
@@ -209,8 +211,10 @@ export class Jobs implements AsyncDisposable {
         this.#options.tell({ type: 'job-phase', lease, phase: job.phase, attempt: job.attempt });
       else if (effect.type === 'tell-failure')
         this.#options.tell({ type: 'job-failed', lease, code: effect.failure.code, reason: effect.failure.message });
-      else if (effect.type === 'tell-closed') this.#options.tell({ type: 'lease-closed', lease });
-      else this.#start(job, effect);
+      else if (effect.type === 'tell-closed') {
+        this.#options.tell({ type: 'lease-closed', lease });
+        if (isPaid(job)) await this.#options.onPaid(job.agreement);
+      } else this.#start(job, effect);
     }
   }
 
@@ -370,6 +374,10 @@ export class Jobs implements AsyncDisposable {
     }
     this.#options.tell({ type: 'trouble', what, code: error.code, reason: error.message });
   }
+}
+
+function isPaid({ failure, outcome }: Job): boolean {
+  return failure === undefined && BigInt(outcome?.claimed ?? '0') > 0n;
 }
 
 /** What an effect tells the follower of the job. */

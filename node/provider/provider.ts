@@ -40,6 +40,7 @@ import { type Runtime, createRuntimes } from '../runtime/index.ts';
 import { publicInternet } from '../outside.ts';
 import { type Speed, measureSpeed } from '../speed.ts';
 import { type Approve, createApproval } from './approval.ts';
+import { Buyers } from './buyers.ts';
 import { Content } from './content.ts';
 import { secureConnection } from './download.ts';
 import { Execution } from './execution.ts';
@@ -110,12 +111,20 @@ export async function openProvider(base: ProviderParts, opened: AsyncDisposableS
   const speed = wasm === undefined ? { score: 0, measuredMs: env.clock.now() } : await measureSpeed(env, wasm, home);
   const approve = createApproval(env, { ...config.approval, path: config.toolPath, tell });
   const draining = await wasDraining(journal);
-  const trade = createTrade(parts, { admission, feed, execution, speed, draining, approve });
+  const buyers = await Buyers.open(env, {
+    budget: (address) => chain.budget(address),
+    chainNowMs: () => parts.clock.now(),
+    journal,
+    rangeOf: (peer) => mesh.rangeOf(peer),
+  });
+  const trade = createTrade(parts, { admission, feed, execution, speed, draining, approve, buyers });
   const onRelease = (agreement: Agreement): void => {
     gpus.release(agreement.gpus ?? []);
     trade.endLease(agreement.lease);
   };
-  const jobs = opened.use(new Jobs(env, { ...shared, execution, content, onRelease }));
+  const jobs = opened.use(
+    new Jobs(env, { ...shared, execution, content, onRelease, onPaid: ({ budget }) => buyers.paid(budget) }),
+  );
   const recovered = await jobs.recover();
   for (const { agreement, phase, vacated } of recovered) {
     if (vacated === true) continue;
@@ -227,6 +236,7 @@ function createTrade(
     readonly speed: Speed;
     readonly draining: boolean;
     readonly approve: Approve;
+    readonly buyers: Buyers;
   },
 ): Trade {
   const { env, config, tell, networkId, journal, mesh, runtimes } = parts;
@@ -238,6 +248,7 @@ function createTrade(
     network: mesh,
     admission,
     journal,
+    buyers: own.buyers,
     total: config.capacity,
     gpus: parts.gpus,
     policy: config.policy,

@@ -57,6 +57,7 @@ import { STREAMS, bidsTopic, offersTopic, toRefusal } from '../../protocol/wire.
 import type { Tell } from '../events.ts';
 import type { Journal } from '../journal.ts';
 import { type Approve, bidQuestion } from './approval.ts';
+import type { Buyers } from './buyers.ts';
 import { offeredOf, sealWhatFits } from './offered.ts';
 
 export interface TradeOptions {
@@ -66,6 +67,7 @@ export interface TradeOptions {
   readonly network: Network;
   readonly admission: Admission;
   readonly journal: Journal;
+  readonly buyers: Pick<Buyers, 'standing' | 'hasRegulars'>;
   readonly total: PlainResources;
   /** Devices that are sold: each was seen inside a container. */
   readonly gpus: readonly Gpu[];
@@ -306,21 +308,28 @@ export class Trade implements AsyncDisposable {
       this.#options.tell({ type: 'bid-refused', code: verdict.code, reason: verdict.reason });
       return verdict;
     }
-    void this.#answer(message);
+    void this.#answer(message, from);
     return ACCEPT;
   }
 
   /**
-   * Nothing is held for a stranger before there is a stream to him: bids from addresses where nobody answers would
-   * otherwise take up all capacity, each for as long as a dial may last.
+   * Nothing is held for a stranger before the chain has seen his money and there is a stream to him: bids that nobody can
+   * pay for, or from addresses where nobody answers, would otherwise take up all capacity, each for as long as it may last.
    */
-  async #answer(bid: Verified<Message<Bid>>): Promise<void> {
-    const { facts, network, tell } = this.#options;
+  async #answer(bid: Verified<Message<Bid>>, from: Address): Promise<void> {
+    const { facts, network, tell, buyers } = this.#options;
     if (!isAsked(bid, facts().address)) return this.#note({ type: 'not-asked' });
     this.#note({ type: 'asked', bid });
     try {
-      if (!network.isConnected(bid.signer)) await this.#meet(bid);
-      await this.#dispatch({ type: 'bid', bid, terms: this.#terms() });
+      const known = await buyers.standing(bid, from);
+      if (!network.isConnected(bid.signer)) {
+        // Who has no money is not dialled to be told so.
+        if (known instanceof MoltError) throw known;
+        await this.#meet(bid);
+      }
+      // Where a stranger comes from is known now.
+      const buyer = known instanceof MoltError ? known : await buyers.standing(bid, from);
+      await this.#dispatch({ type: 'bid', bid, terms: this.#terms(buyer) });
     } catch (error) {
       const code = error instanceof MoltError ? error.code : 'mesh/unreachable';
       tell({ type: 'bid-declined', bid: bid.id, code, reason: (error as Error).message });
@@ -350,7 +359,7 @@ export class Trade implements AsyncDisposable {
     return met ?? this.#options.network.open(to, STREAMS.quote.protocol, options);
   }
 
-  #terms(): SellerTerms {
+  #terms(buyer: SellerTerms['buyer']): SellerTerms {
     const { policy, region, features, chainNowMs } = this.#options;
     return {
       policy,
@@ -358,6 +367,8 @@ export class Trade implements AsyncDisposable {
       speed: this.#options.speed().score,
       warm: this.#options.warm(),
       chainNowMs: chainNowMs(),
+      buyer,
+      hasRegulars: this.#options.buyers.hasRegulars,
       needsApproval: this.#options.needsApproval,
     };
   }

@@ -68,6 +68,7 @@ const goodBid = (): Bid => ({
   quotesWanted: 5,
   warm: '',
   addresses: hostile.addresses.slice(0, 2),
+  budget: key.address,
 });
 
 const goodOffer = (): Offer => ({

@@ -11,10 +11,17 @@ import { address, bidContent } from './fixtures.ts';
 
 const MODULE = 'bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy';
 const spec = parseJobSpec({ runtime: 'wasm', image: MODULE, command: ['secret-command'], maxDurationSeconds: 90 });
+const budget = address('budget');
 const bidId = 'ab'.repeat(32);
 
 test('a bid carries needs and limits of the spec, five quotes by default, and nothing of the job', () => {
-  const bid = makeBid({ spec, pricePerSecondMax: baseUnits(7n), bookSize: 0, addresses: ['/a', '/b', '/c', '/d'] });
+  const bid = makeBid({
+    spec,
+    budget,
+    pricePerSecondMax: baseUnits(7n),
+    bookSize: 0,
+    addresses: ['/a', '/b', '/c', '/d'],
+  });
   expect(bid).toEqual({
     need: { cpuMillis: 1000, memoryBytes: 512 * 2 ** 20, diskBytes: 256 * 2 ** 20, gpus: [] },
     runtime: 'wasm',
@@ -30,11 +37,19 @@ test('a bid carries needs and limits of the spec, five quotes by default, and no
     quotesWanted: 5,
     warm: warmPrefix(MODULE),
     addresses: ['/a', '/b', '/c'],
+    budget,
   });
 });
 
 test('more quotes than the protocol allows are not asked for', () => {
-  const bid = makeBid({ spec, pricePerSecondMax: baseUnits(7n), bookSize: 0, addresses: [], quotesWanted: 1_000 });
+  const bid = makeBid({
+    spec,
+    budget,
+    pricePerSecondMax: baseUnits(7n),
+    bookSize: 0,
+    addresses: [],
+    quotesWanted: 1_000,
+  });
   expect(bid.quotesWanted).toBe(20);
 });
 

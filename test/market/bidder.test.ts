@@ -28,7 +28,7 @@ class Bidder {
   readonly all: BidderEffect[] = [];
 
   constructor(changes: Partial<BidderOrder> = {}) {
-    const start = createBidder({ spec, maxPrice: baseUnits(1_000_000n), ...changes });
+    const start = createBidder({ spec, budget: address('budget'), maxPrice: baseUnits(1_000_000n), ...changes });
     this.state = start.state;
     this.effects = start.effects;
   }

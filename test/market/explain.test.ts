@@ -34,7 +34,12 @@ type Scene = readonly { readonly offer?: Partial<Offer>; readonly answer?: MoltE
 /** Up to 100 s for 0.1 MOLT: 0.001 MOLT a second. */
 function bidFor(scene: Scene, job: Partial<JobSpecInput> = {}, order: Partial<BidderOrder> = {}): BidRecord {
   const spec = parseJobSpec({ runtime: 'wasm', image: MODULE, maxDurationSeconds: 100, ...job });
-  let { state, effects } = createBidder({ spec, maxPrice: baseUnits(100_000_000n), ...order });
+  let { state, effects } = createBidder({
+    spec,
+    budget: address('budget'),
+    maxPrice: baseUnits(100_000_000n),
+    ...order,
+  });
   let record: BidRecord | undefined;
   const send = (event: Parameters<typeof decideBidder>[1]): void => {
     ({ state, effects } = decideBidder(state, event, at));
@@ -264,7 +269,7 @@ test('of many offers a record keeps the nearest, and says how many there were', 
   const offers = Array.from({ length: 90 }, (_, index) =>
     verifiedOffer(key(`many ${index}`), {}, { free: PLENTY, region: index < 80 ? 'us' : 'eu' }),
   );
-  const { state } = createBidder({ spec, maxPrice: baseUnits(10n ** 9n), region: 'eu' });
+  const { state } = createBidder({ spec, budget: address('budget'), maxPrice: baseUnits(10n ** 9n), region: 'eu' });
   const { effects } = decideBidder(state, { type: 'begin', offers, bookSize: 90, peers: 1, addresses: [] }, at);
   const [told] = effects;
   if (told?.type !== 'tell' || told.news.type !== 'offers') throw new Error('expected the offers');

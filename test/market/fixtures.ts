@@ -76,6 +76,7 @@ export function bidContent(changes: Partial<Bid> = {}): Bid {
     addresses: [],
     finishByMs: 0,
     startByMs: 0,
+    budget: address('budget'),
     ...changes,
   };
 }

@@ -39,6 +39,8 @@ const TERMS: SellerTerms = {
   speed: 100,
   warm: [],
   chainNowMs: NOW,
+  buyer: { budget: address('budget'), free: 10n ** 15n, capPerLease: 10n ** 15n, range: '', isKnown: true },
+  hasRegulars: false,
 };
 
 class Seller {

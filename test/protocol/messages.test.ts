@@ -79,6 +79,7 @@ const bids: fc.Arbitrary<Bid> = fc.record({
   quotesWanted: fc.integer({ min: 1, max: LIMITS.quotesWanted }),
   warm: fc.oneof(fc.constant(''), prefix),
   addresses: multiaddrs,
+  budget: address,
 });
 const wholeSeconds = fc.nat(8_640_000_000_000).map((seconds) => seconds * 1000);
 const quotes: fc.Arbitrary<Quote> = fc.record({

@@ -26,7 +26,7 @@ import { parseJobSpec } from '../../protocol/job-spec.ts';
 import type { Offer } from '../../protocol/messages.ts';
 import { baseUnits, parseMolt } from '../../protocol/units.ts';
 import { openSpending } from '../../sdk/spending.ts';
-import { NOW, SMALL, key, verifiedOffer } from '../market/fixtures.ts';
+import { NOW, SMALL, address, key, verifiedOffer } from '../market/fixtures.ts';
 
 const HOUR = 3_600_000;
 const { conservative, moderate } = AUTONOMY;
@@ -108,7 +108,7 @@ test('the going price is the lower median of what is asked, and too few offers m
 function begun(asks: readonly bigint[], order: Partial<BidderOrder>, changes: Partial<Offer> = {}) {
   const module = 'bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy';
   const spec = parseJobSpec({ runtime: 'wasm', image: module, maxDurationSeconds: 100 });
-  const { state } = createBidder({ spec, maxPrice: baseUnits(10n ** 9n), ...order });
+  const { state } = createBidder({ spec, budget: address('budget'), maxPrice: baseUnits(10n ** 9n), ...order });
   const offers = asks.map((ask, index) =>
     verifiedOffer(
       key(`ask ${index}`),

@@ -97,7 +97,7 @@ class Uninvited extends Provider {
     const { message, verdict } = this.admission.bid(bytes, from, this.now());
     if (message === undefined) return verdict.verdict;
     const bid = { ...decodeBid(message), content: { ...message.content, distanceMax: U64_MAX } } as typeof message;
-    for (let time = 0; time < 3; time++) this.do({ type: 'bid', bid, terms: this.terms() });
+    for (let time = 0; time < 3; time++) this.hold(bid);
     return 'accept';
   }
 }

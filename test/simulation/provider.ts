@@ -27,11 +27,14 @@ import {
   decide,
 } from '../../node/provider/job.ts';
 import type { Address } from '../../protocol/address.ts';
+import type { Verified } from '../../protocol/brands.ts';
 import { sealEnvelope } from '../../protocol/envelope.ts';
 import type { Verdict } from '../../protocol/errors.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import { isLeaseEnd } from '../../protocol/lease.ts';
 import {
+  type Bid,
+  type Message,
   type Offer,
   type ResourceClass,
   type Resources,
@@ -210,11 +213,24 @@ export class Provider extends Peer {
 
   hearBid(bytes: Uint8Array, from: Address): Verdict['verdict'] {
     const { message, verdict } = this.admission.bid(bytes, from, this.now());
-    if (message !== undefined) this.do({ type: 'bid', bid: message, terms: this.terms() });
+    if (message !== undefined) this.hold(message);
     return verdict.verdict;
   }
 
-  terms(): SellerTerms {
+  hold(bid: Verified<Message<Bid>>): void {
+    this.do({ type: 'bid', bid, terms: { ...this.terms(), buyer: this.standing(bid.content.budget) } });
+  }
+
+  /** As the chain knows the bidder. Nobody is known from before: all bounds hold for everybody. */
+  standing(address: Address): SellerTerms['buyer'] {
+    const budget = this.at.chain.budgets.get(address);
+    if (budget === undefined) return new MoltError('chain/account-missing', 'the bid names a budget that is not there');
+    const [inVault, inCap] = [budget.balance - budget.locked, budget.capInAll - budget.spent];
+    const free = inVault < inCap ? inVault : inCap;
+    return { budget: address, free, capPerLease: budget.capPerLease, range: '', isKnown: false };
+  }
+
+  terms(): Omit<SellerTerms, 'buyer'> {
     const { stake, reserved } = this.at.chain.providers.get(this.account)!;
     return {
       policy: this.options.policy,
@@ -233,6 +249,7 @@ export class Provider extends Peer {
       speed: 100,
       warm: [],
       chainNowMs: this.at.chain.nowMs(),
+      hasRegulars: false,
     };
   }
 

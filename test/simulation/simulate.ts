@@ -331,7 +331,7 @@ class Run {
     }
   }
 
-  #drawJob({ options }: Buyer): { order: BidderOrder; runMs: number } {
+  #drawJob({ options, budget }: Buyer): { order: BidderOrder; runMs: number } {
     const seconds = this.#chance.between(5, 60);
     const cores = this.#chance.between(1, 4);
     const isGpu = this.#chance.happens(0.15);
@@ -347,7 +347,10 @@ class Run {
       },
     });
     const maxPrice = baseUnits(BigInt(this.#chance.between(20_000, 120_000)) * BigInt(seconds));
-    return { order: { spec, maxPrice, region: options.region }, runMs: this.#chance.between(500, seconds * 1_000) };
+    return {
+      order: { spec, budget, maxPrice, region: options.region },
+      runMs: this.#chance.between(500, seconds * 1_000),
+    };
   }
 
   #planCrashes(): void {

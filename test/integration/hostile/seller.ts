@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import { openJournal } from '../../../node/journal.ts';
 import { type Mesh, type MeshLimits, openMesh } from '../../../node/mesh/index.ts';
 import type { Tell } from '../../../node/events.ts';
+import type { BudgetAccount } from '../../../chain/index.ts';
+import { Buyers } from '../../../node/provider/buyers.ts';
 import { Trade } from '../../../node/provider/trade.ts';
 import { type OfferFeed, createAdmission, followMarket, makeBid, openOfferFeed } from '../../../market/index.ts';
 import type { Address } from '../../../protocol/address.ts';
@@ -51,6 +53,12 @@ export async function openSeller(
       network: mesh,
       admission,
       journal,
+      buyers: await Buyers.open(env, {
+        budget: (named) => Promise.resolve(budgetOf(named)),
+        chainNowMs: () => env.clock.now(),
+        journal,
+        rangeOf: (peer) => mesh.rangeOf(peer),
+      }),
       total: { cpuMillis: 64_000, memoryBytes: 2 ** 38, diskBytes: 2 ** 40 },
       gpus: [],
       policy: { prices: PRICES, durationSecondsMax: 3_600, blockedBuyers: [] },
@@ -79,6 +87,14 @@ export async function openSeller(
   await trade.open();
   const resources = opened.move();
   return { mesh, feed, [Symbol.asyncDispose]: () => resources.disposeAsync() };
+}
+
+/** There is no chain here: every node key has a budget of its own name, and may use no other. */
+function budgetOf(delegate: Address): BudgetAccount {
+  const [none, much] = [baseUnits(0n), baseUnits(10n ** 15n)];
+  const account = { address: delegate, owner: delegate, vault: delegate, delegates: [delegate], id: 0n, openLeases: 0 };
+  const limits = { capPerLease: much, capPerDay: much, expiresAtMs: Number.MAX_SAFE_INTEGER };
+  return { ...account, ...limits, locked: none, free: much, spentOnDay: none, dayStartMs: 0 };
 }
 
 const PRICES = { base: baseUnits(1_000n), perCpu: baseUnits(0n), perGib: baseUnits(0n), perGpu: baseUnits(0n) };
@@ -129,6 +145,7 @@ export async function openBidder(on: Place): Promise<TestBidder> {
       const content = makeBid({
         spec: SPEC,
         pricePerSecondMax: baseUnits(10n ** 6n),
+        budget: key.address,
         bookSize: 0,
         quotesWanted: 20,
         addresses: mesh.addresses,

@@ -1,0 +1,206 @@
+/**
+ * For whom capacity is held while a quote is open, and how much of it. Pure.
+ *
+ * A hold costs its bidder nothing unless somebody counts, and identities are free, so three things that are not free bound
+ * it. Money: a hold is given to a budget on chain that can pay for it, and all holds of a budget together are no more than
+ * it has. Time: what was held in vain is counted per budget and per network range as a share of the machine times seconds,
+ * which flows back slowly; a lease that opens costs nothing. History: where a provider has buyers that paid it before, a
+ * part of the machine stays out of reach of all strangers together, so that those always find room.
+ */
+import type { Address } from '../protocol/address.ts';
+import type { MoltError } from '../protocol/errors.ts';
+import { LIMITS } from '../protocol/limits.ts';
+import type { Resources } from '../protocol/messages.ts';
+import { formatMolt } from '../protocol/units.ts';
+import type { Capacity } from './capacity.ts';
+import { refusal } from './refusal.ts';
+
+/** What a provider knows of a bidder. */
+export interface BuyerStanding {
+  /** The account that would pay, read from the chain; it names the bidder as a delegate. */
+  readonly budget: Address;
+  /** Base units that it can lease with now, and at once. */
+  readonly free: bigint;
+  readonly capPerLease: bigint;
+  /** Network range that the bidder connects from; empty on the local network, whose addresses are shared. */
+  readonly range: string;
+  /** It paid for a lease of this provider before. */
+  readonly isKnown: boolean;
+}
+
+/** A hold, kept with its reservation until the chain has the lease. */
+export interface Hold {
+  readonly budget: Address;
+  readonly range: string;
+  readonly isKnown: boolean;
+  /** What its lease would lock. */
+  readonly amount: bigint;
+  /** Of the machine, 0 … 1: the dimension that it takes most of. */
+  readonly share: number;
+  readonly sinceMs: number;
+}
+
+interface Used {
+  /** Share of the machine × seconds. */
+  readonly used: number;
+  readonly atMs: number;
+}
+
+/** What was held in vain, by whom: a budget, a range, all strangers. The one unchanged longest is forgotten first. */
+export type HoldTime = ReadonlyMap<string, Used>;
+
+/** At most this much is used up at a time: the whole machine twice for the life of a quote. */
+const USED_MAX = (2 * LIMITS.quoteLifetimeMs) / 1000;
+const STRANGERS = 'strangers';
+/** Share of the machine that flows back per second. */
+const FLOWS_BACK = { stranger: 1 / 8, known: 1 / 2, range: 1 / 4, strangers: 1 / 2 } as const;
+/** Share of the machine that may be held at a time. The first hold may be larger: a small machine is sold whole. */
+const HELD_MAX = { range: 1 / 2, strangers: 3 / 4 } as const;
+const NAMES_MAX = 2_048;
+
+/** The hold that a quote would be; `total` is the machine. */
+export function holdOf(
+  standing: BuyerStanding,
+  wanted: { readonly capacity: Capacity; readonly need: Resources; readonly amount: bigint },
+  nowMs: number,
+): Hold {
+  const { budget, range, isKnown } = standing;
+  const { need, amount, capacity } = wanted;
+  return { budget, range, isKnown, amount, share: shareOf(capacity, need), sinceMs: nowMs };
+}
+
+/** Why this hold is not given, if so. `hasRegulars`: others paid this provider before, and room is kept for them. */
+export function holdRefusal(
+  hold: Hold,
+  by: {
+    readonly standing: BuyerStanding;
+    readonly capacity: Capacity;
+    readonly time: HoldTime;
+    readonly hasRegulars: boolean;
+  },
+  nowMs: number,
+): MoltError | undefined {
+  const open = openHolds(by.capacity, nowMs);
+  return moneyRefusal(hold, by.standing, open) ?? roomRefusal(hold, { ...by, open }, nowMs);
+}
+
+function moneyRefusal(hold: Hold, { free, capPerLease }: BuyerStanding, open: readonly Hold[]): MoltError | undefined {
+  const { amount, budget } = hold;
+  if (amount > free) {
+    return refusal(
+      'chain/budget-empty',
+      `the lease locks ${formatMolt(amount)}, the budget has ${formatMolt(free)} free`,
+    );
+  }
+  if (amount > capPerLease) {
+    const most = formatMolt(capPerLease);
+    return refusal(
+      'chain/budget-limit',
+      `the lease locks ${formatMolt(amount)}, the budget leases at most ${most} at once`,
+    );
+  }
+  const promised = open.filter((one) => one.budget === budget).reduce((sum, one) => sum + one.amount, 0n);
+  if (promised + amount <= free) return undefined;
+  return refusal(
+    'chain/budget-limit',
+    `open quotes of this provider already count on ${formatMolt(promised)} of the ${formatMolt(free)} that the budget has free; accept them or let go of them first`,
+  );
+}
+
+function roomRefusal(
+  hold: Hold,
+  by: { readonly time: HoldTime; readonly hasRegulars: boolean; readonly open: readonly Hold[] },
+  nowMs: number,
+): MoltError | undefined {
+  const strangers = by.open.filter(({ isKnown }) => !isKnown);
+  const held = (those: readonly Hold[]): number => those.reduce((sum, { share }) => sum + share, 0);
+  if (!hold.isKnown) {
+    const near = held(strangers.filter(({ range }) => hold.range !== '' && range === hold.range));
+    if (near > 0 && near + hold.share > HELD_MAX.range)
+      return noRoom('bidders of your network hold as much as they may', 0);
+    const all = held(strangers);
+    if (by.hasRegulars && all > 0 && all + hold.share > HELD_MAX.strangers)
+      return noRoom('buyers without history here hold as much as they may', 0);
+  }
+  for (const [name, rate] of accountsOf(hold)) {
+    if (name === STRANGERS && !by.hasRegulars) continue;
+    const excess = usedOf(by.time, [name, rate], nowMs) + costOf(hold) - USED_MAX;
+    if (excess > 0) return noRoom(WHO[name.split(' ')[0] ?? ''] ?? '', excess / rate);
+  }
+  return undefined;
+}
+
+const WHO: Readonly<Record<string, string>> = {
+  budget: 'your budget held as much as it may',
+  range: 'bidders of your network held as much as they may',
+  strangers: 'buyers without history here held as much as they may',
+};
+
+function noRoom(who: string, seconds: number): MoltError {
+  const when = seconds === 0 ? 'when quotes have ended' : `in ${Math.ceil(seconds)} s`;
+  return refusal('market/no-capacity', `${who} without a lease; bid again ${when}`);
+}
+
+/** Counts a hold that is given now, for as long as its quote may live. */
+export function beginHold(time: HoldTime, hold: Hold, nowMs: number): HoldTime {
+  return change(time, hold, costOf(hold), nowMs);
+}
+
+/** Counts what it really was: the time that it held in vain, or nothing once the chain has its lease. */
+export function endHold(time: HoldTime, hold: Hold, opened: boolean, nowMs: number): HoldTime {
+  const seconds = opened ? 0 : Math.max(0, nowMs - hold.sinceMs) / 1000;
+  return change(time, hold, hold.share * seconds - costOf(hold), nowMs);
+}
+
+function change(time: HoldTime, hold: Hold, by: number, nowMs: number): HoldTime {
+  const changed = new Map(time);
+  for (const [name, rate] of accountsOf(hold)) {
+    const used = Math.max(0, usedOf(time, [name, rate], nowMs) + by);
+    changed.delete(name);
+    if (used > 0) changed.set(name, { used, atMs: nowMs });
+  }
+  const [oldest] = changed.keys();
+  if (changed.size > NAMES_MAX && oldest !== undefined) changed.delete(oldest);
+  return changed;
+}
+
+/** On whose account a hold goes, and how fast that flows back. */
+function accountsOf({ budget, range, isKnown }: Hold): readonly (readonly [name: string, rate: number])[] {
+  if (isKnown) return [[`budget ${budget}`, FLOWS_BACK.known]];
+  return [
+    [`budget ${budget}`, FLOWS_BACK.stranger],
+    ...(range === '' ? [] : [[`range ${range}`, FLOWS_BACK.range] as const]),
+    [STRANGERS, FLOWS_BACK.strangers],
+  ];
+}
+
+function usedOf(time: HoldTime, [name, rate]: readonly [string, number], nowMs: number): number {
+  const known = time.get(name);
+  if (known === undefined) return 0;
+  return Math.max(0, known.used - (Math.max(0, nowMs - known.atMs) / 1000) * rate);
+}
+
+function costOf({ share }: Hold): number {
+  return (share * LIMITS.quoteLifetimeMs) / 1000;
+}
+
+/** Holds whose lease the chain does not have yet. */
+function openHolds({ reservations }: Capacity, nowMs: number): readonly Hold[] {
+  return [...reservations.values()].flatMap(({ hold, expiresMs }) =>
+    hold !== undefined && (expiresMs ?? Infinity) > nowMs ? [hold] : [],
+  );
+}
+
+function shareOf({ total, devices }: Capacity, need: Resources): number {
+  const gpus = need.gpus.reduce((sum, { count }) => sum + count, 0);
+  return Math.max(
+    part(need.cpuMillis, total.cpuMillis),
+    part(need.memoryBytes, total.memoryBytes),
+    part(need.diskBytes, total.diskBytes),
+    part(gpus, devices.length),
+  );
+}
+
+function part(of: number, total: number): number {
+  return total === 0 ? 0 : Math.min(1, of / total);
+}

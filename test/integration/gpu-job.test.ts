@@ -16,6 +16,7 @@ import type { JobEvent } from '../../sdk/index.ts';
 import { openBusyboxRegistry } from '../fixtures/engine.ts';
 import { type FakeCard, topologyText, writeNvidiaTools } from '../fixtures/gpu.ts';
 import { type GpuEngine, noCdiEngine, noGpuEngine, openCdiEngine, openGpuEngine } from '../fixtures/gpu-engine.ts';
+import { UNTIL_LET_GO, letGo } from '../fixtures/let-go.ts';
 import type { Registry } from '../fixtures/registry.ts';
 import { type TestMarket, type TestProvider, openMarket } from './market.ts';
 
@@ -85,6 +86,11 @@ describe.skipIf(reason !== undefined)(`GPUs for sale${reason === undefined ? '' 
     resources: { cpuMillis: 100, memoryBytes: 64 * 2 ** 20, diskBytes: 4 * 2 ** 20, gpus: [{ count }] },
     maxDurationSeconds: 60,
   });
+  const release = (): Promise<void> => letGo(engine.socketPath, registry.reference);
+  const releasedBy = async (outcome: unknown): Promise<unknown> => {
+    await release();
+    return outcome;
+  };
   const idsIn = (text: string): string[] => [...text.matchAll(/UUID: (\S+)\)/g)].map((match) => match[1] ?? '');
 
   test('every card is told of: three are offered, the broken one is not, with its own reason', async () => {
@@ -111,11 +117,14 @@ describe.skipIf(reason !== undefined)(`GPUs for sale${reason === undefined ? '' 
     const buyer = await market.buyer();
     await using molt = await buyer.connect();
     let declined: Promise<unknown> | undefined;
-    const result = await molt.run(job(2, 'nvidia-smi -L; sleep 8'), {
+    const result = await molt.run(job(2, `nvidia-smi -L; ${UNTIL_LET_GO}`), {
       maxPrice: '5',
       onEvent: (event) => {
         if (event.type === 'log')
-          declined ??= molt.run(job(2, 'true'), { maxPrice: '5' }).catch((error: unknown) => error);
+          declined ??= molt
+            .run(job(2, 'true'), { maxPrice: '5' })
+            .catch((error: unknown) => error)
+            .then(releasedBy);
       },
     });
     expect(idsIn(result.stdout)).toEqual([A, B]);
@@ -131,14 +140,18 @@ describe.skipIf(reason !== undefined)(`GPUs for sale${reason === undefined ? '' 
   test('what the job’s own GPU does is told while it runs, and a GPU that still holds memory goes to nobody', async () => {
     const buyer = await market.buyer();
     await using molt = await buyer.connect();
+    let released: Promise<void> | undefined;
     const samples: { readonly gpuPercent: number; readonly gpuMemoryBytes: number }[] = [];
-    await molt.run(job(1, 'nvidia-smi -L; sleep 7'), {
+    await molt.run(job(1, `nvidia-smi -L; ${UNTIL_LET_GO}`), {
       maxPrice: '5',
       onEvent: (event) => {
         if (event.type === 'log') driverSays({ [C]: { used: '2048 MiB', busy: '50 %' }, [A]: { busy: '99 %' } });
-        if (event.type === 'usage') samples.push(event);
+        if (event.type !== 'usage') return;
+        samples.push(event);
+        if (event.gpuPercent > 0) released ??= release();
       },
     });
+    await released;
     expect(samples.at(-1)).toMatchObject({ gpuPercent: 50, gpuMemoryBytes: 2048 * 2 ** 20 });
     await expect(molt.run(job(3, 'true'), { maxPrice: '5' })).rejects.toMatchObject({
       message: expect.stringContaining('3 × GPU needed, 2 such free'),
@@ -167,7 +180,7 @@ describe.skipIf(reason !== undefined)(`GPUs for sale${reason === undefined ? '' 
       (await molt.offers()).flatMap(({ free }) => free.gpus).reduce((sum, group) => sum + group.count, 0);
     await expect.poll(freeGpus, { timeout: 30_000 }).toBe(3);
     let back: Promise<unknown> | undefined;
-    const result = await molt.run(job(2, 'nvidia-smi -L; sleep 20'), {
+    const result = await molt.run(job(2, `nvidia-smi -L; ${UNTIL_LET_GO}`), {
       maxPrice: '5',
       reconnectMs: 60_000,
       onEvent: (event) => {
@@ -176,7 +189,8 @@ describe.skipIf(reason !== undefined)(`GPUs for sale${reason === undefined ? '' 
           .kill()
           .then(() => provider.start())
           .then(() => molt.run(job(2, 'true'), { maxPrice: '5' }))
-          .catch((error: unknown) => error);
+          .catch((error: unknown) => error)
+          .then(releasedBy);
       },
     });
     expect(idsIn(result.stdout)).toEqual([A, B]);

@@ -269,8 +269,8 @@ test.skipIf(noCdi !== undefined)(
       return seen;
     };
     let second: Promise<readonly string[]> | undefined;
-    const first = await run(1, 'nvidia-smi -L; sleep 8', () => {
-      second ??= run(1, 'nvidia-smi -L');
+    const first = await run(1, `nvidia-smi -L; ${UNTIL_LET_GO}`, () => {
+      second ??= run(1, 'nvidia-smi -L').finally(() => void letGo(engine.socketPath, registry.reference));
     });
     expect([...first, ...((await second) ?? [])].toSorted()).toEqual([A, B]);
     await expect.poll(() => run(2, 'nvidia-smi -L').catch(() => []), { timeout: 60_000 }).toEqual([A, B]);

@@ -20,6 +20,8 @@ import { addressOf, parseAddresses, peerIdOf } from './peer.ts';
 export interface MeshOpenOptions extends OpenOptions {
   /** See `ChannelOptions.idleMs`. */
   readonly idleMs?: number;
+  /** See `ChannelOptions.allocate`. */
+  readonly allocate?: (length: number) => Uint8Array;
 }
 
 export type StreamHandler = (channel: Channel) => Promise<void>;
@@ -151,13 +153,14 @@ export class Streams {
   #track(
     stream: Stream,
     remote: Address,
-    limits: { readonly maxFrameBytes: number; readonly idleMs?: number },
+    limits: Pick<MeshOpenOptions, 'idleMs' | 'allocate'> & { readonly maxFrameBytes: number },
   ): StreamChannel {
-    const { maxFrameBytes, idleMs } = limits;
+    const { maxFrameBytes, idleMs, allocate } = limits;
     const channel = new StreamChannel(this.#env, stream, {
       remote,
       maxFrameBytes,
       ...(idleMs === undefined ? {} : { idleMs }),
+      ...(allocate && { allocate }),
     });
     if (channel.ended.aborted) return channel;
     this.#open.add(channel);

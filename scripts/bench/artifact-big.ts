@@ -15,7 +15,7 @@ import type { Group } from './row.ts';
 
 const SIZE_BYTES = 5 * 2 ** 30;
 const SMALL_BYTES = 64 * 2 ** 20;
-const FLAGS = ['--max-old-space-size=96', '--max-semi-space-size=4'];
+const FLAGS = ['--max-old-space-size=96', '--max-semi-space-size=1'];
 const MEGA = 1e6;
 
 export const artifactBig: Group = {

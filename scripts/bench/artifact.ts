@@ -1,21 +1,14 @@
 /** How fast an artifact moves between two processes, beside what the same bytes need over the layers below it. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { randomFillSync } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { type Socket, connect } from 'node:net';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { connect as connectTls } from 'node:tls';
 
-import { multiaddr } from '@multiformats/multiaddr';
-
-import { openArtifacts, openMesh } from '../../node/mesh/index.ts';
-import { keyPairFromSeed } from '../../protocol/ed25519.ts';
-import { systemEnv } from '../../protocol/env.ts';
-import { CHANNEL_PROTOCOL, PRE_SHARED_KEY, RAW_PROTOCOL, type Where, bareLibp2p } from './artifact-peer.ts';
+import type { Where } from './artifact-peer.ts';
+import type { Taking, Way } from './artifact-taker.ts';
 import { type Group, median } from './row.ts';
 
 const SIZE_BYTES = 512 * 1024 * 1024;
@@ -24,29 +17,24 @@ const MEGA = 1e6;
 /** A file system in memory, where there is one: what it takes is the transfer, and not the disk. */
 const MEMORY = '/dev/shm';
 
-const env = systemEnv();
-
 export const artifact: Group = {
   name: 'artifact',
   about: `${SIZE_BYTES / 2 ** 20} MiB between two processes on loopback, MB/s, median of ${ROUNDS} rounds in turn`,
   run: async (tell) => {
     const directory = await mkdtemp(join(tmpdir(), 'molt-bench-'));
-    const child = spawn(
-      process.execPath,
-      [join(import.meta.dirname, 'artifact-peer.ts'), directory, String(SIZE_BYTES)],
-      {
-        stdio: ['pipe', 'pipe', 'inherit'],
-      },
-    );
+    // What lies below Molt runs as Node starts by itself, Molt as the program starts.
+    const bare = await Pair.start(join(directory, 'bare'), []);
+    const molt = await Pair.start(join(directory, 'molt'), await programFlags());
     try {
-      const [line] = (await once(createInterface({ input: child.stdout }), 'line')) as [string];
-      const rates = await measure(JSON.parse(line) as Where, directory);
+      const rates = await measure(bare, molt);
       const unit = 'MB/s';
       const bound = 'at-least' as const;
       const stream = { unit, bound, baseline: rates.libp2p, baselineIs: 'a bare libp2p stream, 64 KiB writes' };
       const { artifact: whole, disk } = rates;
       tell({ ...stream, name: 'artifact into memory, beside the stream', value: whole, target: 0.6 * rates.libp2p });
       tell({ ...stream, name: 'artifact onto disk, beside the stream', value: disk, target: 0.6 * rates.libp2p });
+      const same = { unit, bound, baseline: rates.small, baselineIs: "the stream with the program's young generation" };
+      tell({ ...same, name: 'artifact into memory, beside that stream', value: whole, target: 0.25 * rates.small });
       const tls = { unit, bound, baseline: rates.tls, baselineIs: 'node:tls 1.3, AES-128-GCM' };
       tell({ ...tls, name: 'artifact into memory, beside raw TLS', value: whole, target: 0.1 * rates.tls });
       const tcp = { unit, bound, baseline: rates.tcp, baselineIs: 'node:net' };
@@ -55,104 +43,83 @@ export const artifact: Group = {
       const write = { unit, bound, baseline: rates.write, baselineIs: 'as many bytes written to files of 1 MiB' };
       tell({ ...write, name: 'artifact onto disk, beside the disk', value: disk, target: 0.1 * rates.write });
     } finally {
-      await end(child);
+      await bare.stop();
+      await molt.stop();
       await rm(directory, { recursive: true, force: true });
     }
   },
 };
 
-type Way = 'tcp' | 'tls' | 'libp2p' | 'channel' | 'artifact' | 'disk' | 'write';
+/** What the program starts Node with: the first line of its file says it. */
+async function programFlags(): Promise<string[]> {
+  const [first = ''] = (await readFile(join(import.meta.dirname, '../../node/molt.js'), 'utf8')).split('\n');
+  return first.split(' ').filter((word) => word.startsWith('--'));
+}
 
-/** MB/s each way. */
-async function measure(where: Where, directory: string): Promise<Readonly<Record<Way, number>>> {
-  const raw = await bareLibp2p([]);
-  const connection = await raw.dial(where.libp2p.map((address) => multiaddr(address)));
-  await using mesh = await openMesh(env, {
-    key: keyPairFromSeed(env.random.bytes(32)),
-    listen: [],
-    bootstrap: [],
-    mdns: false,
-    role: 'light',
-    network: 'bench',
-  });
-  const peer = await mesh.connect(where.mesh);
-  const fetchInto = async (parent: string): Promise<string> => {
-    const store = await mkdtemp(join(parent, 'molt-bench-'));
-    const artifacts = await openArtifacts(env, { directory: store, quotaBytes: 2 * SIZE_BYTES });
-    await artifacts.fetch(mesh, peer, where.cid, { maxBytes: 2 * SIZE_BYTES });
-    return store;
-  };
-  // Each may leave a folder, which is removed after the clock has stopped.
-  const ways: Readonly<Record<Way, () => Promise<string | void>>> = {
-    tcp: () => drain(connect(where.tcp, '127.0.0.1')),
-    tls: () =>
-      drain(
-        connectTls({
-          port: where.tls,
-          host: '127.0.0.1',
-          pskCallback: () => ({ psk: PRE_SHARED_KEY, identity: 'bench' }),
-          minVersion: 'TLSv1.3',
-          ciphers: 'TLS_AES_128_GCM_SHA256',
-          checkServerIdentity: () => undefined,
-        }),
-      ),
-    libp2p: async () => {
-      const stream = await connection.newStream(RAW_PROTOCOL);
-      let bytes = 0;
-      const { promise, resolve } = Promise.withResolvers<void>();
-      stream.addEventListener('message', (event) => {
-        bytes += event.data.byteLength;
-        if (bytes >= SIZE_BYTES) resolve();
+/** A sending and a receiving process. */
+class Pair {
+  readonly #sender: ChildProcess;
+  readonly #taker: ChildProcess;
+  readonly #answers: AsyncIterator<string>;
+
+  private constructor(sender: ChildProcess, taker: ChildProcess, answers: AsyncIterator<string>) {
+    this.#sender = sender;
+    this.#taker = taker;
+    this.#answers = answers;
+  }
+
+  static async start(directory: string, flags: readonly string[]): Promise<Pair> {
+    const run = (file: string, ...args: string[]): { child: ChildProcess; lines: AsyncIterator<string> } => {
+      const child = spawn(process.execPath, [...flags, join(import.meta.dirname, file), ...args], {
+        stdio: ['pipe', 'pipe', 'inherit'],
       });
-      await promise;
-      stream.abort(new Error('enough'));
-    },
-    channel: async () => {
-      const channel = await mesh.open(peer, CHANNEL_PROTOCOL, { maxFrameBytes: 2 ** 20 });
-      for await (const frame of channel) void frame;
-      channel.abort(new Error('enough'));
-    },
-    artifact: () => fetchInto(existsSync(MEMORY) ? MEMORY : directory),
-    disk: () => fetchInto(directory),
-    write: async () => {
-      const bytes = randomFillSync(Buffer.alloc(2 ** 20));
-      const target = await mkdtemp(join(directory, 'written-'));
-      for (let index = 0; index < SIZE_BYTES / bytes.length; index++) await writeFile(join(target, `${index}`), bytes);
-      return target;
-    },
-  };
-  const rates: Record<Way, number[]> = { tcp: [], tls: [], libp2p: [], channel: [], artifact: [], disk: [], write: [] };
-  for (let round = 0; round < ROUNDS; round++) {
-    for (const way of Object.keys(ways) as Way[]) {
-      const startedMs = performance.now();
-      const left = await ways[way]();
-      rates[way].push(SIZE_BYTES / MEGA / ((performance.now() - startedMs) / 1_000));
-      if (left !== undefined) await rm(left, { recursive: true, force: true });
+      return { child, lines: createInterface({ input: child.stdout })[Symbol.asyncIterator]() };
+    };
+    const sender = run('artifact-peer.ts', directory, String(SIZE_BYTES));
+    const where = JSON.parse((await sender.lines.next()).value as string) as Where;
+    const memory = existsSync(MEMORY) ? MEMORY : directory;
+    const taking: Taking = { where, sizeBytes: SIZE_BYTES, disk: directory, memory };
+    const taker = run('artifact-taker.ts', JSON.stringify(taking));
+    return new Pair(sender.child, taker.child, taker.lines);
+  }
+
+  /** MB/s. */
+  async rate(way: Way): Promise<number> {
+    this.#taker.stdin?.write(`${way}\n`);
+    const { value } = await this.#answers.next();
+    return SIZE_BYTES / MEGA / (Number(value) / 1_000);
+  }
+
+  async stop(): Promise<void> {
+    for (const child of [this.#taker, this.#sender]) {
+      child.stdin?.end();
+      if (child.exitCode === null) await once(child, 'exit');
     }
   }
-  await raw.stop();
-  const of = (way: Way): number => median(rates[way]);
-  return {
-    tcp: of('tcp'),
-    tls: of('tls'),
-    libp2p: of('libp2p'),
-    channel: of('channel'),
-    artifact: of('artifact'),
-    disk: of('disk'),
-    write: of('write'),
+}
+
+/** MB/s each way; `small` is the bare stream in processes with the program's flags. */
+async function measure(bare: Pair, molt: Pair): Promise<Readonly<Record<Way | 'small', number>>> {
+  const ways: readonly (readonly [Way | 'small', () => Promise<number>])[] = [
+    ...(['tcp', 'tls', 'libp2p', 'write'] as const).map((way) => [way, () => bare.rate(way)] as const),
+    ['small', () => molt.rate('libp2p')],
+    ...(['channel', 'artifact', 'disk'] as const).map((way) => [way, () => molt.rate(way)] as const),
+  ];
+  const rates: Record<Way | 'small', number[]> = {
+    tcp: [],
+    tls: [],
+    libp2p: [],
+    small: [],
+    channel: [],
+    artifact: [],
+    disk: [],
+    write: [],
   };
-}
-
-function drain(socket: Socket): Promise<void> {
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  socket
-    .on('data', () => undefined)
-    .on('end', resolve)
-    .on('error', reject);
-  return promise;
-}
-
-async function end(child: ChildProcess): Promise<void> {
-  child.stdin?.end();
-  if (child.exitCode === null) await once(child, 'exit');
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const [way, run] of ways) rates[way].push(await run());
+  }
+  return Object.fromEntries(Object.entries(rates).map(([way, all]) => [way, median(all)])) as Record<
+    Way | 'small',
+    number
+  >;
 }

@@ -22,6 +22,7 @@ import { Bits } from './bits.ts';
 import { type Blocks, isBlock } from './blocks.ts';
 import { decodeCarHeader, decodeSection } from './car.ts';
 import { DagWalk, decodeNode, tooLarge } from './dag.ts';
+import { Frames } from './frames.ts';
 import { checkTree } from './tree.ts';
 
 export interface FetchOptions {
@@ -85,6 +86,7 @@ class Source implements AsyncDisposable {
   #channel: Channel | undefined;
   #frames: AsyncIterator<Uint8Array> | undefined;
   readonly #onAbort = (): void => this.#channel?.abort(cancelled());
+  readonly #rooms = new Frames(STREAMS.artifact.maxFrameBytes);
   /** Blocks that came. */
   blocks = 0;
 
@@ -99,6 +101,7 @@ class Source implements AsyncDisposable {
     this.#opening = {
       maxFrameBytes: STREAMS.artifact.maxFrameBytes,
       idleMs: IDLE_MS,
+      allocate: this.#rooms.take,
       ...(signal && { signal }),
       ...(addresses && { addresses }),
     };
@@ -123,6 +126,11 @@ class Source implements AsyncDisposable {
     if (!isBlock(expected, bytes)) throw corrupt(`block ${expected.toString()} does not hash to its CID`);
     this.blocks++;
     return bytes;
+  }
+
+  /** The bytes of a block that nobody needs any more; a block that is not given back is simply kept. */
+  giveBack(bytes: Uint8Array): void {
+    this.#rooms.giveBack(bytes);
   }
 
   async #frame(): Promise<Uint8Array> {
@@ -234,9 +242,12 @@ class Receiver {
 
   /** Hands a block to the disk and goes on while it is written. */
   async #write(cid: CID, bytes: Uint8Array): Promise<void> {
-    const writing = this.#store.put(cid, bytes).catch((error: unknown) => {
-      this.#failure ??= error;
-    });
+    const writing = this.#store
+      .put(cid, bytes)
+      .catch((error: unknown) => {
+        this.#failure ??= error;
+      })
+      .then(() => this.#source.giveBack(bytes));
     this.#writing.add(writing);
     void writing.then(() => this.#writing.delete(writing));
     if (this.#writing.size >= WRITES_AT_ONCE) await Promise.race(this.#writing);

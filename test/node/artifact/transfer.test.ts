@@ -126,7 +126,7 @@ function varint(length: number): Uint8Array {
 }
 
 describe('a transfer', () => {
-  it.each([0, 5, 9 * MIB + 7])('brings a file of %d bytes to the other peer', async (size) => {
+  it.each([0, 5, 9 * MIB + 7, 48 * MIB])('brings a file of %d bytes to the other peer', async (size) => {
     const bytes = randomBytes(size);
     const { cid } = await there.addBytes(bytes);
     await there.serve(seller, () => true);

@@ -20,7 +20,7 @@ export interface Home {
   readonly lock: string;
   /** Unix socket at which a running node answers its operator. */
   readonly door: string;
-  /** Unix socket at which a running `molt run` opens forwards to its job. */
+  /** Unix socket at which a running `molt run` or `molt gang` opens forwards to its job and reads output for others. */
   readonly runDoor: string;
   /** Folder of what a buyer remembers: its last bids. */
   readonly buyer: string;

@@ -12,6 +12,7 @@ import { type CommandContext, loadSettings, requireBudget } from './command.ts';
 import { createLineWriter, toJson } from './job-line.ts';
 import { type Flags, buildSpec, parseRequest, parseWishes } from './job-request.ts';
 import { readNodeKey } from './node-key.ts';
+import { openRunDoor } from './run-door.ts';
 import { readLogin, readSecrets } from './run.ts';
 import { harmless } from './terminal.ts';
 
@@ -40,6 +41,7 @@ export async function gangCommand(context: CommandContext, flags: Flags, words: 
     journal: home.buyer,
     ...(flags['autonomy'] === undefined ? {} : { autonomy: flags['autonomy'] as AutonomyName }),
   });
+  await using _door = await openRunDoor(home.runDoor, { logs: (lease, query) => molt.logs(lease, query) });
   signal.throwIfAborted();
   const spec = parseJobSpec(await buildSpec(molt, request, signal));
   await writeFile(join(directory, 'spec.json'), `${JSON.stringify(spec, null, 2)}\n`);

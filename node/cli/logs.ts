@@ -8,7 +8,7 @@ import { StringDecoder } from 'node:string_decoder';
 
 import type { Address } from '../../protocol/address.ts';
 import { parseAddress } from '../../protocol/address.ts';
-import { MoltError } from '../../protocol/errors.ts';
+import { MoltError, hasCode } from '../../protocol/errors.ts';
 import type { LogRecord } from '../../protocol/job-log.ts';
 import { connect } from '../../sdk/index.ts';
 import { lockHome } from '../home.ts';
@@ -17,12 +17,16 @@ import { type CommandContext, loadSettings, requireBudget } from './command.ts';
 import { toJson } from './job-line.ts';
 import { type Flags, openMarket } from './market.ts';
 import { readNodeKey } from './node-key.ts';
+import { logsThroughRun } from './run-door.ts';
 import { type Terminal, harmless } from './terminal.ts';
 
 /** How many jobs an ambiguous prefix names at most. */
 const CANDIDATES_SHOWN = 5;
 /** A line without an end is printed when it is this long, in characters. */
 const LINE_MAX = 65_536;
+/** How long a process that read for us may take to end, and how often that is looked at. */
+const KEY_WAIT_MS = 10_000;
+const KEY_LOOK_MS = 100;
 
 interface Wanted {
   readonly from: number;
@@ -69,14 +73,33 @@ async function printSold(context: CommandContext, given: Printing & { readonly i
   return true;
 }
 
+/**
+ * Through the process of this home that is on the mesh, where there is one, and by itself else. When that process ends in
+ * between, what is missing is read by itself as soon as the key is free.
+ */
 async function printBought(context: CommandContext, flags: Flags, { word, wanted, printer }: Printing): Promise<void> {
   const { env, home, signal } = context;
   const { settings } = await loadSettings(context, flags);
   const budget = parseAddress(requireBudget(context, settings));
   const key = await readNodeKey(context, 'buyer');
   const lease = await findBought(context, flags, { word, budget, key: key.address });
-  // Two processes with one node key would take each other's messages.
-  await using _lock = await lockHome(home);
+  const { follow } = wanted;
+  let { from } = wanted;
+  const print = async (records: AsyncIterable<LogRecord>): Promise<void> => {
+    for await (const record of records) {
+      printer.print(lease, record);
+      from = record.sequence + 1;
+    }
+  };
+  let patienceMs = 0;
+  try {
+    const records = await logsThroughRun(home.runDoor, { lease, from, follow }, signal);
+    if (records !== undefined) return await print(records);
+  } catch (error) {
+    if (!hasCode(error, 'mesh/closed')) throw error;
+    patienceMs = KEY_WAIT_MS;
+  }
+  await using _lock = await lockSoon(context, patienceMs);
   await using molt = await connect({
     rpcUrl: settings.rpcUrl,
     key,
@@ -86,8 +109,20 @@ async function printBought(context: CommandContext, flags: Flags, { word, wanted
     ...(settings.programId === null ? {} : { programId: parseAddress(settings.programId) }),
     env,
   });
-  const { from, follow } = wanted;
-  for await (const record of molt.logs(lease, { from, follow, signal })) printer.print(lease, record);
+  await print(molt.logs(lease, { from, follow, signal }));
+}
+
+/** Two processes with one node key would take each other's messages: the one that is ending is waited for. */
+async function lockSoon({ env, home, signal }: CommandContext, patienceMs: number): Promise<AsyncDisposable> {
+  const untilMs = env.clock.monotonic() + patienceMs;
+  for (;;) {
+    try {
+      return await lockHome(home);
+    } catch (error) {
+      if (!hasCode(error, 'node/already-running') || env.clock.monotonic() >= untilMs) throw error;
+      await env.clock.sleep(KEY_LOOK_MS, signal);
+    }
+  }
 }
 
 /** A whole address is taken as it is; a beginning is looked for among open leases, then in the budget's last weeks. */

@@ -76,7 +76,7 @@ export async function runCommand(context: CommandContext, flags: Flags, words: r
       ...wishes,
     });
     await using forwards = new AsyncDisposableStack();
-    await openForwards(context, { job, forwards, wanted: request.forwards, print, lease: () => lease });
+    await openForwards(context, { molt, job, forwards, wanted: request.forwards, print, lease: () => lease });
     const result = await job.result.catch((error: unknown) => {
       const record = molt.bids().at(-1);
       if (!signal.aborted && record !== undefined && record.ranked.length === 0) print.why(record);
@@ -91,6 +91,7 @@ export async function runCommand(context: CommandContext, flags: Flags, words: r
 }
 
 interface Forwarding {
+  readonly molt: Molt;
   readonly job: Job;
   readonly forwards: AsyncDisposableStack;
   readonly wanted: readonly PortPair[];
@@ -98,9 +99,9 @@ interface Forwarding {
   readonly lease: () => Address | undefined;
 }
 
-/** The ports that --forward names, and a door for `molt forward` of this home. A port that is taken ends the job. */
+/** The ports that --forward names, and a door for `molt forward` and `molt logs` of this home. A port that is taken ends the job. */
 async function openForwards({ home }: CommandContext, forwarding: Forwarding): Promise<void> {
-  const { job, forwards, wanted, print, lease } = forwarding;
+  const { molt, job, forwards, wanted, print, lease } = forwarding;
   try {
     for (const { servicePort, ...local } of wanted) {
       const onRefused = ({ code, message }: MoltError): void =>
@@ -113,7 +114,10 @@ async function openForwards({ home }: CommandContext, forwarding: Forwarding): P
     await job.result.catch(() => undefined);
     throw error;
   }
-  const door = await openRunDoor(home.runDoor, { lease, forward: (port, options) => job.forward(port, options) });
+  const door = await openRunDoor(home.runDoor, {
+    job: { lease, forward: (port, options) => job.forward(port, options) },
+    logs: (of, query) => molt.logs(of, query),
+  });
   if (door !== undefined) forwards.use(door);
 }
 

@@ -186,11 +186,16 @@ describe('a buyer', () => {
     const args = ['run', '--home', own.home.directory, '--image', 'python', '--timeout', '60', '--', 'python', '-c'];
     const child = market.spawn([...args, script], (line) => lines.push(line));
     await expect.poll(() => lines.some((line) => line['type'] === 'log'), SOON).toBe(true);
+    const lease = String(lines.find((line) => line['type'] === 'lease-opened')?.['lease']);
+    const directory = own.home.directory;
+    // While the other process has the node key, it reads; killed in between, what is missing comes all the same.
+    const live = follow({}, directory, 'logs', lease.slice(0, 8), '-f');
+    await expect.poll(() => live.said.out, SOON).toContain('line 0');
     process.kill(child.pid ?? 0, 'SIGKILL');
     await child.exited;
-    const lease = String(lines.find((line) => line['type'] === 'lease-opened')?.['lease']);
+    expect(await live.ended).toBe(0);
+    expect(live.said).toEqual({ out: `${[0, 1, 2, 3, 4].map((index) => `line ${index}`).join('\n')}\n`, err: '' });
 
-    const directory = own.home.directory;
     const bought = (await json(directory, 'jobs'))['bought'] as Record<string, unknown>[];
     expect(bought).toMatchObject([{ lease, standing: 'running', provider: provider.account.account }]);
     const whole = [0, 1, 2, 3, 4].map((index) => `line ${index}`).join('\n');
@@ -205,6 +210,20 @@ describe('a buyer', () => {
     expect((await json(directory, 'jobs', '--all'))['bought']).toMatchObject([
       { lease, standing: 'settledAfterWindow' },
     ]);
+  });
+
+  test('reads it through its own process while that one has the job, to the end', async () => {
+    const own = await market.buyer();
+    const directory = own.home.directory;
+    const lines: Record<string, unknown>[] = [];
+    const script = "for i in range(4):\n  print('line', i, flush=True)\n  sum(range(3000000))";
+    const args = ['run', '--home', directory, '--image', 'python', '--timeout', '60', '--', 'python', '-c', script];
+    const child = market.spawn(args, (line) => lines.push(line));
+    await expect.poll(() => lines.some((line) => line['type'] === 'lease-opened'), SOON).toBe(true);
+    const lease = String(lines.find((line) => line['type'] === 'lease-opened')?.['lease']);
+    const following = await molt(directory, 'logs', lease, '-f');
+    expect(following).toEqual({ code: 0, out: 'line 0\nline 1\nline 2\nline 3\n', err: '' });
+    expect(await child.exited).toBe(0);
   });
 
   test('cannot read the output of somebody else', async () => {

@@ -2,11 +2,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
+import { NODE_FLAGS } from '../../node/cli/demo/child.ts';
 import type { Where } from './artifact-peer.ts';
 import type { Taking, Way } from './artifact-taker.ts';
 import { type Group, median } from './row.ts';
@@ -24,7 +25,7 @@ export const artifact: Group = {
     const directory = await mkdtemp(join(tmpdir(), 'molt-bench-'));
     // What lies below Molt runs as Node starts by itself, Molt as the program starts.
     const bare = await Pair.start(join(directory, 'bare'), []);
-    const molt = await Pair.start(join(directory, 'molt'), await programFlags());
+    const molt = await Pair.start(join(directory, 'molt'), NODE_FLAGS);
     try {
       const rates = await measure(bare, molt);
       const unit = 'MB/s';
@@ -49,12 +50,6 @@ export const artifact: Group = {
     }
   },
 };
-
-/** What the program starts Node with: the first line of its file says it. */
-async function programFlags(): Promise<string[]> {
-  const [first = ''] = (await readFile(join(import.meta.dirname, '../../node/molt.js'), 'utf8')).split('\n');
-  return first.split(' ').filter((word) => word.startsWith('--'));
-}
 
 /** A sending and a receiving process. */
 class Pair {

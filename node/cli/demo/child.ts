@@ -34,7 +34,7 @@ export interface ChildOptions {
 }
 
 /** As in the first line of molt.js. */
-export const NODE_FLAGS: readonly string[] = ['--max-semi-space-size=4'];
+export const NODE_FLAGS: readonly string[] = ['--max-semi-space-size=1'];
 
 const STDERR_KEPT = 20_000;
 const living = new Set<ChildProcess>();

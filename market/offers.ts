@@ -5,7 +5,7 @@
  * newcomer, or one side of a healed partition, has the book at once. Whoever follows also answers pulls.
  */
 import type { Address } from '../protocol/address.ts';
-import type { Env } from '../protocol/env.ts';
+import { type Env, randomInt } from '../protocol/env.ts';
 import { ACCEPT, MoltError, type Verdict } from '../protocol/errors.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import { RESOURCE_CLASSES, type ResourceClass } from '../protocol/messages.ts';
@@ -80,7 +80,9 @@ export async function openOfferFeed(env: Env, options: OfferFeedOptions): Promis
     const limits = { messageBytesMax: LIMITS.offerBytes };
     opened.use(await pubsub.subscribe(topic, (bytes, from) => take(bytes, from, false), limits));
   }
-  opened.use(await network.handle(STREAMS.offers.protocol, STREAMS.offers, (channel) => answerPull(channel, book)));
+  opened.use(
+    await network.handle(STREAMS.offers.protocol, STREAMS.offers, (channel) => answerPull(env, channel, book)),
+  );
   opened.use(
     env.clock.every(EXPIRE_EVERY_MS, () => {
       if (book.expire(env.clock.now()) > 0) changed();
@@ -129,7 +131,7 @@ function pulledShards<Shard extends { readonly region: string }>(shards: readonl
   return whole.length > 0 ? whole : shards;
 }
 
-async function answerPull(channel: Channel, book: Book): Promise<void> {
+async function answerPull(env: Env, channel: Channel, book: Book): Promise<void> {
   for await (const frame of channel) {
     const { resourceClass, region } = decodeOffersRequest(frame);
     const wanted = RESOURCE_CLASSES.find((name) => name === resourceClass);
@@ -139,10 +141,17 @@ async function answerPull(channel: Channel, book: Book): Promise<void> {
         `there is no resource class "${resourceClass.slice(0, 16)}", known are ${RESOURCE_CLASSES.join(', ')}`,
       );
     }
-    for (const bytes of book.bytes(wanted, region).slice(0, PULL_MAX)) await channel.send(bytes);
+    for (const bytes of pullOf(env, book.bytes(wanted, region))) await channel.send(bytes);
     break;
   }
   await channel.close();
+}
+
+/** Of a book that is larger than a pull, a part that begins anywhere: so several pulls bring all of it in the end. */
+function pullOf({ random }: Env, offers: readonly Uint8Array[]): readonly Uint8Array[] {
+  if (offers.length <= PULL_MAX) return offers;
+  const from = randomInt(random, offers.length);
+  return [...offers.slice(from), ...offers.slice(0, from)].slice(0, PULL_MAX);
 }
 
 /** A bid's or offer's sequence: later than the clock's last and than its own predecessor, whatever the clock does. */

@@ -13,6 +13,7 @@ import { flow } from './bench/flow.ts';
 import { book, gossip, quotes } from './bench/mesh.ts';
 import { logLatency } from './bench/log-latency.ts';
 import { nodeStart } from './bench/node-start.ts';
+import { simulation } from './bench/simulation.ts';
 import { endings } from './bench/endings.ts';
 import { wasm } from './bench/wasm.ts';
 import { type Group, type Row, holds, ratio, readable } from './bench/row.ts';
@@ -24,6 +25,7 @@ const GROUPS: readonly Group[] = [
   gossip,
   quotes,
   book,
+  simulation,
   chainCost,
   endings,
   devnet,

@@ -188,10 +188,7 @@ export class Purchase {
         return buyer.after(waitMs, 'signs a bid', () => this.#sign(effect.content));
       }
       case 'publish-bid':
-        if (this.#bytes !== undefined) {
-          const topic = bidsTopic(NETWORK, this.#class(), this.state.bid?.content.region);
-          buyer.at.network.gossip.publish(buyer, topic, this.#bytes);
-        }
+        if (this.#bytes !== undefined) buyer.at.network.gossip.publish(buyer, this.#topic(), this.#bytes);
         return undefined;
       case 'wait':
         return buyer.after(effect.ms, 'time is up', () => this.do({ type: 'time-up', bid: effect.bid }));
@@ -239,6 +236,9 @@ export class Purchase {
     this.#bytes = envelope.bytes;
     this.bids++;
     buyer.at.world.count('bids');
+    const followers = buyer.at.network.gossip.followers(this.#topic());
+    buyer.at.world.count('followers of bids', followers);
+    buyer.at.world.count('providers in reach of bids', (followers * Number(content.distanceMax)) / 2 ** 64);
     this.do({ type: 'bid-signed', bid: envelope.id });
   }
 
@@ -272,6 +272,10 @@ export class Purchase {
       draws: this.state.quotes.map(() => this.buyer.chance.next()),
     };
     this.do({ type: 'weighed', bid, facts });
+  }
+
+  #topic(): string {
+    return bidsTopic(NETWORK, this.#class(), this.state.bid?.content.region);
   }
 
   #class(): ResourceClass {

@@ -168,7 +168,7 @@ export class Gossip {
   ): void {
     const { from, to, legs = 1 } = on;
     const { faults } = this.#network;
-    this.#world.count('gossip copies');
+    this.#world.count(`gossip copies of ${whatOf(topic)}`);
     for (let leg = 0; leg < legs; leg++) if (this.#chance.happens(faults.lossShare)) return;
     if (!this.#reaches(from, to) || this.#isBarred(to, from)) return;
     // A cache that forgot too early: the node's own admission has to tell.
@@ -190,7 +190,7 @@ export class Gossip {
     const isFirst = !this.#hasSeen(message, to);
     const { nowMs } = this.#world;
     message.seen.set(to, { life: to.life, atMs: nowMs });
-    this.#world.count(`gossip ${topic.name.includes('/bids/') ? 'bids' : 'offers'} heard`);
+    this.#world.count(`gossip ${whatOf(topic)} heard`);
     const verdict = to.hearGossip(topic.name, message.bytes, from.address);
     if (verdict === 'reject') this.#blame(topic, to, from);
     if (verdict !== 'accept' || !isFirst) return;
@@ -247,4 +247,8 @@ export class Gossip {
     }
     return [...found];
   }
+}
+
+function whatOf({ name }: Topic): 'bids' | 'offers' {
+  return name.includes('/bids/') ? 'bids' : 'offers';
 }

@@ -172,7 +172,9 @@ export abstract class Peer implements Member {
     return {
       onFrame: (frame) => {
         const { resourceClass, region } = frame as Shard;
-        const offers = this.book?.bytes(resourceClass, region).slice(0, PULL_MAX) ?? [];
+        const all = this.book?.bytes(resourceClass, region) ?? [];
+        const from = all.length > PULL_MAX ? this.chance.between(0, all.length - 1) : 0;
+        const offers = [...all.slice(from), ...all.slice(0, from)].slice(0, PULL_MAX);
         for (let at = 0; at < offers.length; at += PULL_AT_ONCE) link.send(this, offers.slice(at, at + PULL_AT_ONCE));
         link.close(this);
       },

@@ -175,6 +175,8 @@ export class Provider extends Peer {
   }
 
   do(event: SellerEvent): void {
+    // Told again after a change of capacity, which a bid causes; the others are repeated, bid or no bid.
+    if (event.type === 'offer-due') this.at.world.count('offers after a change');
     for (const effect of this.decide(event)) this.perform(effect);
   }
 

@@ -355,6 +355,8 @@ export interface Chain extends AsyncDisposable {
   tokenAddress(owner: Address): Address;
 
   provider(address: Address): Promise<ProviderAccount | undefined>;
+  /** At most 100 in one request; undefined for what is no provider of this market. */
+  providersAt(addresses: readonly Address[]): Promise<(ProviderAccount | undefined)[]>;
   budget(address: Address): Promise<BudgetAccount | undefined>;
   lease(address: Address): Promise<LeaseAccount | undefined>;
   /** All open leases that match every given key. */

@@ -78,6 +78,8 @@ import { reach, submitDraft } from './submit.ts';
 import { createTokenAccount } from './token.ts';
 import { watchAccount } from './watch.ts';
 
+/** What one request of a cluster may read. */
+const READ_MAX = 100;
 const CLOCK_SYSVAR = 'SysvarC1ock11111111111111111111111111111111' as Address;
 /** A blockhash lives for about 60 s: up to FRESH it is used as it is, up to STALE used while the next one is fetched. */
 const BLOCKHASH_FRESH_MS = 2_000;
@@ -212,6 +214,22 @@ class SolanaChain implements Chain {
   async provider(address: Address): Promise<ProviderAccount | undefined> {
     const data = await this.#readOwn(address);
     return data && readProvider(address, data);
+  }
+
+  async providersAt(addresses: readonly Address[]): Promise<(ProviderAccount | undefined)[]> {
+    assert(addresses.length <= READ_MAX, 'one request reads at most 100 accounts');
+    const found = addresses.length === 0 ? [] : await this.#read(addresses);
+    return addresses.map((address, index) => {
+      const info = found[index];
+      if (info?.owner !== this.programId) return undefined;
+      try {
+        return readProvider(address, info.data);
+      } catch (error) {
+        // An account of another kind; whoever named it is no provider.
+        if (hasCode(error, 'chain/account-malformed')) return undefined;
+        throw error;
+      }
+    });
   }
 
   async budget(address: Address): Promise<BudgetAccount | undefined> {

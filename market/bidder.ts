@@ -1,8 +1,8 @@
 /**
  * The bidder: one job on its way to a provider, as a pure state machine: (state, event) → (state, effects).
  *
- * idle → asking → weighing → trying → leased → over. It asks those whose offers suit, takes answers until enough have
- * come, ranks what is acceptable, and tries the best; while no money is locked the next quote is the fall-back. A
+ * idle → asking → weighing → trying → leased → over. It asks those whose offers suit, and counts only offers of
+ * providers that the chain knows; takes answers until enough have come, ranks what is acceptable, and tries the best; while no money is locked the next quote is the fall-back. A
  * provider that failed this job is out for this job, and after a failure under an open lease it bids again, as often as
  * it may. Contract: it ends in `over`, with `deliver` or with a typed reason in `fail`, and everything that it held is
  * let go then. Events that do not belong to the present phase, or to the present bid, are dropped.
@@ -77,6 +77,11 @@ interface Heard {
   readonly afterMs: number;
 }
 
+interface Able {
+  readonly offer: Verified<Message<Offer>>;
+  readonly judgement: OfferJudgement;
+}
+
 interface Declined {
   readonly node: Address;
   readonly error: MoltError;
@@ -93,6 +98,8 @@ export interface BidderState {
   readonly earlier: unknown;
   /** The bid that is out; its id is empty until it is signed. */
   readonly bid: { readonly id: string; readonly content: Bid } | undefined;
+  /** Live offers that could serve the job, until the chain has said who is behind them. */
+  readonly able: readonly Able[];
   /** Whose live offers suit the job. */
   readonly suitable: readonly Verified<Message<Offer>>[];
   /** Those of them that the bid asks. */
@@ -127,6 +134,8 @@ export type BidderEvent =
       readonly peers: number;
       readonly addresses: readonly string[];
     }
+  /** Of `checked` offers, drawn by chance where not all were, these signers are operators of the providers they name. */
+  | { readonly type: 'offers-checked'; readonly checked: number; readonly genuine: ReadonlySet<Address> }
   | { readonly type: 'bid-signed'; readonly bid: string }
   /** An answer of `node` on a stream that the shell numbered; `answer` was checked to be signed by `node`. */
   | {
@@ -201,6 +210,8 @@ export type BidderNews =
 
 export type BidderEffect =
   | { readonly type: 'tell'; readonly news: BidderNews }
+  /** Ends as `offers-checked` or `failed`. */
+  | { readonly type: 'check-offers'; readonly offers: readonly Verified<Message<Offer>>[] }
   /** Ends as `bid-signed` or `failed`. */
   | { readonly type: 'sign-bid'; readonly content: Bid }
   /** Answers are taken from now on. Ends as `failed` or says nothing. */
@@ -268,7 +279,13 @@ type Handlers = {
 
 /** Phase × event → what happens. What is not here is dropped. */
 const TABLE: Readonly<Record<BidderState['phase'], Handlers>> = {
-  idle: { begin: beginBid, failed: failBid, cancelled: failBid, 'bid-signed': startAsking },
+  idle: {
+    begin: beginBid,
+    'offers-checked': chooseAsked,
+    'bid-signed': startAsking,
+    failed: failBid,
+    cancelled: failBid,
+  },
   asking: { answered: takeAnswer, 'time-up': weigh, failed: failBid, cancelled: failBid },
   weighing: { weighed: rankQuotes, failed: failBid, cancelled: failBid },
   trying: { 'lease-opened': takeLease, 'try-failed': failTry, delivered: deliver },
@@ -282,6 +299,7 @@ function freshBid(order: BidderOrder, on: Pick<BidderState, 'attempt' | 'failed'
     order,
     phase: 'idle',
     bid: undefined,
+    able: [],
     suitable: [],
     asked: new Set(),
     regions: new Map(),
@@ -324,37 +342,55 @@ function beginBid(state: BidderState, event: Of<'begin'>, at: Moment): BidderDec
   const able = judged.filter(
     ({ judgement: { obstacles, failedBefore } }) => !failedBefore && !obstacles.some(({ what }) => LASTING.has(what)),
   );
-  let ceiling: bigint = content.pricePerSecondMax;
-  try {
-    if (order.median !== undefined) {
-      const going = medianCeiling(
-        order.median,
-        able.map(({ judgement }) => BigInt(judgement.pricePerSecond)),
-      );
-      if (going < ceiling) ceiling = going;
-    }
-  } catch (error) {
-    if (!(error instanceof MoltError)) throw error;
-    return withFirst(told, failBid(state, { error }));
-  }
-  // An offer may be some seconds old: when none fits, those who could are asked all the same and say it firmly.
-  const fitting = able.filter(
-    ({ judgement }) => judgement.obstacles.length === 0 && BigInt(judgement.pricePerSecond) <= ceiling,
-  );
-  const suitable = (fitting.length > 0 ? fitting : able).map(({ offer }) => offer);
-  if (suitable.length === 0) {
+  if (able.length === 0) {
     const error = new MoltError('market/no-offers', noOffers(state, event), { offers: event.bookSize });
     return withFirst(told, failBid(state, { error }));
   }
-  const asking = {
-    ...content,
+  return {
+    state: { ...state, able, bid: { id: '', content } },
+    effects: [told, { type: 'check-offers', offers: able.map(({ offer }) => offer) }],
+  };
+}
+
+/**
+ * Invented offers cost nothing: they neither make the price nor the number of those who are asked. Where nobody is behind
+ * any of them the bid asks everybody all the same: who was kept from the book hears the bid.
+ */
+function chooseAsked(state: BidderState, { checked, genuine }: Of<'offers-checked'>): BidderDecision {
+  const { order, able, bid } = state;
+  if (bid === undefined) return nothing(state);
+  const vouched = able.filter(({ offer }) => genuine.has(offer.signer));
+  const isWhole = checked >= able.length;
+  let ceiling: bigint = bid.content.pricePerSecondMax;
+  try {
+    const asks = vouched.map(({ judgement }) => BigInt(judgement.pricePerSecond));
+    const going = order.median === undefined ? ceiling : medianCeiling(order.median, asks);
+    if (going < ceiling) ceiling = going;
+  } catch (error) {
+    if (!(error instanceof MoltError)) throw error;
+    return failBid(state, { error });
+  }
+  const candidates = isWhole ? vouched : able;
+  // An offer may be some seconds old: when none fits, those who could are asked all the same and say it firmly.
+  const fitting = candidates.filter(
+    ({ judgement }) => judgement.obstacles.length === 0 && BigInt(judgement.pricePerSecond) <= ceiling,
+  );
+  const suitable = (fitting.length > 0 ? fitting : candidates).map(({ offer }) => offer);
+  const known = isWhole ? suitable.length : leastShare(vouched.length, checked) * suitable.length;
+  const content = {
+    ...bid.content,
     pricePerSecondMax: baseUnits(ceiling),
-    distanceMax: distanceCut(content.quotesWanted, suitable.length),
+    distanceMax: distanceCut(bid.content.quotesWanted, Math.floor(known)),
   };
   return {
-    state: { ...state, suitable, bid: { id: '', content: asking } },
-    effects: [told, { type: 'sign-bid', content: asking }],
+    state: { ...state, able: [], suitable, bid: { id: '', content } },
+    effects: [{ type: 'sign-bid', content }],
   };
+}
+
+/** The share that a sample leaves no doubt about: two standard deviations below what it shows. */
+function leastShare(found: number, of: number): number {
+  return of === 0 ? 0 : Math.max(0, found - 2 * Math.sqrt(found)) / of;
 }
 
 /** Those with the fewest obstacles, as many as a record keeps. */

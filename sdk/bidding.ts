@@ -27,7 +27,7 @@ import type { Address } from '../protocol/address.ts';
 import { type Envelope, decodeEnvelope, sealEnvelope, verifyEnvelope } from '../protocol/envelope.ts';
 import { MoltError } from '../protocol/errors.ts';
 import { LIMITS } from '../protocol/limits.ts';
-import { type Bid, decodeQuote, encodeBid, resourceClassOf } from '../protocol/messages.ts';
+import { type Bid, type Message, type Offer, decodeQuote, encodeBid, resourceClassOf } from '../protocol/messages.ts';
 import type { BidAnswer } from '../protocol/molt.js';
 import { BASE_UNITS_PER_MOLT } from '../protocol/units.ts';
 import { bidsTopic, fromRefusal } from '../protocol/wire.ts';
@@ -119,6 +119,8 @@ class Bidding<Result> {
         return this.#options.tell(effect.news);
       case 'gather-offers':
         return this.#orFail(this.#gatherOffers());
+      case 'check-offers':
+        return this.#orFail(this.#checkOffers(effect.offers));
       case 'sign-bid':
         return this.#orFail(this.#sign(effect.content));
       case 'publish-bid':
@@ -177,6 +179,10 @@ class Bidding<Result> {
       peers: mesh.peers().length,
       addresses: mesh.addresses,
     });
+  }
+
+  async #checkOffers(offers: readonly Message<Offer>[]): Promise<void> {
+    this.#dispatch({ type: 'offers-checked', ...(await this.#buyer.vouch(offers)) });
   }
 
   async #sign(content: Bid): Promise<void> {

@@ -34,12 +34,13 @@ import type { KeyPair } from '../protocol/ed25519.ts';
 import { type Env, randomInt, systemEnv } from '../protocol/env.ts';
 import { MoltError } from '../protocol/errors.ts';
 import type { BidAnswer } from '../protocol/molt.js';
-import { RESOURCE_CLASSES } from '../protocol/messages.ts';
+import { type Message, type Offer, RESOURCE_CLASSES } from '../protocol/messages.ts';
 import { STREAMS, decodeBidAnswer, marketCid, meshName } from '../protocol/wire.ts';
 import { type Contests, openContests } from './contest.ts';
 import { type BuyerJournal, openBuyerJournal } from './journal.ts';
 import type { ConnectOptions } from './options.ts';
 import { type Spending, openSpending } from './spending.ts';
+import { type Vouched, createVouching } from './vouching.ts';
 
 type AnswerRoute = (channel: Channel, answer: BidAnswer) => Promise<void>;
 
@@ -66,6 +67,8 @@ export interface Buyer extends AsyncDisposable {
   budget(): Promise<BudgetAccount>;
   /** A provider's account, at most a few seconds old. */
   providerAccount(address: Address): Promise<ProviderAccount>;
+  /** Which of these offers are of providers that the chain knows. */
+  vouch(offers: readonly Message<Offer>[]): Promise<Vouched>;
   waitForOffers(timeoutMs: number, signal: AbortSignal): Promise<void>;
   /** Sends answers to this bid to `route` until the returned function is called. */
   routeAnswers(bid: string, route: AnswerRoute): () => void;
@@ -138,6 +141,7 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
     bidTurn: bidTurns(env),
     budget: () => readBudget(chain, options.budget, { delegate: key.address, chainNowMs: chainClock.now() }),
     providerAccount: cachedProviders(env, chain),
+    vouch: createVouching(env, chain),
     waitForOffers: (timeoutMs, signal) =>
       waitForOffers(env, { feed, mesh, network }, timeoutMs, AbortSignal.any([signal, closing.signal])),
     routeAnswers: (bid, route) => {

@@ -12,7 +12,8 @@ import { sealEnvelope } from '../../protocol/envelope.ts';
 import { encodeBid } from '../../protocol/messages.ts';
 import { parseMolt } from '../../protocol/units.ts';
 import { STREAMS, bidsTopic, decodeBidAnswer, meshName } from '../../protocol/wire.ts';
-import { bidContent } from '../market/fixtures.ts';
+import { type JobEvent, connect } from '../../sdk/index.ts';
+import { bidContent, offerBytes } from '../market/fixtures.ts';
 import { until } from '../node/mesh/peers.ts';
 import { type TestBuyer, type TestMarket, type TestProvider, openMarket, stepsJob } from './market.ts';
 
@@ -115,6 +116,40 @@ test('strangers with money hold three quarters at most, and a buyer that paid be
   expect(answers.slice(-2)).toEqual(['market/no-capacity', 'market/no-capacity']);
   const result = await molt.run(await job(), { maxPrice: '5' });
   expect(result.exitCode).toBe(0);
+});
+
+test('a thousand invented offers keep no provider from being asked', async () => {
+  const liars = Array.from({ length: 1_000 }, newKey);
+  const { network } = market.chain;
+  await using liar = await openMesh(market.env, {
+    key: newKey(),
+    listen: ['/ip4/127.0.0.1/tcp/0'],
+    bootstrap: [],
+    mdns: false,
+    role: 'node',
+    network: meshName(network),
+  });
+  await using _served = await liar.handle(STREAMS.offers.protocol, STREAMS.offers, async (channel) => {
+    const issuedMs = market.env.clock.now();
+    const free = { cpuMillis: 64_000, memoryBytes: 2 ** 38, diskBytes: 2 ** 38, gpus: [] };
+    for (const key of liars) await channel.send(offerBytes(key, { network, issuedMs, sequence: issuedMs }, { free }));
+  });
+  const { key, budget } = await market.buyer();
+  const bootstrap = [...liar.addresses, provider.address];
+  const molt = await connect({ rpcUrl: market.rpcUrl, key, budget, bootstrap });
+  try {
+    await until('the book is full of inventions', async () => (await molt.offers()).length > 1_000, 30_000);
+    const heard: JobEvent[] = [];
+    const job = { ...(await stepsJob(market, molt, 1)), resources: { cpuMillis: 200, memoryBytes: GIB / 2 } };
+    const result = await molt.run(job, { maxPrice: '5', onEvent: (event) => heard.push(event) });
+    expect(result.exitCode).toBe(0);
+    expect(heard.find((event) => event.type === 'offers')?.count).toBeGreaterThan(1_000);
+    // As many as were heard say nothing about how many there are.
+    const [bid] = heard.filter((event) => event.type === 'bid');
+    expect(bid?.asked).toContain(result.node);
+  } finally {
+    await molt.close();
+  }
 });
 
 test('who paid before is known after a restart', async () => {

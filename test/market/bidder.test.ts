@@ -1,5 +1,5 @@
 /** Goal: every job finds a provider or a typed reason, whatever those asked do. Method: the machine alone, event by event. */
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 
 import {
   type BidderEffect,
@@ -11,10 +11,11 @@ import {
   createBidder,
   decideBidder,
 } from '../../market/index.ts';
+import type { Verified } from '../../protocol/brands.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import { parseJobSpec } from '../../protocol/job-spec.ts';
-import type { Offer, Quote } from '../../protocol/messages.ts';
-import { baseUnits } from '../../protocol/units.ts';
+import type { Message, Offer, Quote } from '../../protocol/messages.ts';
+import { U64_MAX, baseUnits } from '../../protocol/units.ts';
 import { NOW, address, key, verifiedOffer, verifiedQuote } from './fixtures.ts';
 
 const MODULE = 'bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy';
@@ -44,8 +45,14 @@ class Bidder {
   begin(names: readonly string[], changes: Partial<Offer> = {}) {
     const offers = names.map((name) => verifiedOffer(key(name), {}, changes));
     this.do({ type: 'begin', offers, bookSize: offers.length, peers: 3, addresses: [] });
+    this.vouch(offers);
     if (this.state.bid !== undefined) this.do({ type: 'bid-signed', bid: BID });
     return this;
+  }
+
+  /** Says that these, by default all, are of providers on chain. */
+  vouch(genuine: readonly Message<Offer>[], checked = genuine.length) {
+    return this.do({ type: 'offers-checked', checked, genuine: new Set(genuine.map(({ signer }) => signer)) });
   }
 
   answer(name: string, answer: VerifiedQuote | MoltError, afterMs = 0) {
@@ -142,6 +149,7 @@ test('each bid asks for a start within as long, also the one after a provider th
   expect(types(bidder.do({ type: 'try-failed', error: late, cancelled: false }))).toContain('gather-offers');
   const offers = [verifiedOffer(key('b'))];
   bidder.do({ type: 'begin', offers, bookSize: 1, peers: 1, addresses: [] }, 9_000);
+  bidder.vouch(offers);
   expect(bidder.state.bid?.content.startByMs).toBe(NOW + 29_000);
   expect(new Bidder().begin(['a']).state.bid?.content.startByMs).toBe(0);
 });
@@ -320,4 +328,52 @@ test.each([
   expect(bidder.failure).toMatchObject({ code, message });
   expect(types(bidder.effects)).toContain('let-all-go');
   expect(bidder.tried).toEqual([]);
+});
+
+describe('invented offers', () => {
+  const real = ['a', 'b', 'c'].map((name) => verifiedOffer(key(name)));
+  const inventedOnes = (count: number) =>
+    Array.from({ length: count }, (_, index) => verifiedOffer(key(`invented ${index}`)));
+  const bidOver = (offers: readonly Verified<Message<Offer>>[]): Bidder => {
+    const bidder = new Bidder();
+    bidder.do({ type: 'begin', offers, bookSize: offers.length, peers: 1, addresses: [] });
+    return bidder;
+  };
+
+  test('do not narrow the circle of those who are asked, where all were checked', () => {
+    const bidder = bidOver([...inventedOnes(60), ...real]);
+    bidder.vouch(real, 63);
+    expect(bidder.state.bid?.content.distanceMax).toBe(U64_MAX);
+    bidder.do({ type: 'bid-signed', bid: BID });
+    expect(bidder.state.asked).toEqual(new Set(real.map(({ signer }) => signer)));
+  });
+
+  test('do not either where a sample is all that can be checked: a thousand of them leave three providers asked', () => {
+    const bidder = bidOver([...inventedOnes(1_000), ...real]);
+    bidder.vouch([], 100);
+    expect(bidder.state.bid?.content.distanceMax).toBe(U64_MAX);
+    const unlucky = bidOver([...inventedOnes(1_000), ...real]);
+    unlucky.vouch(real, 100);
+    expect(unlucky.state.bid?.content.distanceMax).toBe(U64_MAX);
+  });
+
+  test('a large market of real providers costs a bid as many answers as a small one', () => {
+    const offers = inventedOnes(1_000);
+    const bidder = bidOver(offers);
+    bidder.vouch(offers.slice(0, 100));
+    const asked = (1_000 * Number(bidder.state.bid?.content.distanceMax)) / Number(U64_MAX);
+    // Fifteen of what the sample leaves no doubt about.
+    expect(Math.round(asked)).toBe(19);
+  });
+
+  test('where there are no others everybody is asked, and who was kept from the book may answer', () => {
+    const bidder = bidOver(inventedOnes(5));
+    bidder.vouch([], 5);
+    bidder.do({ type: 'bid-signed', bid: BID });
+    expect(bidder.state.asked.size).toBe(0);
+    bidder.answer('a', quoteOf('a'));
+    bidder.do({ type: 'time-up', bid: BID });
+    bidder.weigh();
+    expect(bidder.tried).toEqual([key('a').address]);
+  });
 });

@@ -53,6 +53,8 @@ function bidFor(scene: Scene, job: Partial<JobSpecInput> = {}, order: Partial<Bi
     verifiedOffer(key(NAMES[index] ?? ''), {}, { free: PLENTY, prices: pricesOf(1_000n), ...offer }),
   );
   send({ type: 'begin', offers, bookSize: offers.length, peers: 3, addresses: [] });
+  const genuine = new Set(offers.map(({ signer }) => signer));
+  send({ type: 'offers-checked', checked: offers.length, genuine });
   if (state.bid !== undefined) send({ type: 'bid-signed', bid: BID });
   for (const [stream, { answer }] of scene.entries()) {
     const node = key(NAMES[stream] ?? '');

@@ -105,7 +105,13 @@ test('the going price is the lower median of what is asked, and too few offers m
   expect(() => medianCeiling({ medianPercentMax: 100, offersMin: 0 }, [])).toThrow();
 });
 
-function begun(asks: readonly bigint[], order: Partial<BidderOrder>, changes: Partial<Offer> = {}) {
+/** `genuine`: how many of the offers, from the first on, are of providers on chain. Default all. */
+function begun(
+  asks: readonly bigint[],
+  order: Partial<BidderOrder>,
+  changes: Partial<Offer> = {},
+  known = asks.length,
+) {
   const module = 'bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy';
   const spec = parseJobSpec({ runtime: 'wasm', image: module, maxDurationSeconds: 100 });
   const { state } = createBidder({ spec, budget: address('budget'), maxPrice: baseUnits(10n ** 9n), ...order });
@@ -121,7 +127,9 @@ function begun(asks: readonly bigint[], order: Partial<BidderOrder>, changes: Pa
     ),
   );
   const at = { nowMs: NOW, monotonicMs: 0 };
-  return decideBidder(state, { type: 'begin', offers, bookSize: offers.length, peers: 1, addresses: [] }, at);
+  const heard = decideBidder(state, { type: 'begin', offers, bookSize: offers.length, peers: 1, addresses: [] }, at);
+  const genuine = new Set(offers.slice(0, known).map(({ signer }) => signer));
+  return decideBidder(heard.state, { type: 'offers-checked', checked: offers.length, genuine }, at);
 }
 
 test('a bid never pays more than the limits allow beside the going price, and asks those who are within', () => {
@@ -138,12 +146,19 @@ test('a bid never pays more than the limits allow beside the going price, and as
 
 test('without a going price no bid goes out', () => {
   const { effects } = begun([100n, 300n], { median: conservative });
-  expect(effects.map(({ type }) => type)).toEqual(['tell', 'fail']);
-  expect(effects[1]).toMatchObject({ error: { code: 'market/spending-limit' } });
+  expect(effects).toMatchObject([{ type: 'fail', error: { code: 'market/spending-limit' } }]);
   // Those who could not do the job say nothing about its price.
-  expect(begun([1n, 2n, 3n], { median: conservative }, { runtimes: ['container'] }).effects.at(-1)).toMatchObject({
-    error: { code: 'market/spending-limit' },
-  });
+  const unable = begun([1n, 2n, 3n], { median: conservative }, { runtimes: ['container'] });
+  expect(unable.effects).toEqual([]);
+  expect(unable.state.phase).toBe('over');
+});
+
+test('offers that somebody invented make no going price', () => {
+  const { effects } = begun([100n, 300n, 900n, 1n, 1n, 1n, 1n], { median: conservative }, {}, 3);
+  expect(effects.find((effect) => effect.type === 'sign-bid')?.content.pricePerSecondMax).toBe(300n);
+  expect(begun([100n, 300n, 900n], { median: conservative }, {}, 2).effects).toMatchObject([
+    { type: 'fail', error: { code: 'market/spending-limit' } },
+  ]);
 });
 
 let directory = '';

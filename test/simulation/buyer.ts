@@ -18,7 +18,14 @@ import { decodeEnvelope, sealEnvelope, verifyEnvelope } from '../../protocol/env
 import { MoltError, type Verdict } from '../../protocol/errors.ts';
 import { isLeaseEnd } from '../../protocol/lease.ts';
 import { LIMITS } from '../../protocol/limits.ts';
-import { type ResourceClass, decodeQuote, encodeBid, resourceClassOf } from '../../protocol/messages.ts';
+import {
+  type Message,
+  type Offer,
+  type ResourceClass,
+  decodeQuote,
+  encodeBid,
+  resourceClassOf,
+} from '../../protocol/messages.ts';
 import { bidsTopic } from '../../protocol/wire.ts';
 import type { Terms, Transaction } from './chain.ts';
 import type { Link, LinkEnd } from './network.ts';
@@ -182,6 +189,8 @@ export class Purchase {
     switch (effect.type) {
       case 'gather-offers':
         return this.#gatherOffers(world.nowMs + OFFERS_WAIT_MS);
+      case 'check-offers':
+        return this.do({ type: 'offers-checked', ...this.#vouch(effect.offers) });
       case 'sign-bid': {
         const waitMs = Math.max(0, buyer.nextBidMs - world.nowMs);
         buyer.nextBidMs = world.nowMs + waitMs + BID_GAP_MS;
@@ -225,6 +234,12 @@ export class Purchase {
       return buyer.after(RECONNECT_EVERY_MS, 'waits for offers', () => this.#gatherOffers(untilMs));
     const offers = book.list(this.#class() === 'gpu' ? 'gpu' : undefined);
     return this.do({ type: 'begin', offers, bookSize: book.size, peers: 8, addresses: [] });
+  }
+
+  #vouch(offers: readonly Message<Offer>[]): { checked: number; genuine: ReadonlySet<Address> } {
+    const { providers } = this.buyer.at.chain;
+    const genuine = offers.filter(({ signer, content }) => providers.get(content.provider)?.operator === signer);
+    return { checked: offers.length, genuine: new Set(genuine.map(({ signer }) => signer)) };
   }
 
   #sign(content: Parameters<typeof encodeBid>[0]): void {

@@ -80,9 +80,7 @@ export async function openOfferFeed(env: Env, options: OfferFeedOptions): Promis
     const limits = { messageBytesMax: LIMITS.offerBytes };
     opened.use(await pubsub.subscribe(topic, (bytes, from) => take(bytes, from, false), limits));
   }
-  opened.use(
-    await network.handle(STREAMS.offers.protocol, STREAMS.offers, (channel) => answerPull(env, channel, book)),
-  );
+  opened.use(await network.handle(STREAMS.offers.protocol, STREAMS.offers, answerPulls(env, book)));
   opened.use(
     env.clock.every(EXPIRE_EVERY_MS, () => {
       if (book.expire(env.clock.now()) > 0) changed();
@@ -131,20 +129,22 @@ function pulledShards<Shard extends { readonly region: string }>(shards: readonl
   return whole.length > 0 ? whole : shards;
 }
 
-async function answerPull(env: Env, channel: Channel, book: Book): Promise<void> {
-  for await (const frame of channel) {
-    const { resourceClass, region } = decodeOffersRequest(frame);
-    const wanted = RESOURCE_CLASSES.find((name) => name === resourceClass);
-    if (wanted === undefined) {
-      throw new MoltError(
-        'protocol/malformed',
-        `there is no resource class "${resourceClass.slice(0, 16)}", known are ${RESOURCE_CLASSES.join(', ')}`,
-      );
+function answerPulls(env: Env, book: Book): (channel: Channel) => Promise<void> {
+  return async (channel) => {
+    for await (const frame of channel) {
+      const { resourceClass, region } = decodeOffersRequest(frame);
+      const wanted = RESOURCE_CLASSES.find((name) => name === resourceClass);
+      if (wanted === undefined) {
+        throw new MoltError(
+          'protocol/malformed',
+          `there is no resource class "${resourceClass.slice(0, 16)}", known are ${RESOURCE_CLASSES.join(', ')}`,
+        );
+      }
+      for (const bytes of pullOf(env, book.bytes(wanted, region))) await channel.send(bytes);
+      break;
     }
-    for (const bytes of pullOf(env, book.bytes(wanted, region))) await channel.send(bytes);
-    break;
-  }
-  await channel.close();
+    await channel.close();
+  };
 }
 
 /** Of a book that is larger than a pull, a part that begins anywhere: so several pulls bring all of it in the end. */

@@ -37,6 +37,8 @@ export interface BidRequest {
   readonly startByMs?: number;
   /** The account that would pay. */
   readonly budget: Address;
+  /** Challenge window at least, rounded up to whole seconds; default: the provider's own. */
+  readonly windowMs?: number;
 }
 
 const QUOTES_WANTED = 5;
@@ -66,6 +68,7 @@ export function makeBid(request: BidRequest): Bid {
     finishByMs: Math.floor((request.finishByMs ?? 0) / 1000) * 1000,
     startByMs: request.startByMs ?? 0,
     budget: request.budget,
+    windowMs: Math.ceil((request.windowMs ?? 0) / 1000) * 1000,
   };
 }
 

@@ -51,6 +51,8 @@ export interface BidderOrder {
   readonly finishByMs?: number;
   /** The job must begin within so long after each of its bids. Default: any time. */
   readonly startWithinMs?: number;
+  /** Challenge window at least, at most `longestWindowMs`. Default: the provider's own. */
+  readonly windowMs?: number;
   /** Where the job must run, as providers say of themselves. Default: anywhere. */
   readonly region?: string;
   /** Where it would better run; counts in ranking only. */
@@ -328,6 +330,7 @@ function beginBid(state: BidderState, event: Of<'begin'>, at: Moment): BidderDec
       ...(order.reserveMin === undefined ? {} : { reserveMin: order.reserveMin }),
       ...(order.finishByMs === undefined ? {} : { finishByMs: order.finishByMs }),
       ...(order.startWithinMs === undefined ? {} : { startByMs: at.nowMs + order.startWithinMs }),
+      ...(order.windowMs === undefined ? {} : { windowMs: order.windowMs }),
     });
   } catch (error) {
     if (!(error instanceof MoltError)) throw error;

@@ -6,8 +6,8 @@
  * step fails for one slot, the whole filling is undone: what was signed is let go, what was opened is cancelled, and only
  * when all of that is done does the gang try again without the culprit, or end.
  *
- * Contract: no member starts before every slot has its open lease; a gang that is over has delivered n results, or has
- * left every lease that it opened. A member that is lost later ends the others, or is replaced while they go on, as the
+ * Contract: no member starts before every slot has its open lease; a gang that is over has delivered n results, or as many
+ * as its order says are enough, or has left every lease that it opened. A member that is lost later ends the others, or is replaced while they go on, as the
  * order says. Events of an earlier filling are dropped.
  */
 import type { Address } from '../protocol/address.ts';
@@ -22,6 +22,8 @@ export interface GangOrder {
   readonly onLoss: 'fail' | 'replace';
   /** How often slots may be filled in all: the first time, again after a failure, and for members that were lost. */
   readonly fillings: number;
+  /** So many members are enough: one that is lost beyond them is let be. Default: all. */
+  readonly quorum?: number;
 }
 
 export const GANG_SLOTS_MAX = 16;
@@ -323,16 +325,24 @@ function lose(state: GangState, rank: number, error: unknown): GangDecision {
   const replacing = mayReplace && isWorthRetrying(error);
   const news = { type: 'member-lost', rank, node, ...wordsOf(error), replacing } as const;
   const told: readonly GangEffect[] = [{ type: 'tell', news }];
-  if (!replacing) return addFirst(told, end(withSeat(state, { ...seat, state: 'gone' }), error));
+  if (!replacing) {
+    const without = withSeat(state, { ...seat, state: 'gone' });
+    return addFirst(told, isEnoughLeft(without) ? conclude(without) : end(without, error));
+  }
   const next = { ...withSeat(state, vacate(seat)), failed: new Set(state.failed).add(node) };
   // A filling that is under way goes on; it finds this slot vacant when it is through.
   return addFirst(told, state.phase === 'running' ? fill(next) : nothing(next));
 }
 
-/** The gang is over when all have delivered, or when nothing is left of one that ends. */
+/** Members that were lost are let be where the others are as many as the order wants. */
+function isEnoughLeft({ order: { quorum }, seats, isEnding }: GangState): boolean {
+  return quorum !== undefined && !isEnding && seats.filter((seat) => seat.state !== 'gone').length >= quorum;
+}
+
+/** The gang is over when all have delivered, or enough and the others are gone, or when nothing is left of one that ends. */
 function conclude(state: GangState): GangDecision {
-  if (state.seats.every((seat) => seat.state === 'done'))
-    return { state: { ...state, phase: 'over' }, effects: [{ type: 'deliver' }] };
+  const isOver = (seat: Seat): boolean => seat.state === 'done' || (seat.state === 'gone' && isEnoughLeft(state));
+  if (state.seats.every(isOver)) return { state: { ...state, phase: 'over' }, effects: [{ type: 'deliver' }] };
   return state.isEnding ? end(state, state.error) : nothing(state);
 }
 
@@ -360,13 +370,14 @@ function fault(state: GangState, error: unknown): GangState {
   return { ...state, error: state.error ?? error };
 }
 
-function incomplete({ seats, earlier }: GangState, cause: unknown): MoltError {
+function incomplete({ seats, earlier, order }: GangState, cause: unknown): MoltError {
   const held = seats.filter((seat) => seat.state !== 'vacant').length;
   const why = cause instanceof MoltError ? ` (${cause.message})` : '';
+  const advice = order.quorum === undefined ? ', pay more, or let several run on one provider' : ' or pay more';
   const before = earlier instanceof MoltError ? `. Before that: ${earlier.message}` : '';
   return new MoltError(
     'market/gang-incomplete',
-    `${held} of ${seats.length} slots found a provider${why}; nothing of them is kept. Ask for fewer slots, pay more, or let several run on one provider${before}`,
+    `${held} of ${seats.length} slots found a provider${why}; nothing of them is kept. Ask for fewer slots${advice}${before}`,
     { slots: seats.length, found: held, cause: cause instanceof MoltError ? cause.code : undefined },
     { cause },
   );

@@ -4,7 +4,7 @@
  * Reading order: `admission` decides what may enter from the mesh, `book` keeps live offers, `following` keeps it whole, `bid` asks, `fit`,
  * `price`, `policy` and `quote` answer, `hold` bounds what is held for whom, `history` and `rank` choose. Three pure machines use them: `seller` is a provider's side of
  * every bid, quote and lease, over `capacity`; `bidder` is one job of a buyer, from the offers heard to the provider that
- * delivers; `gang` is n slots that run together or not at all; `record` keeps what it told and `explain` says why, as
+ * delivers; `gang` is n slots that run together or not at all, and `quorum` compares those that are replicas; `record` keeps what it told and `explain` says why, as
  * `sales` does for a seller. node/ and sdk/ are their shells; test/simulation runs thousands of both. Nothing here reads a clock, draws a
  * random number or knows a network; `ports` states what the market needs of one.
  */
@@ -61,6 +61,7 @@ export {
   createGang,
   decideGang,
 } from './gang.ts';
+export { type Ballot, decideBallot, quorumOf } from './quorum.ts';
 export { CLOSENESS, type Gpu, groupGpus, placeGpus } from './placement.ts';
 export { type HistoryParameters, type SettledHistory, HISTORY_PARAMETERS, historyScore } from './history.ts';
 export {
@@ -98,6 +99,7 @@ export {
   type ProviderOnChain,
   acceptableQuote,
   answerBid,
+  longestWindowMs,
 } from './quote.ts';
 export {
   type Candidate,

@@ -160,17 +160,26 @@ function refusalBeforePrice(request: AnswerRequest): MoltError | undefined {
   return shortfall === undefined ? undefined : refusal('market/no-capacity', shortfall.reason);
 }
 
+/**
+ * A buyer that compares replicas may want to wait for the slowest before it pays: the window then lasts at most as long as
+ * the job itself may take from quote to proof. Whoever vanishes makes his provider wait for its money as long.
+ */
+export function longestWindowMs(durationSecondsMax: number): number {
+  return LIMITS.quoteLifetimeMs + durationSecondsMax * 1000 + OVERHEAD_ALLOWANCE_MS;
+}
+
 /** Whole seconds, as the chain keeps them: starts round down, spans round up. */
 function quoteTimes(request: AnswerRequest): Pick<Quote, 'openBeforeMs' | 'finishByMs' | 'graceMs' | 'windowMs'> {
   const openBeforeMs = Math.floor((request.chainNowMs + LIMITS.quoteLifetimeMs) / 1000) * 1000;
-  const { durationSecondsMax, finishByMs: wanted } = request.bid.content;
+  const { durationSecondsMax, finishByMs: wanted, windowMs } = request.bid.content;
+  const ownWindowMs = Math.ceil(request.provider.minWindowMs / 1000) * 1000;
   const usual = openBeforeMs + durationSecondsMax * 1000 + OVERHEAD_ALLOWANCE_MS;
   return {
     openBeforeMs,
     // A tighter promise is the provider's risk: what takes too long before the run is given back in time (job.ts).
     finishByMs: wanted === 0 ? usual : Math.min(usual, wanted),
     graceMs: Math.ceil(request.provider.minGraceMs / 1000) * 1000,
-    windowMs: Math.ceil(request.provider.minWindowMs / 1000) * 1000,
+    windowMs: Math.max(ownWindowMs, Math.min(windowMs, longestWindowMs(durationSecondsMax))),
   };
 }
 
@@ -273,6 +282,10 @@ function deadlines(quote: Quote, bid: Bid, chainNowMs: number): readonly Term[] 
       quote.startByMs === 0
         ? 'it promises no start, the bid asks for one'
         : `it promises to start ${quote.startByMs - bid.startByMs} ms later than the bid asks`,
+    ],
+    [
+      quote.windowMs >= bid.windowMs,
+      `its challenge window is ${quote.windowMs} ms, the bid asks for ${bid.windowMs} ms`,
     ],
     [quote.graceMs <= GRACE_MS_MAX, `its grace of ${quote.graceMs} ms is longer than ${GRACE_MS_MAX} ms`],
   ];

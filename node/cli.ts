@@ -370,6 +370,10 @@ function addBuyerCommands(program: Command, run: Run): void {
   addGangCommand(program, run);
   const job = jobOptions(command(program, 'run', 'Buy: run a program on the best provider and fetch its outputs.'))
     .argument('[command...]', 'after --: the program and its arguments')
+    .option(
+      '--replicas <number>',
+      'run a wasm job on so many providers at once, 2 to 16, and believe what more than half agree on',
+    )
     .option('--service <[name=]port>', 'TCP port on which the job serves its buyer; repeatable', collect)
     .option(
       '--forward <port[:local]>',
@@ -384,6 +388,7 @@ function addBuyerCommands(program: Command, run: Run): void {
     'molt run --image tool.wasm --timeout 60 --memory 256M -- tool --verbose',
     'molt run --image alpine --max-price 0.5 -- echo hello',
     'molt run --image python:3.13-alpine --forward 8000 --timeout 3600 -- python -m http.server 8000',
+    'molt run --replicas 3 --image tool.wasm --max-price 3 -- tool',
     'molt run --spec job.json --json',
   ]);
 

@@ -129,6 +129,8 @@ export const ERRORS = {
   'proof/wrong-binding': entry('peer', 'never', 'the proof speaks of another lease, spec, input or output'),
   'proof/wrong-metering': entry('peer', 'never', "the proof's usage, transcript or billed time do not add up"),
   'proof/started-late': entry('peer', 'now', 'by its own proof the job began later than its quote promised'),
+  'proof/outvoted': entry('peer', 'now', 'more than half of the replicas of the job came to another result'),
+  'proof/no-majority': entry('nobody', 'later', 'no result of the replicas of a job is that of more than half'),
 
   // program, wallet, configuration
   'wallet/missing': entry('user', 'never', 'the key file does not exist'),

@@ -91,6 +91,8 @@ export interface Bid {
   readonly startByMs: number;
   /** The account that would pay. Capacity is held for who can. */
   readonly budget: Address;
+  /** The challenge window must be at least this, whole seconds; 0 when the provider's own will do. */
+  readonly windowMs: number;
 }
 
 export interface Quote {
@@ -190,6 +192,7 @@ export function encodeBid(bid: Bid): Uint8Array {
     finishByMs: BigInt(bid.finishByMs),
     startByMs: BigInt(bid.startByMs),
     budget: decodeAddress(bid.budget),
+    windowMs: BigInt(bid.windowMs),
   });
 }
 
@@ -218,6 +221,7 @@ export function decodeBid(envelope: Envelope): Message<Bid> {
     finishByMs: wholeSeconds(raw.finishByMs, 'finish-by time'),
     startByMs: toSafeNumber(raw.startByMs, 'start-by time'),
     budget: decodeKey(raw.budget, 'budget'),
+    windowMs: wholeSeconds(raw.windowMs, 'challenge window'),
   };
   return { ...envelope, content };
 }

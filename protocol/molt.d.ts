@@ -295,6 +295,7 @@ export interface Bid {
     finishByMs: bigint;
     startByMs: bigint;
     budget: Uint8Array;
+    windowMs: bigint;
 }
 export declare namespace Bid {
     const codec: () => Codec<Bid>;
@@ -388,9 +389,13 @@ export declare namespace Bid {
         field: '$.budget';
         value: Uint8Array;
     }
+    interface BidWindowMsFieldEvent {
+        field: '$.windowMs';
+        value: bigint;
+    }
     function encode(obj: Partial<Bid>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Bid>): Bid;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Bid>): Generator<BidNeedCpuMillisFieldEvent | BidNeedMemoryBytesFieldEvent | BidNeedDiskBytesFieldEvent | BidNeedGpusCountFieldEvent | BidNeedGpusVramBytesFieldEvent | BidNeedGpusModelFieldEvent | BidNeedGpusComputeCapabilityFieldEvent | BidRuntimeFieldEvent | BidDurationSecondsMaxFieldEvent | BidPricePerSecondMaxFieldEvent | BidStakeMinFieldEvent | BidReserveMinFieldEvent | BidRegionFieldEvent | BidDistanceMaxFieldEvent | BidQuotesWantedFieldEvent | BidWarmFieldEvent | BidAddressesFieldEvent | BidFeaturesFieldEvent | BidFinishByMsFieldEvent | BidStartByMsFieldEvent | BidBudgetFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Bid>): Generator<BidNeedCpuMillisFieldEvent | BidNeedMemoryBytesFieldEvent | BidNeedDiskBytesFieldEvent | BidNeedGpusCountFieldEvent | BidNeedGpusVramBytesFieldEvent | BidNeedGpusModelFieldEvent | BidNeedGpusComputeCapabilityFieldEvent | BidRuntimeFieldEvent | BidDurationSecondsMaxFieldEvent | BidPricePerSecondMaxFieldEvent | BidStakeMinFieldEvent | BidReserveMinFieldEvent | BidRegionFieldEvent | BidDistanceMaxFieldEvent | BidQuotesWantedFieldEvent | BidWarmFieldEvent | BidAddressesFieldEvent | BidFeaturesFieldEvent | BidFinishByMsFieldEvent | BidStartByMsFieldEvent | BidBudgetFieldEvent | BidWindowMsFieldEvent>;
 }
 export interface Quote {
     bid: Uint8Array;

@@ -1006,6 +1006,10 @@ export var Bid;
                     w.uint32(122);
                     w.bytes(obj.budget);
                 }
+                if ((obj.windowMs != null && obj.windowMs !== 0n)) {
+                    w.uint32(129);
+                    w.fixed64(obj.windowMs);
+                }
                 if (opts.lengthDelimited !== false) {
                     w.ldelim();
                 }
@@ -1024,7 +1028,8 @@ export var Bid;
                     features: [],
                     finishByMs: 0n,
                     startByMs: 0n,
-                    budget: uint8ArrayAlloc(0)
+                    budget: uint8ArrayAlloc(0),
+                    windowMs: 0n
                 };
                 const end = length == null ? reader.len : reader.pos + length;
                 while (reader.pos < end) {
@@ -1096,6 +1101,10 @@ export var Bid;
                         }
                         case 15: {
                             obj.budget = reader.bytes();
+                            break;
+                        }
+                        case 16: {
+                            obj.windowMs = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
                         default: {
@@ -1225,6 +1234,13 @@ export var Bid;
                             yield {
                                 field: `${prefix}.budget`,
                                 value: reader.bytes()
+                            };
+                            break;
+                        }
+                        case 16: {
+                            yield {
+                                field: `${prefix}.windowMs`,
+                                value: BigInt.asUintN(64, reader.fixed64())
                             };
                             break;
                         }

@@ -24,6 +24,7 @@ import { baseUnits } from '../protocol/units.ts';
 import { fromRefusal } from '../protocol/wire.ts';
 import { decodeUsage } from '../protocol/usage.ts';
 import type { Buyer } from './buyer.ts';
+import type { Replica } from './comparison.ts';
 import { LeaseClient } from './lease-client.ts';
 import type { RunOptions } from './options.ts';
 import type { JobEvent, JobOutput, JobResult } from './progress.ts';
@@ -37,6 +38,8 @@ export interface AttemptRequest {
   readonly attempt: number;
   readonly tell: (event: JobEvent) => void;
   readonly signal: AbortSignal;
+  /** Of a job that runs on several providers: where its result is compared before it is paid. */
+  readonly replica?: Replica;
 }
 
 /** The last bytes of each stream that the result carries. */
@@ -202,7 +205,7 @@ async function follow(buyer: Buyer, client: LeaseClient, request: AttemptRequest
   try {
     for await (const event of client.events(AbortSignal.any([buyer.closing, overdue.signal]))) {
       record.take(event);
-      if (event.failed !== undefined) throw fromRefusal(event.failed);
+      if (event.failed !== undefined) throw toldFailure(fromRefusal(event.failed));
       if (event.proof !== undefined)
         return await conclude(buyer, client, { request, opened, record, proof: event.proof });
       if (event.closed !== undefined)
@@ -237,6 +240,12 @@ async function watchStart(
   }
 }
 
+/** What is wrong with a proof is found here; a provider that says so itself has none. */
+function toldFailure(error: MoltError): MoltError {
+  if (!error.code.startsWith('proof/')) return error;
+  return new MoltError('job/provider-lost', `the provider has no proof: ${error.message}`, {}, { cause: error });
+}
+
 interface Concluding {
   readonly request: AttemptRequest;
   readonly opened: Opened;
@@ -244,31 +253,11 @@ interface Concluding {
   readonly proof: NonNullable<WireJobEvent['proof']>;
 }
 
-/** Proof, outputs, payment, in this order. */
+/** Proof, agreement where there are replicas, outputs, payment, in this order. */
 async function conclude(buyer: Buyer, client: LeaseClient, concluding: Concluding): Promise<JobResult> {
   const { request, opened, record } = concluding;
-  const { spec, quote, tell } = request;
-  const proof = verifyProof(concluding.proof.envelope, {
-    expected: {
-      network: buyer.chain.network,
-      lease: opened.lease,
-      termsDigest: Buffer.from(opened.terms.termsDigest).toString('hex'),
-      specDigest: Buffer.from(request.specDigest).toString('hex'),
-      operator: quote.signer,
-      image: spec.image,
-      inputs: recordedInputs(spec),
-      locked: opened.terms.amount,
-      pricePerSecond: opened.terms.pricePerSecond,
-      budget: opened.terms.budget,
-      buyer: buyer.key.address,
-      provider: quote.content.provider,
-      transcript: record.transcript.finish(),
-      ...(quote.content.startByMs === 0 ? {} : { startByMs: quote.content.startByMs }),
-    },
-    commit: concluding.proof.commit,
-    commitSignature: concluding.proof.commitSignature,
-  });
-  assertTimePassed(buyer, opened, proof);
+  const { quote, tell } = request;
+  const proof = verified(buyer, concluding);
   const proofDigest = proof.digest;
   tell({
     type: 'proof-verified',
@@ -276,7 +265,11 @@ async function conclude(buyer: Buyer, client: LeaseClient, concluding: Concludin
     billedMs: proof.billedMs,
     cost: proof.claimed,
   });
-  const outputs = await takeOutputs(buyer, request, proof);
+  const { replica } = request;
+  const result = { proof, stdoutSha256: record.stdoutSha256(), envelope: concluding.proof.envelope };
+  await replica?.agree(result, request.signal);
+  const take = (): Promise<readonly JobOutput[]> => takeOutputs(buyer, request, proof);
+  const outputs = await (replica === undefined ? take() : replica.once(take));
   tell({
     type: 'outputs',
     count: outputs.length,
@@ -312,6 +305,34 @@ async function conclude(buyer: Buyer, client: LeaseClient, concluding: Concludin
     proofDigest,
     attempts: request.attempt,
   };
+}
+
+/** The proof, held against all that this buyer knows. Throws `proof/…`. */
+function verified(buyer: Buyer, concluding: Concluding): VerifiedProof<Proof> {
+  const { request, opened, record } = concluding;
+  const { spec, quote } = request;
+  const proof = verifyProof(concluding.proof.envelope, {
+    expected: {
+      network: buyer.chain.network,
+      lease: opened.lease,
+      termsDigest: Buffer.from(opened.terms.termsDigest).toString('hex'),
+      specDigest: Buffer.from(request.specDigest).toString('hex'),
+      operator: quote.signer,
+      image: spec.image,
+      inputs: recordedInputs(spec),
+      locked: opened.terms.amount,
+      pricePerSecond: opened.terms.pricePerSecond,
+      budget: opened.terms.budget,
+      buyer: buyer.key.address,
+      provider: quote.content.provider,
+      transcript: record.transcript.finish(),
+      ...(quote.content.startByMs === 0 ? {} : { startByMs: quote.content.startByMs }),
+    },
+    commit: concluding.proof.commit,
+    commitSignature: concluding.proof.commitSignature,
+  });
+  assertTimePassed(buyer, opened, proof);
+  return proof;
 }
 
 /** A run cannot have taken longer than the buyer waited for it, whatever the provider's clock says. */
@@ -447,10 +468,8 @@ async function closedAlready(buyer: Buyer, opened: Opened): Promise<Settlement> 
  * else after the deadline (reclaim.ts). A provider that broke its word is paid nothing: it may still give the money back.
  */
 async function afterFailure(buyer: Buyer, request: AttemptRequest, opened: Opened, error: unknown): Promise<void> {
-  if (isContested(error)) {
-    await buyer.contests.add(opened.lease, request.tell);
-    return;
-  }
+  if (isContested(error)) await buyer.contests.add(opened.lease, request.tell);
+  if (isLeftAlone(error)) return;
   const code = error instanceof MoltError ? error.code : '';
   const badProof = code.startsWith('proof/');
   const gone = code === 'job/provider-lost' || code === 'job/unknown' || code.startsWith('mesh/');
@@ -463,8 +482,13 @@ async function afterFailure(buyer: Buyer, request: AttemptRequest, opened: Opene
 }
 
 /** Whether the provider did what it signed not to do, which is worth a dispute. */
-export function isContested(error: unknown): boolean {
-  return hasCode(error, 'job/started-late', 'proof/started-late');
+function isContested(error: unknown): boolean {
+  return hasCode(error, 'job/started-late', 'proof/started-late', 'proof/outvoted');
+}
+
+/** Whether the lease is neither settled nor cancelled after this, which would pay for it: it expires, or is claimed. */
+export function isLeftAlone(error: unknown): boolean {
+  return isContested(error) || hasCode(error, 'proof/no-majority');
 }
 
 /** The lease as it was last seen, undefined once it is closed, or was never opened. */
@@ -500,6 +524,7 @@ class RunRecord {
   readonly #subject: { readonly network: Address; readonly lease: Address; readonly specDigest: string };
   readonly #tell: (event: JobEvent) => void;
   #attempt = 1;
+  #stdout = createHash('sha256');
   /** The program runs, or ran. */
   hasBegun = false;
   transcript: Transcript;
@@ -514,6 +539,11 @@ class RunRecord {
     this.transcript = createTranscript({ ...this.#subject, attempt: this.#attempt });
   }
 
+  /** Of all that the program printed to standard output, hex. */
+  stdoutSha256(): string {
+    return this.#stdout.copy().digest('hex');
+  }
+
   take(event: WireJobEvent): void {
     if (event.attempt > this.#attempt) {
       // The provider started over: what the earlier run said does not count.
@@ -521,6 +551,7 @@ class RunRecord {
       this.transcript = createTranscript({ ...this.#subject, attempt: event.attempt });
       this.tails.stdout = new Tail();
       this.tails.stderr = new Tail();
+      this.#stdout = createHash('sha256');
     }
     const { phase, log, usage, ready } = event;
     if (phase !== undefined) {
@@ -533,6 +564,7 @@ class RunRecord {
       const stream = log.stream === 1 ? 'stdout' : 'stderr';
       this.transcript.log(stream, log.bytes);
       this.tails[stream].push(log.bytes);
+      if (stream === 'stdout') this.#stdout.update(log.bytes);
       this.#tell({ type: 'log', stream, bytes: log.bytes, atMs: Number(event.atMs) });
     } else if (usage !== undefined) {
       const sample = decodeUsage(usage);

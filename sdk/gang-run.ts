@@ -21,9 +21,10 @@ import { MoltError } from '../protocol/errors.ts';
 import { wantedEgress } from '../protocol/job-spec.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import { type BaseUnits, baseUnits } from '../protocol/units.ts';
-import { type AttemptRequest, runOpened, termsOf, waitUntilClosed } from './attempt.ts';
+import { type AttemptRequest, isLeftAlone, runOpened, termsOf, waitUntilClosed } from './attempt.ts';
 import { buyJob } from './bidding.ts';
 import type { Buyer } from './buyer.ts';
+import type { Comparison } from './comparison.ts';
 import type { GangEvent, GangMember, GangOptions } from './gang.ts';
 import { LeaseClient } from './lease-client.ts';
 import { JobFailedError, checked } from './outcome.ts';
@@ -37,6 +38,10 @@ export interface GangRunOptions {
   readonly order: GangOrder;
   /** `maxPrice` is that of one slot. */
   readonly options: GangOptions;
+  /** Of replicas: where their results meet. They have one folder for the outputs. */
+  readonly comparison?: Comparison;
+  /** Challenge window that providers must grant; default: their own. */
+  readonly windowMs?: number;
   readonly tell: (event: GangEvent) => void;
   readonly signal: AbortSignal;
 }
@@ -152,7 +157,7 @@ export class GangRun {
 
   /** One bid. Its quotes are held, as the quotes of one job are, until the filling lets them go. */
   async #ask({ filling, shape, slots, without }: GangEffect & { type: 'ask' }): Promise<void> {
-    const { jobs, order, options, tell, signal } = this.#options;
+    const { jobs, order, options, windowMs, tell, signal } = this.#options;
     const job = jobs[order.shapes.indexOf(shape)];
     if (job === undefined) return;
     const over = new AbortController();
@@ -162,7 +167,8 @@ export class GangRun {
       over.abort(new MoltError('market/quote-expired', 'the gang wants no more quotes'));
     });
     const quotesWanted = Math.min(LIMITS.quotesWanted, options.quotes ?? slots + SPARE_QUOTES);
-    const wanted = { ...orderOf(this.#buyer, job.spec, options), attempts: 1, quotesWanted, without };
+    const asked = { ...orderOf(this.#buyer, job.spec, options), attempts: 1, quotesWanted, without };
+    const wanted = windowMs === undefined ? asked : { ...asked, windowMs };
     const hold = async (ranked: readonly VerifiedQuote[]): Promise<void> => {
       const { free } = await this.#buyer.budget();
       this.#dispatch({ type: 'quoted', filling, shape, quotes: ranked, budgetFree: free });
@@ -217,12 +223,12 @@ export class GangRun {
   }
 
   #placeFor(rank: number, quote: VerifiedQuote): Pick<Place, 'client' | 'request'> {
-    const { jobs, options } = this.#options;
+    const { jobs, options, comparison } = this.#options;
     const tell = (event: JobEvent): void => this.#options.tell({ ...event, rank });
     const stop = new AbortController();
     this.#stops.set(rank, stop);
     const { onEvent: _onEvent, outputDirectory, ...rest } = options;
-    const folder = outputDirectory === undefined ? {} : { outputDirectory: join(outputDirectory, String(rank)) };
+    const folder = comparison === undefined ? join(outputDirectory ?? '', String(rank)) : (outputDirectory ?? '');
     const { reconnectMs } = options;
     const addresses = this.#buyer.feed.book.get(quote.signer)?.content.addresses ?? [];
     const reach = { node: quote.signer, addresses, ...(reconnectMs === undefined ? {} : { reconnectMs }) };
@@ -231,7 +237,8 @@ export class GangRun {
       request: {
         ...(jobs[rank] as PreparedJob),
         quote,
-        options: { ...rest, ...folder },
+        options: { ...rest, ...(outputDirectory === undefined ? {} : { outputDirectory: folder }) },
+        ...(comparison === undefined ? {} : { replica: comparison.place(rank, quote.signer) }),
         attempt: this.#state.filling,
         tell,
         signal: stop.signal,
@@ -334,15 +341,18 @@ export class GangRun {
     const place = this.#places.get(rank);
     if (place?.opened === undefined) return;
     const { client, request, lease, opened } = place;
+    const { provider } = request.quote.content;
+    const at = { place: { provider, node: request.quote.signer, lease } };
     const terms = termsOf(this.#buyer, request.quote, request.specDigest);
     try {
       const ran = await runOpened(this.#buyer, client, request, { terms, lease, ...opened });
       const result = checked(ran, request.options, request.signal);
       this.#cost += result.cost;
       await endCount(place, result.cost);
-      this.#members[rank] = { rank, result };
+      this.#members[rank] = { rank, ...at, result };
     } catch (error) {
-      this.#members[rank] = memberOf(rank, error);
+      this.#options.comparison?.lose(rank);
+      this.#members[rank] = { ...memberOf(rank, error), ...at };
       await endCount(place, await this.#costOfLost(rank, lease, error));
       this.#dispatch({ type: 'lost', rank, error });
       return;
@@ -353,6 +363,7 @@ export class GangRun {
   }
 
   async #costOfLost(rank: number, lease: Address, error: unknown): Promise<bigint | undefined> {
+    if (isLeftAlone(error)) return undefined;
     // A provider that comes back later must not find a lease to work under: its gang is over, or has another member.
     if (!(error instanceof JobFailedError)) return this.#takeBack(rank, lease, false);
     this.#cost += error.result.cost;

@@ -6,7 +6,7 @@
  * last lease is open. What was opened when another was not is cancelled: by its provider, who had nothing to do and asks
  * for nothing, else by the buyer, which costs that slot's price for the seconds since the opening.
  */
-import { GANG_SLOTS_MAX, type GangNews } from '../market/index.ts';
+import { GANG_SLOTS_MAX } from '../market/index.ts';
 import type { Address } from '../protocol/address.ts';
 import { type ErrorCode, MoltError } from '../protocol/errors.ts';
 import { type JobSpecInput, featuresOf } from '../protocol/job-spec.ts';
@@ -19,7 +19,7 @@ import { type PreparedJob, prepareJob, priceOf } from './prepare.ts';
 import type { JobEvent, JobResult } from './progress.ts';
 
 /** The options of a run, and of a gang. `maxPrice` is the ceiling for all slots; each may lock an equal share of it. */
-export interface GangOptions extends Omit<RunOptions, 'onEvent'> {
+export interface GangOptions extends Omit<RunOptions, 'onEvent' | 'replicas'> {
   /** Whether one provider may have several slots. Default `distinct-providers`. */
   readonly spread?: 'any' | 'distinct-providers';
   /**
@@ -42,18 +42,8 @@ export interface GangOptions extends Omit<RunOptions, 'onEvent'> {
 export type GangRequest = GangOptions &
   ({ readonly spec: JobSpecInput; readonly slots: number } | { readonly specs: readonly JobSpecInput[] });
 
-export type GangEvent =
-  | GangNews
-  /** A lease that was opened and is given up, because another slot's was not. */
-  | {
-      readonly type: 'lease-left';
-      readonly rank: number;
-      readonly lease: Address;
-      /** Undefined while it is open: it comes back after its deadline. */
-      readonly paid: BaseUnits | undefined;
-    }
-  /** A step of one slot's job; without a rank, of the bid for all of them. */
-  | (JobEvent & { readonly rank?: number });
+/** A step of one slot's job; without a rank, of the bid for all of them. */
+export type GangEvent = JobEvent;
 
 export interface GangResult {
   /** By rank. */
@@ -65,6 +55,8 @@ export interface GangResult {
 /** What became of one slot of a gang that failed. */
 export interface GangMember {
   readonly rank: number;
+  /** Who has the slot, and under which lease. */
+  readonly place?: { readonly provider: Address; readonly node: Address; readonly lease: Address };
   readonly result?: JobResult;
   readonly error?: MoltError;
 }
@@ -145,12 +137,14 @@ function specsOf(request: GangRequest): readonly JobSpecInput[] {
   });
 }
 
-function countOf(slots: number): number {
+/** Throws `protocol/invalid-spec` for a number of slots that cannot be. */
+export function countOf(slots: number): number {
   if (Number.isInteger(slots) && slots >= 1 && slots <= GANG_SLOTS_MAX) return slots;
   throw new MoltError('protocol/invalid-spec', `a gang has 1 … ${GANG_SLOTS_MAX} slots, ${slots} were asked for`);
 }
 
-function shareOf(maxPrice: BaseUnits | string, slots: number): BaseUnits {
+/** What each of the slots may cost. Throws `protocol/invalid-amount` where nothing is left for one. */
+export function shareOf(maxPrice: BaseUnits | string, slots: number): BaseUnits {
   const whole = priceOf(maxPrice);
   const share = baseUnits(whole / BigInt(slots));
   if (share > 0n) return share;

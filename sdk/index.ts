@@ -20,7 +20,8 @@ export {
   type GangResult,
 } from './gang.ts';
 export type { ConnectOptions, RunOptions } from './options.ts';
-export type { JobEvent, JobOutput, JobResult } from './progress.ts';
+export { ReplicasFailedError } from './replicas.ts';
+export type { JobEvent, JobOutput, JobResult, ReplicaOutcome } from './progress.ts';
 export {
   AUTONOMY,
   type Autonomy,

@@ -22,6 +22,7 @@ import type { ConnectOptions, RunOptions } from './options.ts';
 import type { JobEvent, JobResult } from './progress.ts';
 import { checked } from './outcome.ts';
 import { orderOf, prepareJob } from './prepare.ts';
+import { runReplicas } from './replicas.ts';
 import { reclaimLeases } from './reclaim.ts';
 
 /** A live offer as this buyer heard it. */
@@ -142,10 +143,10 @@ function startJob(
   const stream = new EventStream<JobEvent>();
   const cancelling = new AbortController();
   const ending = new AbortController();
-  let cost = baseUnits(0n);
+  const costs = new Map<number, BaseUnits>();
   let place: Partial<ForwardTarget> = {};
   const tell = (event: JobEvent): void => {
-    if (event.type === 'proof-verified') cost = event.cost;
+    if (event.type === 'proof-verified') costs.set(event.rank ?? 0, event.cost);
     else if (event.type === 'accepted') place = placeOf(buyer, event.node);
     else if (event.type === 'lease-opened') place = { ...place, lease: event.lease };
     stream.push(event);
@@ -165,7 +166,7 @@ function startJob(
     events: stream,
     logs: { [Symbol.asyncIterator]: () => logsOf(stream) },
     result,
-    cost: () => cost,
+    cost: () => baseUnits([...costs.values()].reduce((sum, cost) => sum + cost, 0n)),
     forward: async (service, { signal: until, ...forward } = {}) => {
       const port = servicePort(request.spec, service);
       const over = until === undefined ? ending.signal : AbortSignal.any([ending.signal, until]);
@@ -202,9 +203,11 @@ interface RunRequest {
 async function runJob(buyer: Buyer, request: RunRequest): Promise<JobResult> {
   const { options, tell, signal } = request;
   const prepared = await prepareJob(buyer, request.spec);
-  const order = orderOf(buyer, prepared.spec, options);
+  const isAlone = (options.replicas ?? 1) === 1;
+  const order = isAlone ? orderOf(buyer, prepared.spec, options) : undefined;
   await buyer.budget();
   tell({ type: 'mesh-joined', peers: buyer.mesh.peers().length });
+  if (order === undefined) return runReplicas(buyer, { job: prepared, options, tell, signal });
   const job = { ...prepared, options, signal };
   const attempt: Attempt<JobResult> = (quote, number, told) =>
     attemptJob(buyer, { ...job, quote, attempt: number, tell: told });

@@ -58,6 +58,11 @@ export interface RunOptions {
   readonly rank?: OwnRanking;
   /** Share of bids in which the lot decides who comes first, 0 … 1, so that newcomers get a turn. Default 0.05. */
   readonly lotShare?: number;
+  /**
+   * On how many providers, 2 … 16, a wasm job runs at once, to be believed where more than half agree: the others are not
+   * paid. `maxPrice` is then for all of them. Default 1. A result that too few came to is `proof/no-majority`.
+   */
+  readonly replicas?: number;
   /** A non-zero exit is returned instead of thrown. Default false. */
   readonly allowFailure?: boolean;
   /** Smallest stake a provider must have. */

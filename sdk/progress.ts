@@ -4,15 +4,35 @@
  * Progress is told, never derived from log text. The CLI's live list, the demo and `--json` are renderings of these
  * events; `run` returns the `JobResult`.
  */
-import type { BidderNews } from '../market/index.ts';
+import type { BidderNews, GangNews } from '../market/index.ts';
 import type { Address } from '../protocol/address.ts';
+import type { ErrorCode } from '../protocol/errors.ts';
 import type { BaseUnits } from '../protocol/units.ts';
 import type { UsageSample } from '../protocol/usage.ts';
 
-export type JobEvent =
+/** One step. `rank` says whose, where a job runs in several slots at once. */
+export type JobEvent = Step & { readonly rank?: number };
+
+type Step =
   | { readonly type: 'mesh-joined'; readonly peers: number }
   /** Offers, bid, quotes, declines, ranking, and a provider that is given up for this job. */
   | BidderNews
+  /** Slots of a gang, or replicas, that find providers, open together, or are lost. */
+  | GangNews
+  /** A lease that was opened and is given up, because another slot's was not. */
+  | {
+      readonly type: 'lease-left';
+      readonly lease: Address;
+      /** Undefined while it is open: it comes back after its deadline. */
+      readonly paid: BaseUnits | undefined;
+    }
+  /** Replicas by rank: those with the result that is delivered, those with another, and those that came to none. */
+  | {
+      readonly type: 'replicas-compared';
+      readonly agreed: readonly number[];
+      readonly outvoted: readonly number[];
+      readonly lost: readonly number[];
+    }
   | {
       readonly type: 'accepted';
       readonly provider: Address;
@@ -101,4 +121,23 @@ export interface JobResult {
   readonly proofDigest: string;
   /** How many providers were tried. */
   readonly attempts: number;
+  /** Of a job with replicas: what became of each, by rank. The other members are those of the first that agreed, but for `cost`. */
+  readonly replicas?: readonly ReplicaOutcome[];
+}
+
+/** What became of one replica. */
+export interface ReplicaOutcome {
+  readonly rank: number;
+  /** Its provider, its node and its lease; absent where it had none. */
+  readonly provider?: Address;
+  readonly node?: Address;
+  readonly lease?: Address;
+  /** `outvoted`: more than half agreed on another result, and it is not paid. `lost`: it came to none. */
+  readonly outcome: 'agreed' | 'outvoted' | 'lost';
+  readonly cost?: BaseUnits;
+  /** Its verified proof, as `molt verify` takes it. */
+  readonly proof?: Uint8Array;
+  readonly proofDigest?: string;
+  readonly code?: ErrorCode;
+  readonly reason?: string;
 }

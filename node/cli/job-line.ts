@@ -4,7 +4,7 @@
  * Amounts are decimal strings of base units, so that no reader rounds them; log bytes become text. Everything else
  * keeps the names of sdk/progress.ts.
  */
-import type { JobEvent, JobResult } from '../../sdk/progress.ts';
+import type { JobEvent, JobResult, ReplicaOutcome } from '../../sdk/progress.ts';
 
 type Json<Value> = Value extends string | number | boolean | null | undefined
   ? Value
@@ -20,7 +20,11 @@ export type LogLine = Omit<LogEvent, 'bytes'> & { readonly text: string };
 export type EventLine = Json<Exclude<JobEvent, LogEvent>> | LogLine;
 
 /** The end of a successful run. Standard output and error were told in log lines. */
-export type ResultLine = { readonly type: 'result' } & Json<Omit<JobResult, 'proof' | 'stdout' | 'stderr'>> & {
+export type ResultLine = { readonly type: 'result' } & Json<
+  Omit<JobResult, 'proof' | 'stdout' | 'stderr' | 'replicas'>
+> & {
+    /** Of a job with replicas; their proofs are beside the other one, as `proof-<rank>.json`. */
+    readonly replicas?: readonly Json<Omit<ReplicaOutcome, 'proof'>>[];
     /** Where the proof was written. */
     readonly proofFile: string;
   };
@@ -38,8 +42,10 @@ export function createLineWriter(): (event: JobEvent) => EventLine {
 }
 
 export function resultLine(result: JobResult, proofFile: string): ResultLine {
-  const { proof: _proof, stdout: _stdout, stderr: _stderr, ...rest } = result;
-  return { type: 'result', ...(plain(rest) as Json<typeof rest>), proofFile };
+  const { proof: _proof, stdout: _stdout, stderr: _stderr, replicas, ...rest } = result;
+  const compared = replicas?.map(({ proof: _own, ...replica }) => plain(replica) as Json<typeof replica>);
+  const others = compared === undefined ? {} : { replicas: compared };
+  return { type: 'result', ...(plain(rest) as Json<typeof rest>), ...others, proofFile };
 }
 
 /** JSON text in which amounts are decimal strings. */

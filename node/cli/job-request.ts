@@ -224,6 +224,11 @@ export function parseSize(text: string): number {
   return Math.round(Number(match[1]) * factor);
 }
 
+/** On how many providers at once, 1 where nothing is said. */
+export function parseReplicas(flags: Flags): number {
+  return optionalNumber(flags, 'replicas', (value) => Number.isInteger(value) && value >= 1) ?? 1;
+}
+
 /** What is wished of the provider beyond the job itself. */
 export function parseWishes(
   flags: Flags,

@@ -291,7 +291,11 @@ export function receipt(terminal: Terminal, result: ResultLine): string[] {
     ['billed', formatDuration(result.billedMs)],
     ['cost', `${formatMolt(BigInt(result.cost))} of ${formatMolt(BigInt(result.locked))} locked`],
     ['network fees', `${result.lamports} lamports`],
-    ['providers tried', String(result.attempts)],
+    ...(result.replicas === undefined ? [['providers tried', String(result.attempts)] as [string, string]] : []),
+    ...(result.replicas ?? []).map(({ rank, outcome, provider = 'nobody', reason = '' }): [string, string] => [
+      `replica ${rank}`,
+      `${outcome}: ${provider}${reason === '' ? '' : `, ${harmless(reason)}`}`,
+    ]),
     ...result.outputs.flatMap((output): [string, string][] => [
       ['output', `${output.path ?? output.name} (${formatBytes(output.sizeBytes)})`],
       ['', `sha256 ${output.sha256}`],

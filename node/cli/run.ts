@@ -20,8 +20,9 @@ import { type CommandContext, loadSettings, moltCommand, requireBudget } from '.
 import { shortExplanation } from './explain.ts';
 import type { PortPair } from './forward-flags.ts';
 import { printForward } from './forward.ts';
+import { createGangPrinter } from './gang-view.ts';
 import { createLineWriter, resultLine, toJson } from './job-line.ts';
-import { type Flags, buildSpec, parseRequest, parseWishes } from './job-request.ts';
+import { type Flags, buildSpec, parseReplicas, parseRequest, parseWishes } from './job-request.ts';
 import { createJobView, receipt } from './job-view.ts';
 import { createLiveList } from './live-list.ts';
 import { readNodeKey } from './node-key.ts';
@@ -38,6 +39,7 @@ export async function runCommand(context: CommandContext, flags: Flags, words: r
   const key = await readNodeKey(context, 'buyer');
   const maxPrice = parseMolt(flags['maxPrice'] as string);
   const wishes = parseWishes(flags);
+  const replicas = parseReplicas(flags);
   const directory =
     (flags['out'] as string | undefined) ??
     join('molt-out', new Date(env.clock.now()).toISOString().slice(0, 19).replaceAll(':', '-'));
@@ -45,7 +47,7 @@ export async function runCommand(context: CommandContext, flags: Flags, words: r
 
   // Two processes with one node key would take each other's messages.
   await using _lock = await lockHome(home);
-  const print = createPrinter(context);
+  const print = replicas === 1 ? createPrinter(context) : createReplicasPrinter(context);
   try {
     await using molt = await connect({
       rpcUrl: settings.rpcUrl,
@@ -74,6 +76,7 @@ export async function runCommand(context: CommandContext, flags: Flags, words: r
         print.event(event);
       },
       ...wishes,
+      replicas,
     });
     await using forwards = new AsyncDisposableStack();
     await openForwards(context, { molt, job, forwards, wanted: request.forwards, print, lease: () => lease });
@@ -84,6 +87,8 @@ export async function runCommand(context: CommandContext, flags: Flags, words: r
     });
     const proofFile = join(directory, 'proof.json');
     await writeFile(proofFile, result.proof);
+    for (const { rank, proof } of result.replicas ?? [])
+      if (proof !== undefined) await writeFile(join(directory, `proof-${rank}.json`), proof);
     print.result(result, proofFile);
   } finally {
     print.close();
@@ -166,6 +171,26 @@ function createPrinter(context: CommandContext): Printer {
       view.flush();
       list[Symbol.dispose]();
     },
+  };
+}
+
+/** Several providers speak at once: one line per step, behind the rank of each, as of a gang. */
+function createReplicasPrinter(context: CommandContext): Printer {
+  const { terminal, json } = context;
+  const gang = createGangPrinter(context);
+  return {
+    forward: (line) => printForward(context, line),
+    event: gang.event,
+    result: (result, proofFile) => {
+      const line = resultLine(result, proofFile);
+      for (const text of json ? [toJson(line)] : receipt(terminal, line)) terminal.out(text);
+    },
+    why: (record) => {
+      const why = explainBid(record);
+      const lines = json ? [toJson({ type: 'explained', bid: record.bid, ...why })] : shortExplanation(why);
+      for (const text of lines) terminal.out(text);
+    },
+    close: gang.flush,
   };
 }
 

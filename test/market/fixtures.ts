@@ -77,6 +77,7 @@ export function bidContent(changes: Partial<Bid> = {}): Bid {
     finishByMs: 0,
     startByMs: 0,
     budget: address('budget'),
+    windowMs: 0,
     ...changes,
   };
 }

@@ -59,6 +59,53 @@ const signed = (filling: number, rank: number): GangEvent => ({ type: 'signed', 
 const types = ({ effects }: GangDecision): string[] =>
   effects.map((effect) => (effect.type === 'tell' ? effect.news.type : effect.type));
 
+describe('a gang of which two of three are enough', () => {
+  const ranks = [0, 1, 2];
+  const running = play(
+    createGang(orderOf(3, { quorum: 2 })),
+    quoted(1, 'a', 'b', 'c'),
+    ...ranks.map((rank) => signed(1, rank)),
+    { type: 'opened', filling: 1, ranks },
+  );
+  const lost = (rank: number): GangEvent => ({ type: 'lost', rank, error: failure('job/provider-lost') });
+  const delivered = (rank: number): GangEvent => ({ type: 'delivered', rank });
+
+  test('goes on without one that is lost, and delivers with the others', () => {
+    const without = play(running, lost(1));
+    expect(types(without)).toEqual(['member-lost']);
+    const one = play(without, delivered(0));
+    expect(one.effects).toEqual([]);
+    expect(play(one, delivered(2)).effects).toEqual([{ type: 'deliver' }]);
+  });
+
+  test('delivers when the last that was waited for is lost', () => {
+    expect(types(play(running, delivered(0), delivered(2), lost(1)))).toEqual(['member-lost', 'deliver']);
+  });
+
+  test('ends when too few are left, and stops who still runs', () => {
+    expect(types(play(running, lost(1), lost(0)))).toEqual(['member-lost', 'member-lost', 'stop']);
+    expect(types(play(running, lost(1), lost(0), lost(2))).at(-1)).toBe('fail');
+    expect(types(play(running, delivered(2), lost(1), lost(0))).at(-1)).toBe('fail');
+  });
+
+  test('ends when it is cancelled, however many have delivered', () => {
+    const cancelled = play(running, delivered(0), delivered(1), { type: 'cancelled', error: failure('job/cancelled') });
+    expect(types(cancelled)).toEqual(['stop']);
+    expect(types(play(cancelled, lost(2))).at(-1)).toBe('fail');
+  });
+
+  test('still needs a provider for every slot', () => {
+    const short = play(createGang(orderOf(3, { quorum: 2 })), quoted(1, 'a', 'b'), {
+      type: 'unquoted',
+      filling: 1,
+      error: failure('market/no-quotes'),
+    });
+    expect(short.effects.at(-1)).toMatchObject({
+      error: { message: expect.stringContaining('Ask for fewer slots or pay more') },
+    });
+  });
+});
+
 describe('a gang of three', () => {
   const asked = createGang(orderOf(3));
   const seated = play(asked, quoted(1, 'a', 'b', 'c', 'd'));

@@ -116,6 +116,12 @@ test('a refused start tells how many seconds would have done', () => {
   expect(declinedOf(request({}, { startByMs: NOW + 1 })).context['enough']).toBe('10');
 });
 
+test('a challenge window is as long as the bid asks, and at most as long as the job may take', () => {
+  expect(quoteOf(request({}, { windowMs: 1_000 })).windowMs).toBe(2_000);
+  expect(quoteOf(request({}, { windowMs: 700_000 })).windowMs).toBe(700_000);
+  expect(quoteOf(request({}, { windowMs: 10 ** 9 })).windowMs).toBe(750_000);
+});
+
 test('a lease of exactly the smallest size is sold', () => {
   expect(quoteOf(request({ policy: { ...policy, leaseAmountMin: 666_000n } })).amount).toBe(666_000n);
 });
@@ -376,6 +382,12 @@ test.each<[string, Partial<Quote>, Parameters<typeof accept>[1], string]>([
     {},
     { bid: { startByMs: NOW + 20_000 } },
     'it promises no start, the bid asks for one',
+  ],
+  [
+    'a shorter challenge window than was asked for',
+    {},
+    { bid: { windowMs: 3_000 } },
+    'its challenge window is 2000 ms, the bid asks for 3000 ms',
   ],
   ['a long grace', { graceMs: 3_601_000 }, {}, 'its grace of 3601000 ms is longer than 3600000 ms'],
 ])('%s is not acceptable', (_what, changes, more, breach) => {

@@ -76,6 +76,7 @@ const bids: fc.Arbitrary<Bid> = fc.record({
   distanceMax: u64,
   finishByMs: fc.nat(2 ** 40).map((seconds) => seconds * 1000),
   startByMs: safe,
+  windowMs: fc.nat(2 ** 40).map((seconds) => seconds * 1000),
   quotesWanted: fc.integer({ min: 1, max: LIMITS.quotesWanted }),
   warm: fc.oneof(fc.constant(''), prefix),
   addresses: multiaddrs,

@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 
 import type { CommandContext } from '../../../node/cli/command.ts';
-import { createGangPrinter } from '../../../node/cli/gang.ts';
+import { createGangPrinter } from '../../../node/cli/gang-view.ts';
 import { createTerminal } from '../../../node/cli/terminal.ts';
 import type { GangEvent } from '../../../sdk/index.ts';
 import { baseUnits } from '../../../protocol/units.ts';

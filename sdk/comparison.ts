@@ -1,0 +1,121 @@
+/**
+ * Where the replicas of one job meet: each brings its verified proof and waits until more than half came to the same
+ * result, which is then paid. The decision is `market/quorum.ts`; this is the waiting.
+ *
+ * A proof goes to the buyer alone and names outputs that nobody else can fetch, so a replica cannot copy what another one
+ * found. Equal are results with the same exit, the same outputs by CID, and the same bytes on standard output; standard
+ * error is not compared.
+ */
+import type { Proof } from '../attestation/index.ts';
+import { type Ballot, decideBallot, quorumOf } from '../market/index.ts';
+import type { Address } from '../protocol/address.ts';
+import type { VerifiedProof } from '../protocol/brands.ts';
+import { MoltError } from '../protocol/errors.ts';
+import type { JobOutput } from './progress.ts';
+
+/** What one replica came to, as it waits to be compared. */
+export interface ReplicaResult {
+  readonly proof: VerifiedProof<Proof>;
+  /** SHA-256 of all that the program printed to standard output, hex. */
+  readonly stdoutSha256: string;
+  /** The DSSE envelope of the proof. */
+  readonly envelope: Uint8Array;
+}
+
+/** A verified proof, as it is kept. */
+export interface FoundProof {
+  readonly proof: Uint8Array;
+  readonly proofDigest: string;
+}
+
+/** The place of one replica. */
+export interface Replica {
+  /**
+   * Resolves when its result is that of more than half, or when `signal` aborts: what ran of a cancelled job is paid
+   * without being compared. Throws `proof/outvoted`, `proof/no-majority`.
+   */
+  agree(result: ReplicaResult, signal: AbortSignal): Promise<void>;
+  /** Takes the outputs, unless another replica has: their content is the same. */
+  once(take: () => Promise<readonly JobOutput[]>): Promise<readonly JobOutput[]>;
+}
+
+export class Comparison {
+  readonly #size: number;
+  readonly #results = new Map<number, string>();
+  readonly #lost = new Set<number>();
+  readonly #proofs = new Map<number, FoundProof>();
+  #taken: Promise<readonly JobOutput[] | undefined> = Promise.resolve(undefined);
+  #changed = Promise.withResolvers<void>();
+
+  constructor(size: number) {
+    this.#size = size;
+  }
+
+  place(rank: number, node: Address): Replica {
+    return {
+      agree: (result, signal) => this.#agree(rank, node, result, signal),
+      once: (take) => {
+        const mine = this.#taken.then((outputs) => outputs ?? take());
+        this.#taken = mine.catch(() => undefined);
+        return mine;
+      },
+    };
+  }
+
+  /** What this replica proved, whatever became of it. */
+  proofOf(rank: number): FoundProof | undefined {
+    return this.#proofs.get(rank);
+  }
+
+  /** This replica comes to nothing. */
+  lose(rank: number): void {
+    // One that came to a result and was lost then has come to it all the same.
+    if (this.#results.has(rank)) return;
+    this.#lost.add(rank);
+    this.#wake();
+  }
+
+  async #agree(rank: number, node: Address, result: ReplicaResult, signal: AbortSignal): Promise<void> {
+    const mine = nameOf(result);
+    this.#results.set(rank, mine);
+    this.#proofs.set(rank, { proof: result.envelope, proofDigest: result.proof.digest });
+    this.#wake();
+    const cancelled = Promise.withResolvers<void>();
+    signal.addEventListener('abort', () => cancelled.resolve(), { once: true });
+    while (!signal.aborted) {
+      const ballot: Ballot = { size: this.#size, results: this.#results, lost: this.#lost };
+      const decided = decideBallot(ballot);
+      if (decided.decision === 'agreed') {
+        if (decided.result === mine) return;
+        const message = `more than half of the ${this.#size} replicas agree on another result than ${node}; it is not paid`;
+        throw new MoltError('proof/outvoted', message, { node, rank });
+      }
+      if (decided.decision === 'none') throw this.#noMajority(node);
+      await Promise.race([this.#changed.promise, cancelled.promise]);
+    }
+  }
+
+  #noMajority(node: Address): MoltError {
+    const [all, results] = [this.#size, new Set(this.#results.values()).size];
+    const lost = this.#lost.size === 0 ? '' : `, ${this.#lost.size} were lost`;
+    return new MoltError(
+      'proof/no-majority',
+      `the ${all} replicas came to ${results} different results${lost}; ${quorumOf(all)} must agree. None is settled: what a provider claims is paid after the challenge window unless you dispute it (molt lease dispute)`,
+      { node },
+    );
+  }
+
+  #wake(): void {
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers<void>();
+  }
+}
+
+/** Equal for equal results. */
+function nameOf({ proof, stdoutSha256 }: ReplicaResult): string {
+  const { exit, outputs } = proof;
+  const content = outputs
+    .map(({ name, cid }) => [name, cid])
+    .sort(([a = ''], [b = '']) => (a < b ? -1 : Number(a > b)));
+  return JSON.stringify([exit.reason, exit.exitCode ?? null, content, stdoutSha256]);
+}

@@ -1,0 +1,161 @@
+/**
+ * Goal: a wasm job on three providers is believed where two agree; one that returns something else is not paid, and its
+ * claim is disputed. Method: honest providers as processes of their own, a liar in this process whose outputs are forged.
+ */
+import { mkdtemp, readFile, readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+
+import { readWallet } from '../../chain/index.ts';
+import { mergeSettings, nodeConfig, readConfigFile } from '../../node/config.ts';
+import { type RunningNode, startNode } from '../../node/node.ts';
+import { WasmRuntime } from '../../node/runtime/index.ts';
+import { type JobEvent, type Molt, ReplicasFailedError } from '../../sdk/index.ts';
+import { type TestBuyer, type TestMarket, type TestProvider, openMarket, stepsJob } from './market.ts';
+
+let market: TestMarket;
+let buyer: TestBuyer;
+let molt: Molt;
+let forger: TestProvider;
+let forging: RunningNode;
+const honest: TestProvider[] = [];
+
+beforeAll(async () => {
+  market = await openMarket();
+  forger = await market.provider({ pricePerCpu: '0.0005' });
+  for (let count = 0; count < 2; count++) honest.push(await market.provider({ pricePerCpu: '0.001' }));
+  buyer = await market.buyer();
+  molt = await buyer.connect();
+  await forger.stop();
+  const { settings } = mergeSettings({ environment: {}, file: await readConfigFile(forger.home.config) });
+  const config = await nodeConfig(forger.home.directory, await readWallet(forger.home.nodeKey), settings);
+  forging = await startNode(market.env, config, () => undefined);
+});
+
+afterAll(async () => {
+  vi.restoreAllMocks();
+  await forging?.close();
+  await market?.[Symbol.asyncDispose]();
+});
+
+/** All three are live and have room. */
+async function threeOffers(): Promise<void> {
+  const ready = async (): Promise<number> =>
+    (await molt.offers()).filter(({ free, revoked }) => !revoked && free.cpuMillis >= 1_000).length;
+  await expect.poll(ready, { timeout: 30_000 }).toBe(3);
+}
+
+test('three that agree are all paid, the result is one, and each proof is kept', async () => {
+  await threeOffers();
+  const before = await market.chain.budget(buyer.budget);
+  const outputDirectory = await mkdtemp(join(market.directory, 'out-'));
+  const events: JobEvent[] = [];
+  const result = await molt.run(await stepsJob(market, molt, 2), {
+    maxPrice: '6',
+    replicas: 3,
+    outputDirectory,
+    onEvent: (event) => events.push(event),
+  });
+  expect(await readFile(join(outputDirectory, 'result.txt'), 'utf8')).toBe('steps 2');
+  expect(await readdir(outputDirectory)).toEqual(['result.txt']);
+  expect(result.replicas?.map(({ outcome }) => outcome)).toEqual(['agreed', 'agreed', 'agreed']);
+  expect(new Set(result.replicas?.map(({ provider }) => provider)).size).toBe(3);
+  expect(new Set(result.replicas?.map(({ proofDigest }) => proofDigest)).size).toBe(3);
+  expect(events.at(-1)).toMatchObject({ type: 'replicas-compared', agreed: [0, 1, 2], outvoted: [], lost: [] });
+  expect(result.cost).toBe(result.replicas?.reduce((sum, { cost = 0n }) => sum + cost, 0n));
+  const after = await market.chain.budget(buyer.budget);
+  expect(after).toMatchObject({ locked: 0n, free: (before?.free ?? 0n) - result.cost });
+});
+
+test('a program that fails the same everywhere is told as failed, once, and paid', async () => {
+  await threeOffers();
+  const spec = await stepsJob(market, molt, 1);
+  const failing = { ...spec, command: ['python', '-c', 'raise SystemExit(3)'], outputs: [] };
+  await expect(molt.run(failing, { maxPrice: '6', replicas: 3 })).rejects.toMatchObject({
+    code: 'job/failed',
+    result: { exitCode: 3, replicas: [{ outcome: 'agreed' }, { outcome: 'agreed' }, { outcome: 'agreed' }] },
+  });
+});
+
+test('one that is lost is let be', async () => {
+  await threeOffers();
+  const [victim] = honest;
+  let isKilled = false;
+  const result = await molt.run(await stepsJob(market, molt, 6), {
+    maxPrice: '6',
+    replicas: 3,
+    reconnectMs: 1_000,
+    onEvent: (event) => {
+      if (isKilled || event.type !== 'log') return;
+      isKilled = true;
+      void victim?.kill();
+    },
+  });
+  const outcomes = result.replicas?.map(({ outcome, provider }) => [provider === victim?.account.account, outcome]);
+  expect(outcomes?.toSorted()).toEqual([
+    [false, 'agreed'],
+    [false, 'agreed'],
+    [true, 'lost'],
+  ]);
+  await victim?.start();
+});
+
+test('one that returns something else is outvoted: not paid, and disputed when it claims', async () => {
+  await threeOffers();
+  // oxlint-disable-next-line unbound-method -- applied to its own instance below
+  const start = WasmRuntime.prototype.start;
+  vi.spyOn(WasmRuntime.prototype, 'start').mockImplementation(async function (this: WasmRuntime, ...given) {
+    const run = await start.apply(this, given);
+    const exit = run.exit.then(async (ended) => {
+      await writeFile(join(given[0].outputDirectory, 'result.txt'), 'steps 1000000');
+      return ended;
+    });
+    return new Proxy(run, {
+      get: (target, name) => {
+        if (name === 'exit') return exit;
+        const value: unknown = Reflect.get(target, name, target);
+        return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+      },
+    });
+  });
+  const outputDirectory = await mkdtemp(join(market.directory, 'out-'));
+  const events: JobEvent[] = [];
+  const result = await molt.run(await stepsJob(market, molt, 2), {
+    maxPrice: '6',
+    replicas: 3,
+    outputDirectory,
+    onEvent: (event) => events.push(event),
+  });
+  vi.restoreAllMocks();
+  expect(await readFile(join(outputDirectory, 'result.txt'), 'utf8')).toBe('steps 2');
+  const outvoted = result.replicas?.filter(({ outcome }) => outcome !== 'agreed');
+  expect(outvoted).toMatchObject([
+    { outcome: 'outvoted', provider: forger.account.account, code: 'proof/outvoted', proof: expect.any(Uint8Array) },
+  ]);
+  const lease = outvoted?.[0]?.lease;
+  if (lease === undefined) throw new Error('the forger had no lease');
+  await expect.poll(async () => (await market.chain.lease(lease))?.state, { timeout: 20_000 }).toBe('disputed');
+  await expect
+    .poll(() => events.some((event) => event.type === 'lease-disputed' && event.lease === lease), { timeout: 5_000 })
+    .toBe(true);
+  expect(await market.chain.leaseEnding(lease)).toBeUndefined();
+});
+
+test('too few providers, and jobs that need not repeat, are refused before anything is leased', async () => {
+  const spec = await stepsJob(market, molt, 1);
+  await expect(molt.run(spec, { maxPrice: '8', replicas: 4 })).rejects.toBeInstanceOf(ReplicasFailedError);
+  await expect(molt.run(spec, { maxPrice: '8', replicas: 4 })).rejects.toMatchObject({
+    code: 'market/gang-incomplete',
+  });
+  const image = `alpine@sha256:${'ab'.repeat(32)}`;
+  await expect(molt.run({ runtime: 'container', image }, { maxPrice: '6', replicas: 3 })).rejects.toMatchObject({
+    code: 'protocol/invalid-spec',
+    message: expect.stringContaining('compared byte for byte'),
+  });
+  const inputs = [{ url: 'https://example.com/data.csv', path: 'data.csv' }];
+  await expect(molt.run({ ...spec, inputs }, { maxPrice: '6', replicas: 3 })).rejects.toMatchObject({
+    code: 'protocol/invalid-spec',
+    message: expect.stringContaining('say its sha256'),
+  });
+});

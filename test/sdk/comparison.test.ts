@@ -1,0 +1,138 @@
+/**
+ * Goal: replicas wait for each other and are told alike what more than half came to. Method: results by hand, in every
+ * order in which they can come.
+ */
+import { describe, expect, test } from 'vitest';
+
+import type { Proof } from '../../attestation/index.ts';
+import type { VerifiedProof } from '../../protocol/brands.ts';
+import { MoltError } from '../../protocol/errors.ts';
+import { Comparison, type ReplicaResult } from '../../sdk/comparison.ts';
+import type { JobOutput } from '../../sdk/progress.ts';
+import { address } from '../market/fixtures.ts';
+
+const never = new AbortController().signal;
+const right: Partial<Proof> = { exit: { reason: 'exited', exitCode: 0, detail: '' }, outputs: [] };
+
+function resultOf(changes: Partial<Proof> = {}, stdoutSha256 = 'aa'): ReplicaResult {
+  const proof = { ...right, digest: 'dd', ...changes } as unknown as VerifiedProof<Proof>;
+  return { proof, stdoutSha256, envelope: Uint8Array.of(1) };
+}
+
+const output = (name: string, cid: string): Proof['outputs'][number] => ({
+  name,
+  path: name,
+  cid,
+  sha256: 'ff',
+  sizeBytes: 1,
+});
+
+/** What each replica is told, in the order in which they come. */
+async function compare(results: readonly (ReplicaResult | undefined)[]): Promise<readonly string[]> {
+  const comparison = new Comparison(results.length);
+  const told = results.map((result, rank) => {
+    if (result !== undefined) return comparison.place(rank, address(`node ${rank}`)).agree(result, never);
+    comparison.lose(rank);
+    return Promise.reject(new MoltError('job/provider-lost', 'it is gone'));
+  });
+  const settled = await Promise.allSettled(told);
+  return settled.map((one) => (one.status === 'fulfilled' ? 'agreed' : (one.reason as MoltError).code));
+}
+
+const a = resultOf();
+const b = resultOf({}, 'bb');
+const c = resultOf({}, 'cc');
+test.each<[readonly (ReplicaResult | undefined)[], readonly string[]]>([
+  [
+    [a, a, a],
+    ['agreed', 'agreed', 'agreed'],
+  ],
+  [
+    [b, a, a],
+    ['proof/outvoted', 'agreed', 'agreed'],
+  ],
+  [
+    [a, b, a],
+    ['agreed', 'proof/outvoted', 'agreed'],
+  ],
+  [
+    [a, a, b],
+    ['agreed', 'agreed', 'proof/outvoted'],
+  ],
+  [
+    [a, undefined, a],
+    ['agreed', 'job/provider-lost', 'agreed'],
+  ],
+  [
+    [a, b, c],
+    ['proof/no-majority', 'proof/no-majority', 'proof/no-majority'],
+  ],
+  [
+    [a, undefined, b],
+    ['proof/no-majority', 'job/provider-lost', 'proof/no-majority'],
+  ],
+])('of replicas in any order, each is told what it is', async (results, told) => {
+  expect(await compare(results)).toEqual(told);
+});
+
+describe('results are equal', () => {
+  test.each<[string, ReplicaResult, ReplicaResult, boolean]>([
+    [
+      'whatever order the outputs are in',
+      resultOf({ outputs: [output('x', '1'), output('y', '2')] }),
+      resultOf({ outputs: [output('y', '2'), output('x', '1')] }),
+      true,
+    ],
+    ['whatever was billed', resultOf({ billedMs: 1 }), resultOf({ billedMs: 2 }), true],
+    [
+      'only with the same outputs',
+      resultOf({ outputs: [output('x', '1')] }),
+      resultOf({ outputs: [output('x', '2')] }),
+      false,
+    ],
+    [
+      'only with the same exit code',
+      resultOf(),
+      resultOf({ exit: { reason: 'exited', exitCode: 1, detail: '' } }),
+      false,
+    ],
+    ['only with the same end', resultOf(), resultOf({ exit: { reason: 'out-of-fuel', detail: '' } }), false],
+    ['only with the same standard output', resultOf({}, 'aa'), resultOf({}, 'ab'), false],
+  ])('%s', async (_what, one, other, isEqual) => {
+    const expected = isEqual ? 'agreed' : 'proof/no-majority';
+    expect(await compare([one, other])).toEqual([expected, expected]);
+  });
+});
+
+test('a replica that waits for others is let go when the job is cancelled', async () => {
+  const cancelling = new AbortController();
+  const waiting = new Comparison(3).place(0, address('node')).agree(a, cancelling.signal);
+  cancelling.abort();
+  await expect(waiting).resolves.toBeUndefined();
+});
+
+test('outputs are taken once, by the next one where the first could not', async () => {
+  const comparison = new Comparison(3);
+  const places = [0, 1, 2].map((rank) => comparison.place(rank, address(`node ${rank}`)));
+  const outputs: JobOutput[] = [{ name: 'x', cid: '1', sha256: 'ff', sizeBytes: 1 }];
+  let taken = 0;
+  const [first, second, third] = places.map((place, rank) =>
+    place.once(async () => {
+      taken++;
+      if (rank === 0) throw new MoltError('mesh/closed', 'it went away');
+      return outputs;
+    }),
+  );
+  await expect(first).rejects.toThrow('it went away');
+  expect(await second).toBe(outputs);
+  expect(await third).toBe(outputs);
+  expect(taken).toBe(2);
+});
+
+test('what a replica proved is kept, also of one that was outvoted', async () => {
+  const comparison = new Comparison(3);
+  const told = [b, a, a].map((result, rank) => comparison.place(rank, address(`node ${rank}`)).agree(result, never));
+  await Promise.allSettled(told);
+  expect(comparison.proofOf(0)).toEqual({ proof: Uint8Array.of(1), proofDigest: 'dd' });
+  expect(new Comparison(2).proofOf(0)).toBeUndefined();
+});

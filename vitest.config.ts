@@ -10,6 +10,9 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
  */
 const maxWorkers = availableParallelism() + 2;
 
+/** How long what will come true may take on a machine that does other things as well. Nothing is asserted by it. */
+const POLL_MS = 30_000;
+
 /**
  * Mixes the projects, so that files that compute and files that wait run side by side from the first to the last. Within
  * a project the order is vitest's own: what failed last time, then what took longest, or the largest where no time is known.
@@ -47,6 +50,7 @@ export default defineConfig({
           exclude: ['test/integration/**'],
           testTimeout: 60_000,
           hookTimeout: 60_000,
+          expect: { poll: { timeout: POLL_MS } },
           maxWorkers,
         },
       },
@@ -56,6 +60,7 @@ export default defineConfig({
           include: ['test/integration/**/*.test.ts'],
           testTimeout: 180_000,
           hookTimeout: 180_000,
+          expect: { poll: { timeout: 2 * POLL_MS } },
           maxWorkers,
         },
       },

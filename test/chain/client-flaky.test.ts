@@ -85,7 +85,7 @@ describe('sending', () => {
     await env.clock.sleep(100);
     const started = performance.now();
     await expect(client.deposit(buyer, budget, baseUnits(1n))).rejects.toMatchObject({ code: 'chain/unreachable' });
-    expect(performance.now() - started).toBeLessThan(2_000);
+    expect(performance.now() - started).toBeLessThan(5_000);
     expect(await free()).toBe(before);
   });
 

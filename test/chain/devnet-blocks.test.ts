@@ -40,7 +40,7 @@ const call = (method: string, ...params: readonly unknown[]): Promise<RpcAnswer>
 
 /** Waits until the slot is complete, which its block is from then on. */
 async function completed(slot: number): Promise<void> {
-  await expect.poll(() => connection.getSlot('confirmed'), { timeout: 5_000 }).toBeGreaterThanOrEqual(slot);
+  await expect.poll(() => connection.getSlot('confirmed')).toBeGreaterThanOrEqual(slot);
 }
 
 test('a block lists its transactions, follows its parent, and never changes', async () => {
@@ -126,7 +126,7 @@ test('what a node refuses is refused with its code', async () => {
   expect((await call('sendTransaction', '!!!', { encoding: 'base64' })).error?.code).toBe(-32602);
   const startedMs = performance.now();
   expect((await call('sendTransaction', 'z'.repeat(200_000))).error?.code).toBe(-32602);
-  expect(performance.now() - startedMs).toBeLessThan(1_000);
+  expect(performance.now() - startedMs).toBeLessThan(5_000);
   const simulated = { encoding: 'base64', sigVerify: true, replaceRecentBlockhash: true };
   expect((await call('simulateTransaction', 'AAAA', simulated)).error?.code).toBe(-32602);
   expect((await call('getBlockTime', 10 ** 9)).error?.code).toBe(-32004);
@@ -242,16 +242,14 @@ test('readers are served while writers never stop', async () => {
     }
   };
   const writers = Array.from({ length: 16 }, writer);
-  let read = 0;
-  const until = performance.now() + 1_000;
-  while (performance.now() < until) {
-    await rpc(url, 'getBalance', local.devnet.mint);
-    read++;
-  }
+  const READS = 50;
+  for (let read = 0; read < READS; read++) await rpc(url, 'getBalance', local.devnet.mint);
+  const meanwhile = written;
   stop.abort();
   await Promise.all(writers);
-  expect(written).toBeGreaterThan(50);
-  expect(read).toBeGreaterThan(10);
+  // A reader waits for no more writes than there are writers, twice at most.
+  expect(meanwhile).toBeGreaterThan(READS / 5);
+  expect(meanwhile).toBeLessThan(2 * writers.length * READS);
 });
 
 test('old transactions are forgotten block by block, their money is not', async () => {
@@ -275,7 +273,7 @@ test('old transactions are forgotten block by block, their money is not', async 
     // Beyond the slots that are kept in any case.
     await rpc(chain.rpcUrl, 'molt_warp', 300);
     lastName = (await gifts(chain.rpcUrl, 600)).at(-1);
-    await expect.poll(() => rpc(chain.rpcUrl, 'getFirstAvailableBlock'), { timeout: 5_000 }).toBeGreaterThan(500);
+    await expect.poll(() => rpc(chain.rpcUrl, 'getFirstAvailableBlock')).toBeGreaterThan(500);
   }
   await using again = await startDevnet(env, options);
   const old = { jsonrpc: '2.0', id: 1, method: 'getBlock', params: [3] };

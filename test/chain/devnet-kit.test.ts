@@ -241,7 +241,7 @@ test('a transaction may take its accounts from an address lookup table', async (
   }
   // What was added in a slot can be used from the next one.
   const before = await rpc.getSlot({ commitment: 'processed' }).send();
-  await expect.poll(() => rpc.getSlot({ commitment: 'processed' }).send(), { timeout: 5_000 }).toBeGreaterThan(before);
+  await expect.poll(() => rpc.getSlot({ commitment: 'processed' }).send()).toBeGreaterThan(before);
   const plain = await message(payer, transfer(payer.address, to, 4_000_000n));
   const compressed = compressTransactionMessageUsingAddressLookupTables(plain, {
     [address(table.toBase58())]: [to, SYSTEM],

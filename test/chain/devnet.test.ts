@@ -161,12 +161,12 @@ describe('web3.js Connection', () => {
     );
     let slots = 0;
     const slot = connection.onSlotChange(() => slots++);
-    await expect.poll(() => slots, { timeout: 5_000 }).toBeGreaterThan(0);
+    await expect.poll(() => slots).toBeGreaterThan(0);
     await connection.confirmTransaction(await connection.sendTransaction(transfer(from, to, 2_000_000), [from]));
     await connection.confirmTransaction(await connection.sendTransaction(transfer(from, to, 3_000_000), [from]));
     await chain.createBudget(holder, 3n, LIMITS(holder.address));
     const budget = chain.budgetAddress(holder.address, 3n);
-    await expect.poll(() => seen.length, { timeout: 5_000 }).toBe(5);
+    await expect.poll(() => seen.length).toBe(5);
     expect(seen.filter((line) => line.startsWith('account'))).toEqual(['account 2000000', 'account 5000000']);
     expect(seen.filter((line) => line.startsWith('logs'))).toEqual(['logs 2', 'logs 2']);
     expect(seen.filter((line) => line.startsWith('program'))).toEqual([`program ${budget}`]);

@@ -137,38 +137,34 @@ describe.each([
   ])('$what is refused with $code', async ({ code, bytes }) => {
     // A fresh peer each time: the mesh drops one that keeps sending what it must not.
     await using peer = await openPeer(newKey());
-    await expect.poll(() => peer.isConnected(provider.account.nodeKey), { timeout: 20_000 }).toBe(true);
+    await expect.poll(() => peer.isConnected(provider.account.nodeKey)).toBe(true);
     const seen = provider.lines.length;
     await peer.publish(topic(), bytes());
     await expect
-      .poll(() => provider.lines.slice(seen).some((line) => line['type'] === refused && line['code'] === code), {
-        timeout: 20_000,
-      })
+      .poll(() => provider.lines.slice(seen).some((line) => line['type'] === refused && line['code'] === code))
       .toBe(true);
   });
 
   test('larger than its topic allows is not looked at, and who repeats it is thrown out', async () => {
     await using peer = await openPeer(newKey());
-    await expect.poll(() => peer.isConnected(provider.account.nodeKey), { timeout: 20_000 }).toBe(true);
+    await expect.poll(() => peer.isConnected(provider.account.nodeKey)).toBe(true);
     const seen = provider.lines.length;
     for (let index = 0; index < 20; index++) await peer.publish(topic(), new Uint8Array(1_500).fill(index));
-    await expect.poll(() => peer.isConnected(provider.account.nodeKey), { timeout: 20_000 }).toBe(false);
+    await expect.poll(() => peer.isConnected(provider.account.nodeKey)).toBe(false);
     expect(provider.lines.slice(seen).some((line) => line['type'] === refused)).toBe(false);
   });
 
   test('replayed is refused with protocol/replayed, also under another outer form', async () => {
     await using peer = await openPeer(newKey());
-    await expect.poll(() => peer.isConnected(provider.account.nodeKey), { timeout: 20_000 }).toBe(true);
+    await expect.poll(() => peer.isConnected(provider.account.nodeKey)).toBe(true);
     const signer = newKey();
     const newest = Date.now();
     await peer.publish(topic(), seal(kind, { signer, sequence: newest }));
     const seen = provider.lines.length;
     await peer.publish(topic(), seal(kind, { signer, sequence: newest - 1 }));
     await expect
-      .poll(
-        () =>
-          provider.lines.slice(seen).some((line) => line['type'] === refused && line['code'] === 'protocol/replayed'),
-        { timeout: 20_000 },
+      .poll(() =>
+        provider.lines.slice(seen).some((line) => line['type'] === refused && line['code'] === 'protocol/replayed'),
       )
       .toBe(true);
   });
@@ -353,9 +349,7 @@ describe('a buyer who asks for what cannot be', () => {
     await expect(molt.run({ runtime: 'wasm', image: cid, command: ['x'] }, { maxPrice: '5' })).rejects.toMatchObject({
       code: 'job/module-invalid',
     });
-    await expect
-      .poll(() => market.chain.budget(buyer.budget), { timeout: 20_000 })
-      .toMatchObject({ locked: 0n, free: before?.free });
+    await expect.poll(() => market.chain.budget(buyer.budget)).toMatchObject({ locked: 0n, free: before?.free });
   });
 
   test('a program that fails is an error with its last words, and is paid for its time', async () => {
@@ -411,7 +405,7 @@ describe('a provider whose disk is full', () => {
         const buyer = await market.buyer();
         const before = await market.chain.budget(buyer.budget);
         await using molt = await buyer.connect();
-        await expect.poll(async () => (await molt.offers()).length, { timeout: 20_000 }).toBe(2);
+        await expect.poll(async () => (await molt.offers()).length).toBe(2);
         const failures: unknown[] = [];
         const result = await molt.run(await stepsJob(market, molt, 1), {
           maxPrice: '2',
@@ -425,7 +419,7 @@ describe('a provider whose disk is full', () => {
         ]);
         expect(result).toMatchObject({ exitCode: 0, provider: provider.account.account });
         await expect
-          .poll(() => market.chain.budget(buyer.budget), { timeout: 20_000 })
+          .poll(() => market.chain.budget(buyer.budget))
           .toMatchObject({ locked: 0n, free: (before?.free ?? 0n) - result.cost });
         await small.stop();
       } finally {

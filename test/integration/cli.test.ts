@@ -151,7 +151,7 @@ describe('molt run', () => {
     const endless = "import sys\nprint('on', flush=True)\nwhile True: pass";
     const args = ['run', '--home', buyer.home.directory, '--image', 'python', '--', 'python', '-c', endless];
     const child = market.spawn(args, (line) => lines.push(line));
-    await expect.poll(() => lines.some((line) => line['type'] === 'log'), { timeout: 60_000 }).toBe(true);
+    await expect.poll(() => lines.some((line) => line['type'] === 'log')).toBe(true);
     process.kill(child.pid ?? 0, 'SIGINT');
     expect(await child.exited).toBe(130);
     const budget = await market.chain.budget(buyer.budget);
@@ -169,7 +169,7 @@ test('molt lease shows an abandoned lease and lets a stranger expire it once its
   const endless = ['--timeout', '60', '--', 'python', '-c', 'while True: pass'];
   const child = market.spawn([...args, ...endless], (line) => lines.push(line));
   const opened = await expect
-    .poll(() => lines.find((line) => line['type'] === 'phase' && line['phase'] === 'running'), { timeout: 60_000 })
+    .poll(() => lines.find((line) => line['type'] === 'phase' && line['phase'] === 'running'))
     .toBeDefined()
     .then(() => lines.find((line) => line['type'] === 'lease-opened'));
   // Everybody who could end it properly is gone.

@@ -81,9 +81,7 @@ describe.skipIf(engine.socketPath === undefined)(
         code: 'job/image-missing',
         message: expect.stringContaining(image),
       });
-      await expect
-        .poll(() => market.chain.budget(buyer.budget), { timeout: 20_000 })
-        .toMatchObject({ locked: 0n, free: before?.free });
+      await expect.poll(() => market.chain.budget(buyer.budget)).toMatchObject({ locked: 0n, free: before?.free });
     });
 
     test('outlives a SIGKILL of its node: the same run goes on, its log has no gap, and it is paid once', async () => {

@@ -119,9 +119,7 @@ async function expectNothingLeft(provider: TestProvider): Promise<void> {
     disks: loopDisksBelow(directory),
     engine: engine.socketPath === undefined ? [] : await leftOnEngine(engine.socketPath, directory),
   });
-  await expect
-    .poll(left, { timeout: 30_000, interval: 200 })
-    .toEqual({ folders: [], guests: [], disks: [], engine: [] });
+  await expect.poll(left, { interval: 200 }).toEqual({ folders: [], guests: [], disks: [], engine: [] });
 }
 
 async function survive(bench: Bench, phase: Phase): Promise<void> {

@@ -139,7 +139,7 @@ describe('the demo', () => {
     expect(processesOf(demo.directory).length).toBeGreaterThanOrEqual(5);
     demo.child.kill('SIGKILL');
     await demo.ended;
-    await expect.poll(() => processesOf(demo.directory), { timeout: 20_000 }).toEqual([]);
+    await expect.poll(() => processesOf(demo.directory)).toEqual([]);
   });
 
   test.skipIf(!canRunContainers)(

@@ -39,9 +39,7 @@ test('a market is found through the DHT, and a job runs in it', async () => {
     budget: buyer.budget,
     bootstrap: [...meeting.addresses],
   });
-  await expect
-    .poll(async () => (await molt.offers()).map((offer) => offer.node), { timeout: 30_000 })
-    .toEqual([provider.account.nodeKey]);
+  await expect.poll(async () => (await molt.offers()).map((offer) => offer.node)).toEqual([provider.account.nodeKey]);
   const result = await molt.run(await stepsJob(market, molt, 1), { maxPrice: '2' });
   expect(result).toMatchObject({ exitCode: 0, node: provider.account.nodeKey });
 });

@@ -86,7 +86,7 @@ describe.skipIf(cannot !== '')(`a container job${cannot === '' ? '' : ` (skipped
       folders: readdirSync(join(provider.home.directory, 'jobs')),
       disks: loopDisksBelow(provider.home.directory),
     });
-    await expect.poll(left, { timeout: 60_000, interval: 200 }).toEqual({ leases: 0, folders: [], disks: [] });
+    await expect.poll(left, { interval: 200 }).toEqual({ leases: 0, folders: [], disks: [] });
     // An engine that was killed may keep the name of a volume until it is restarted in order.
     await provider.stop();
     await engine.stop();

@@ -160,7 +160,7 @@ describe.skipIf(reason !== '')(`a service of a job${reason === '' ? '' : ` (${re
     await provider.kill();
     await expect(get(forward.port, '/index.html')).rejects.toThrow();
     await provider.start();
-    await expect.poll(() => get(forward.port, '/index.html').catch(() => ''), { timeout: 30_000 }).toBe('200 hello\n');
+    await expect.poll(() => get(forward.port, '/index.html').catch(() => '')).toBe('200 hello\n');
     started.cancel();
     await started.result.catch(() => undefined);
   }, 90_000);
@@ -207,8 +207,6 @@ describe.skipIf(reason !== '')(`a service of a job${reason === '' ? '' : ` (${re
       code: expect.stringMatching(/^(?:job\/egress-refused|market\/declined)$/),
       message: expect.stringContaining('nothing.invalid'),
     });
-    await expect
-      .poll(() => market.chain.budget(buyer.budget), { timeout: 20_000 })
-      .toMatchObject({ locked: 0n, free: before?.free });
+    await expect.poll(() => market.chain.budget(buyer.budget)).toMatchObject({ locked: 0n, free: before?.free });
   });
 });

@@ -68,7 +68,7 @@ async function money(): Promise<{ free: BaseUnits; locked: BaseUnits; openLeases
 
 /** No lease is open, no stake is reserved, and the money is there but for what was paid. */
 async function expectNothingLeft(before: BaseUnits, cost: BaseUnits): Promise<void> {
-  await expect.poll(() => market.chain.leases({ budget: buyer.budget }), { timeout: 20_000 }).toEqual([]);
+  await expect.poll(() => market.chain.leases({ budget: buyer.budget })).toEqual([]);
   expect(await money()).toMatchObject({ locked: 0n, openLeases: 0, free: before - cost });
   for (const { account } of providers)
     expect(await market.chain.provider(account.account)).toMatchObject({ reserved: 0n, openLeases: 0 });
@@ -150,7 +150,7 @@ describe('three providers', () => {
       return error.message;
     };
     // A provider may need a moment to clean up after the gang before.
-    await expect.poll(attempt, { timeout: 20_000 }).toMatch(/^3 of 4 slots found a provider/);
+    await expect.poll(attempt).toMatch(/^3 of 4 slots found a provider/);
     expect(typed(events, 'accepted')).toEqual([]);
     expect(typed(events, 'lease-opened')).toEqual([]);
     await expectNothingLeft(before.free, baseUnits(0n));
@@ -177,13 +177,10 @@ test('molt gang tells every step as a line with its rank, and leaves a proof for
   ];
   // A provider may need a moment to clean up after the gang before.
   await expect
-    .poll(
-      async () => {
-        lines.length = 0;
-        return market.spawn(['gang', '3', ...options, ...job], (line) => lines.push(line)).exited;
-      },
-      { timeout: 60_000 },
-    )
+    .poll(async () => {
+      lines.length = 0;
+      return market.spawn(['gang', '3', ...options, ...job], (line) => lines.push(line)).exited;
+    })
     .toBe(0);
   const said = lines.filter(({ type }) => type === 'log').map(({ rank, text }) => `${String(rank)} ${String(text)}`);
   for (const rank of [0, 1, 2]) expect(said.join('')).toContain(`${rank} member ${rank} of 3`);
@@ -213,9 +210,9 @@ test('a buyer with limits of its own opens no gang beyond them, and what it did 
     );
   };
   // A provider may need a moment to clean up after the gang before.
-  await expect.poll(() => codeOf(3), { timeout: 60_000 }).toBe('market/spending-limit');
+  await expect.poll(() => codeOf(3)).toBe('market/spending-limit');
   expect(await market.chain.budget(other.budget)).toMatchObject({ locked: 0n, openLeases: 0 });
-  await expect.poll(() => codeOf(2), { timeout: 60_000 }).toBe('ran');
+  await expect.poll(() => codeOf(2)).toBe('ran');
 });
 
 describe('a provider killed in mid-run', () => {

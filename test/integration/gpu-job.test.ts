@@ -164,10 +164,7 @@ describe.skipIf(reason !== undefined)(`GPUs for sale${reason === undefined ? '' 
             ({ stdout }) => idsIn(stdout),
             () => [],
           ),
-        {
-          timeout: 60_000,
-          interval: 1_000,
-        },
+        { interval: 1_000 },
       )
       .toEqual([A, B, C]);
   });
@@ -178,7 +175,7 @@ describe.skipIf(reason !== undefined)(`GPUs for sale${reason === undefined ? '' 
     // The devices of the job before this one may still be waited for.
     const freeGpus = async (): Promise<number> =>
       (await molt.offers()).flatMap(({ free }) => free.gpus).reduce((sum, group) => sum + group.count, 0);
-    await expect.poll(freeGpus, { timeout: 30_000 }).toBe(3);
+    await expect.poll(freeGpus).toBe(3);
     let back: Promise<unknown> | undefined;
     const result = await molt.run(job(2, `nvidia-smi -L; ${UNTIL_LET_GO}`), {
       maxPrice: '5',
@@ -273,6 +270,6 @@ test.skipIf(noCdi !== undefined)(
       second ??= run(1, 'nvidia-smi -L').finally(() => void letGo(engine.socketPath, registry.reference));
     });
     expect([...first, ...((await second) ?? [])].toSorted()).toEqual([A, B]);
-    await expect.poll(() => run(2, 'nvidia-smi -L').catch(() => []), { timeout: 60_000 }).toEqual([A, B]);
+    await expect.poll(() => run(2, 'nvidia-smi -L').catch(() => [])).toEqual([A, B]);
   },
 );

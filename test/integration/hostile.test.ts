@@ -131,7 +131,7 @@ const signersOf = ({ offers }: View): string[] => offers.map((line) => line.spli
 
 test('who offers one thing here and another there under one number is dropped from both books, and trade goes on', async () => {
   // The two gossip with each other: each has heard the other.
-  await until('the bidder hears the victim', () => bidder.feed.book.size > 0, 30_000);
+  await until('the bidder hears the victim', () => bidder.feed.book.size > 0);
   expect((await bidder.bid(5_000, 1)).quotedBy).toEqual([victim.self]);
   await new Promise((resolve) => setTimeout(resolve, 2_000));
   const liar = keyPairFromSeed(env.random.bytes(32));
@@ -178,10 +178,10 @@ test('a newcomer among eight peers that invent offers, hide real ones and forwar
     );
   }
   const newcomer = opened.use(await openVictim({ network, bootstrap: [...surrounding, ...victim.addresses] }));
-  await until('it is surrounded', async () => (await newcomer.view()).peers.length >= liars, 20_000);
+  await until('it is surrounded', async () => (await newcomer.view()).peers.length >= liars);
   const startedMs = performance.now();
   // Who is honest is heard by gossip when it repeats its offer, every twenty seconds, if the pulls met liars only.
-  await until('the real offer is heard', async () => signersOf(await newcomer.view()).includes(victim.self), 30_000);
+  await until('the real offer is heard', async () => signersOf(await newcomer.view()).includes(victim.self));
   const tookMs = Math.round(performance.now() - startedMs);
   const { quotedBy } = await bidder.bid(10_000, 2);
   expect(quotedBy.toSorted()).toEqual([victim.self, newcomer.self].toSorted());

@@ -35,7 +35,7 @@ test('billing more time than passed is found out, costs the liar its claim, and 
     const buyer = await market.buyer();
     const before = await market.chain.budget(buyer.budget);
     await using molt = await buyer.connect();
-    await expect.poll(async () => (await molt.offers()).length, { timeout: 20_000 }).toBe(2);
+    await expect.poll(async () => (await molt.offers()).length).toBe(2);
     const events: JobEvent[] = [];
     const result = await molt.run(await stepsJob(market, molt, 3), {
       maxPrice: '5',

@@ -27,9 +27,7 @@ async function imageOf(): Promise<{ readonly image: string }> {
 }
 
 async function allMoneyIsBack(before: bigint): Promise<void> {
-  await expect
-    .poll(async () => market.chain.budget(buyer.budget), { timeout: 60_000 })
-    .toMatchObject({ locked: 0n, free: before });
+  await expect.poll(async () => market.chain.budget(buyer.budget)).toMatchObject({ locked: 0n, free: before });
 }
 
 test('an image that a rule blocks without its whole name is refused when the job comes, and all money is back', async () => {
@@ -126,7 +124,7 @@ test('a host that a provider does not let jobs reach is refused before money mov
   expect(changes).toMatchObject([{ what: 'egress', providers: 1 }]);
 
   const wide = await market.provider({ egress: ['*:443'], pricePerCpu: '0.004' });
-  await expect.poll(async () => (await molt.offers()).length, { timeout: 30_000 }).toBe(2);
+  await expect.poll(async () => (await molt.offers()).length).toBe(2);
   const both = await run(1);
   expect(both.filter(({ type }) => type === 'provider-failed')[0]).toMatchObject({ ...refused, retrying: true });
   expect(both.filter(({ type }) => type === 'lease-opened')).toHaveLength(1);
@@ -140,12 +138,12 @@ test('a provider that is killed and comes back has one offer, the newer, with it
   const provider = await market.provider();
   await using molt = await buyer.connect();
   const offersOf = async () => (await molt.offers()).filter(({ provider: of }) => of === provider.account.account);
-  await expect.poll(async () => (await offersOf()).length, { timeout: 30_000 }).toBe(1);
+  await expect.poll(async () => (await offersOf()).length).toBe(1);
   const [before] = await offersOf();
   await provider.kill();
   await provider.start();
   await expect
-    .poll(async () => (await offersOf()).map(({ sequence }) => sequence > (before?.sequence ?? 0)), { timeout: 30_000 })
+    .poll(async () => (await offersOf()).map(({ sequence }) => sequence > (before?.sequence ?? 0)))
     .toEqual([true]);
   const after = await offersOf();
   expect(after.map(({ node, free }) => ({ node, free }))).toEqual([{ node: before?.node, free: before?.free }]);

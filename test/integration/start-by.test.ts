@@ -56,7 +56,7 @@ function tamper(change: (run: Run) => Run | Promise<Run>): void {
 }
 
 async function runIn(startWithinSeconds: number, molt: Molt, events: JobEvent[]): Promise<JobResult> {
-  await expect.poll(async () => (await molt.offers()).length, { timeout: 20_000 }).toBe(2);
+  await expect.poll(async () => (await molt.offers()).length).toBe(2);
   const result = await molt.run(await stepsJob(market, molt, 2), {
     maxPrice: '5',
     lotShare: 0,
@@ -103,7 +103,7 @@ test('one whose own proof says that it began late is not paid, and disputed when
     retrying: true,
   });
   const lease = lateLease(events);
-  await expect.poll(async () => (await market.chain.lease(lease))?.state, { timeout: 20_000 }).toBe('disputed');
+  await expect.poll(async () => (await market.chain.lease(lease))?.state).toBe('disputed');
   await expect.poll(() => events.some((event) => event.type === 'lease-disputed' && event.lease === lease)).toBe(true);
   expect(await market.chain.leaseEnding(lease)).toBeUndefined();
 });

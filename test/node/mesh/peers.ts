@@ -37,7 +37,7 @@ export class Peers implements AsyncDisposable {
 }
 
 /** Waits until `condition` holds; the test fails by name when it does not within `ms`. */
-export async function until(what: string, condition: () => boolean | Promise<boolean>, ms = 10_000): Promise<void> {
+export async function until(what: string, condition: () => boolean | Promise<boolean>, ms = 30_000): Promise<void> {
   const end = performance.now() + ms;
   while (!(await condition())) {
     if (performance.now() > end) throw new Error(`not within ${ms} ms: ${what}`);

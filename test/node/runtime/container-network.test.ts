@@ -88,7 +88,7 @@ describe.skipIf(reason !== '')(`a container with a network${reason === '' ? '' :
       return Buffer.concat(chunks).toString();
     };
     let text = '';
-    await expect.poll(async () => (text = await attempt()), { timeout: 20_000 }).not.toBe('');
+    await expect.poll(async () => (text = await attempt())).not.toBe('');
     return text;
   };
 
@@ -176,7 +176,7 @@ describe.skipIf(reason !== '')(`a container with a network${reason === '' ? '' :
     expect(second).toBeDefined();
     if (second === undefined) return;
     // Its loop may have started while nobody listened.
-    await expect.poll(async () => await answerOf(second, 8080), { timeout: 20_000 }).toBe('hello from outside\n');
+    await expect.poll(async () => await answerOf(second, 8080)).toBe('hello from outside\n');
     await second.stop(0);
     await first.exit;
     await restarted.remove(asked.attemptId);

@@ -149,7 +149,7 @@ describe.skipIf(reason !== '')(`a container that waited${reason === '' ? '' : ` 
       await runtime.remove(wanted.attemptId);
     }
     const idle = async (): Promise<number> => (await openRuntime(0).list()).length;
-    await expect.poll(idle, { timeout: 20_000, interval: 100 }).toBe(1);
+    await expect.poll(idle, { interval: 100 }).toBe(1);
     // It is made when it is started, not when it is listed.
     await new Promise((resolve) => setTimeout(resolve, 1_000));
   }
@@ -183,11 +183,13 @@ describe.skipIf(reason !== '')(`a container that waited${reason === '' ? '' : ` 
   it('gives its outputs, bills from the first instruction, and is gone afterwards', async () => {
     await warmUp();
     const wanted = request('echo kept > /out/file');
+    const askedMs = performance.now();
     const { exit } = await runOne(wanted);
+    const tookMs = performance.now() - askedMs;
     expect(isPooled(wanted.attemptId)).toBe(true);
     expect(readFileSync(join(directories.outputDirectory, 'file'), 'utf8')).toBe('kept\n');
-    // It waited for a second before.
-    expect(exit.durationMs).toBeLessThan(1_000);
+    // It waited for a second before it was asked for, and that is not billed.
+    expect(exit.durationMs).toBeLessThanOrEqual(tookMs);
     expect(await runtime.list()).toEqual([wanted.attemptId]);
     await runtime.remove(wanted.attemptId);
     expect(await runtime.list()).toEqual([]);

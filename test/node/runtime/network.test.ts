@@ -246,7 +246,7 @@ describe.skipIf(reason !== '')(`the network of a job${reason === '' ? '' : ` (${
     const again = `
       const socket = net.connect(${port}, '127.77.0.2');
       socket.on('data', () => { console.log('held'); process.exit(); }).on('error', () => undefined);`;
-    await expect.poll(() => inside.run(again), { timeout: 10_000 }).toBe('held\n');
+    await expect.poll(() => inside.run(again)).toBe('held\n');
   }, 60_000);
 
   test('a service is reached on the job’s loopback, another port is not, and a silent one is told as such', async () => {
@@ -266,7 +266,7 @@ describe.skipIf(reason !== '')(`the network of a job${reason === '' ? '' : ` (${
       socket = await network.connect(8080, AbortSignal.timeout(10_000)).catch(() => undefined);
       return socket !== undefined;
     };
-    await expect.poll(connected, { timeout: 10_000 }).toBe(true);
+    await expect.poll(connected).toBe(true);
     socket?.end('a request');
     const chunks: Buffer[] = [];
     for await (const chunk of socket ?? []) chunks.push(chunk as Buffer);

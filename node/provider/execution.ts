@@ -77,6 +77,8 @@ const STOP_GRACE_MS = 2_000;
 /** Pauses between attempts to remove what an engine that is away holds: the first and the longest. */
 const REMOVE_AGAIN_MS = 1_000;
 const REMOVE_MS_MAX = 60_000;
+/** A node that closes waits so long for what is being removed; the next one finds the rest. */
+const LEAVE_MS_MAX = 4_000;
 const PROCESSES_MAX = 256;
 /** Frameworks start several threads for each GPU and each loader of data. */
 const GPU_PROCESSES_MAX = 1_024;
@@ -87,6 +89,8 @@ export class Execution implements AsyncDisposable {
   readonly #live = new Map<Address, Live>();
   readonly #confidential = new Map<Address, Confidential>();
   readonly #closing = new AbortController();
+  /** What of finished jobs is being removed. */
+  readonly #leaving = new Set<Promise<void>>();
 
   constructor(env: Env, options: ExecutionOptions) {
     this.#env = env;
@@ -168,7 +172,13 @@ export class Execution implements AsyncDisposable {
   }
 
   /** After the lease: sandbox, folders and inputs go; outputs stay for a while, modules for the next job. */
-  async cleanUp(job: Job): Promise<void> {
+  cleanUp(job: Job): Promise<void> {
+    const leaving = this.#cleanUp(job).finally(() => this.#leaving.delete(leaving));
+    this.#leaving.add(leaving);
+    return leaving;
+  }
+
+  async #cleanUp(job: Job): Promise<void> {
     const { lease } = job.agreement;
     this.#live.get(lease)?.abort.abort(new MoltError('job/cancelled', 'the job is over'));
     this.#live.delete(lease);
@@ -198,6 +208,10 @@ export class Execution implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort(new MoltError('node/stopped', 'the node is closing'));
     for (const live of this.#live.values()) live.abort.abort(new MoltError('node/stopped', 'the node is closing'));
+    const given = new AbortController();
+    const late = this.#env.clock.sleep(LEAVE_MS_MAX, given.signal).catch(() => undefined);
+    await Promise.race([Promise.allSettled(this.#leaving), late]);
+    given.abort(new MoltError('node/stopped', 'all is removed'));
     for (const runtime of this.#options.runtimes.values()) await runtime.close();
   }
 

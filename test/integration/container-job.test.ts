@@ -2,9 +2,11 @@
  * Goal: a container is bought, run, proven and paid like a module, and outlives its node. Method: a provider process on a
  * real engine, an image pulled by digest from a registry of the test's own.
  */
+import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
+import Docker from 'dockerode';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import { verifyProof } from '../../attestation/index.ts';
@@ -111,6 +113,49 @@ describe.skipIf(engine.socketPath === undefined)(
       });
       expect(result.billedMs).toBeGreaterThan(11_000);
       expect(await market.chain.budget(buyer.budget)).toMatchObject({ locked: 0n });
+    });
+
+    test('a provider that is killed in mid-job leaves what doctor tells of; one that takes it up and stops leaves nothing', async () => {
+      const own = await market.provider({
+        runtimes: ['container'],
+        containerSocket: engine.socketPath,
+        containerPool: 1,
+      });
+      const buyer = await market.buyer();
+      await using molt = await buyer.connect();
+      const { directory } = own.home;
+      let back: Promise<Record<string, unknown>> | undefined;
+      const doctor = async (): Promise<Record<string, unknown>> => {
+        const answers: Record<string, unknown>[] = [];
+        await market.spawn(['doctor', '--home', directory], (line) => answers.push(line)).exited;
+        const checks = (answers.at(-1)?.['checks'] ?? []) as Record<string, unknown>[];
+        return checks.find(({ name }) => name === 'left of jobs') ?? {};
+      };
+      const result = await molt.run(job('for i in $(seq 1 8); do echo line $i; sleep 1; done'), {
+        maxPrice: '2',
+        reconnectMs: 60_000,
+        // The other provider of this market would take it as well.
+        rank: ({ quotes }) => quotes.filter(({ quote }) => quote.content.provider === own.account.account),
+        onEvent: (event) => {
+          if (event.type !== 'log' || back !== undefined) return;
+          back = own.kill().then(async () => {
+            const told = await doctor();
+            await own.start();
+            return told;
+          });
+        },
+      });
+      expect(result.stdout).toContain('line 8');
+      expect(await back).toMatchObject({ verdict: 'warn', found: expect.stringContaining('of 1 job are there') });
+      // Stopped at once: what it is removing at this moment goes before it does.
+      await own.stop();
+      expect(await doctor()).toMatchObject({ verdict: 'ok' });
+      expect(spawnSync('losetup', ['-a'], { encoding: 'utf8' }).stdout).not.toContain(directory);
+      const node = readFileSync(join(directory, 'runtimes/container/node-id'), 'utf8').trim();
+      const docker = new Docker({ socketPath: engine.socketPath });
+      const filters = { label: [`molt.node=${node}`] };
+      expect(await docker.listContainers({ all: true, filters })).toEqual([]);
+      expect((await docker.listVolumes({ filters })).Volumes ?? []).toEqual([]);
     });
 
     test('an image that is not public runs with a login that only the chosen provider gets', async () => {

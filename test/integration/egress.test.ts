@@ -61,6 +61,7 @@ describe.skipIf(reason !== '')(`what jobs reach${reason === '' ? '' : ` (skipped
   let web: TestWeb;
   /** Of plain HTTP, which is what busybox speaks. */
   let plain: { readonly port: number; readonly server: Server };
+  let selling: Molt | undefined;
   let buyer: string;
 
   /** A home whose node finds the chain at its public address. */
@@ -111,13 +112,15 @@ describe.skipIf(reason !== '')(`what jobs reach${reason === '' ? '' : ` (skipped
     });
     // What the machine's authorities are to a provider, this one is here.
     const environment = { NODE_EXTRA_CA_CERTS: authority };
-    const selling = internet.street.molt(['up', '--home', seller, '--log-level', 'debug'], environment);
+    selling = internet.street.molt(['up', '--home', seller, '--log-level', 'debug'], environment);
     const reached = await selling.line('the world reaches it', (line) => line['way'] === 'direct');
     await selling.line('it sells', (line) => line['type'] === 'selling');
     buyer = await newHome('buyer', 'buyer', { bootstrap: [String((reached['addresses'] as unknown[])[0])] });
   });
 
   afterAll(async () => {
+    // In order, so that it takes its disks with it.
+    await selling?.kill('SIGTERM');
     await internet?.[Symbol.asyncDispose]();
     await web?.[Symbol.asyncDispose]();
     plain?.server.close();

@@ -54,6 +54,8 @@ export interface Facts {
     readonly problems: readonly string[];
     readonly toolkit: string | undefined;
   };
+  /** Attempts of jobs of which something is there while no node runs. */
+  readonly leftovers?: number;
   readonly tools?: readonly { readonly name: string; readonly path: string | undefined; readonly use: string }[];
   readonly ports?: readonly PortFact[];
   readonly reach?: ReachFacts;
@@ -129,6 +131,7 @@ export function diagnose(facts: Facts): Check[] {
     chainCheck(facts),
     clockCheck(facts),
     ...runtimeChecks(facts),
+    leftoverCheck(facts),
     ...gpuChecks(facts),
     toolsCheck(facts),
     ...portChecks(facts),
@@ -255,6 +258,15 @@ function gpuChecks({ gpus }: Facts): Check[] {
         : warn('GPU', `${model} (${id}) is not sold: ${reason}`, mend),
     ),
   ];
+}
+
+function leftoverCheck({ leftovers, molt }: Facts): Check | undefined {
+  if (leftovers === undefined) return undefined;
+  const name = 'left of jobs';
+  if (leftovers === 0) return ok(name, 'no container, volume or disk');
+  const attempts = leftovers === 1 ? '1 job' : `${leftovers} jobs`;
+  const found = `containers, volumes or disks of ${attempts} are there, and no node watches them`;
+  return warn(name, found, `${molt} up takes up what still runs and removes the rest`);
 }
 
 function toolsCheck({ tools }: Facts): Check | undefined {

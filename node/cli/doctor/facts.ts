@@ -107,6 +107,7 @@ async function machineFacts(
     disk: { freeBytes: disk.bavail * disk.bsize, soldBytes: settings.diskBytes },
     ports,
     ...found,
+    ...(running === undefined ? { leftovers: await leftoverFacts(context, settings) } : {}),
     tools: await toolFacts(context, settings),
     reach: {
       addresses: addresses.map((address) => ({ address, reach: reachOf(address) })),
@@ -124,6 +125,29 @@ function reachOf(address: string): ReachFacts['addresses'][number]['reach'] {
   if (host === '0.0.0.0' || host === '::') return 'any';
   if (host.startsWith('127.') || host === '::1') return 'loopback';
   return isPublicAddress(host) ? 'public' : 'local';
+}
+
+/** Attempts of which something is there while no node runs: containers, volumes and disks by this home's labels. */
+async function leftoverFacts({ env, home }: CommandContext, settings: Settings): Promise<number> {
+  const directory = join(home.directory, 'runtimes');
+  const made = createRuntimes(env, {
+    directory,
+    ...(settings.runtimes.includes('container')
+      ? { containerSocket: settings.containerSocket ?? engineSocket(processEnvironment()) }
+      : {}),
+  });
+  let count = 0;
+  for (const runtime of made) {
+    // A runtime that was never used here has nothing, and is not given a folder by looking.
+    const wasUsed = await access(join(directory, runtime.kind)).then(
+      () => true,
+      () => false,
+    );
+    // An engine that is away is told of by the check of its runtime.
+    if (wasUsed) count += (await runtime.list().catch(() => [])).length;
+    await runtime.close();
+  }
+  return count;
 }
 
 /** In folders of their own, so that nothing of a running node's is touched. */

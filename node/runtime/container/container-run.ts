@@ -13,6 +13,7 @@ import type { Env } from '../../../protocol/env.ts';
 import { hasCode, MoltError } from '../../../protocol/errors.ts';
 import { type ExitReason, type LogChunk, NO_DEVICES, type Run, type RunExit, type RunUsage } from '../runtime.ts';
 import { unpackTree } from './archive.ts';
+import { ControlGroup } from './control-group.ts';
 import { usageOf } from './statistics.ts';
 import { engineCall, engineFailed, isMissing } from './engine.ts';
 import { afterMark } from './entry.ts';
@@ -25,6 +26,9 @@ const LATE_FLAG_LOOKS = 5;
 const LATE_FLAG_MS = 100;
 const COLLECT_TRIES = 5;
 const POLL_MS = 500;
+/** The kernel's counters are read when a run has become longer by one part in so many, and not more often than this. */
+const GROUP_READS = 20;
+const GROUP_READ_MS_MIN = 10;
 /** A run whose engine is away for longer is given up. */
 const ENGINE_AWAY_MS_MAX = 120_000;
 const NO_TRAFFIC = { receivedBytes: 0, sentBytes: 0 };
@@ -56,6 +60,8 @@ export interface ContainerRunOptions {
   readonly marked?: boolean;
   /** With the engine's log: only what is later than this, Unix ms. */
   readonly logsSinceMs: number;
+  /** First process, as this machine numbers it; 0 or absent when it is not known. */
+  readonly pid?: number;
   /** Resolves when the engine says that the container stopped; may hang or reject. */
   readonly waiting: Promise<unknown>;
   /** Closed when the run has ended. */
@@ -112,6 +118,27 @@ export class ContainerRun implements Run {
     this.#marked = options.marked ?? false;
     this.logs = this.#readLogs(options.attached, options.logsSinceMs);
     this.exit = this.#finish();
+    void this.#watchGroup(options.pid ?? 0);
+  }
+
+  /** Reads what the kernel counts while it still does: what is missing in the end is at most a part of the run. */
+  async #watchGroup(pid: number): Promise<void> {
+    const { clock } = this.#env;
+    const beganMs = clock.monotonic();
+    const group = await ControlGroup.of(pid, this.#container.id);
+    for (let counted = group?.read(); counted !== undefined; counted = group?.read()) {
+      const { cpuMs, memoryPeakBytes } = this.#usage;
+      this.#usage = {
+        ...this.#usage,
+        cpuMs: Math.max(cpuMs, counted.cpuMs),
+        memoryPeakBytes: Math.max(memoryPeakBytes, counted.memoryPeakBytes),
+      };
+      const pauseMs = (clock.monotonic() - beganMs) / GROUP_READS;
+      await clock
+        .sleep(Math.min(Math.max(pauseMs, GROUP_READ_MS_MIN), POLL_MS), this.#over.signal)
+        .catch(() => undefined);
+      if (this.#over.signal.aborted) return;
+    }
   }
 
   async #finish(): Promise<RunExit> {

@@ -351,9 +351,9 @@ export class ContainerRuntime implements Runtime {
       const { startedAtMs, frames } = await slot.begin(this.#env, request);
       await this.#assignments.write(attemptId, { slot: slot.id, startedAtMs, terms });
       this.#waiting.delete(slot.id);
-      const { container, waiting } = slot;
+      const { container, waiting, pid } = slot;
       const streams = this.#streams.getContainer(container.id);
-      const at = { startedAtMs, attached: frames, logsSinceMs: 0, waiting, marked: true };
+      const at = { startedAtMs, attached: frames, logsSinceMs: 0, waiting, marked: true, pid };
       return new ContainerRun(this.#env, { container, streams, terms, ...at });
     } catch (error) {
       this.#env.logger.log('warn', 'a waiting container was not used', { fault: faultOf(error).message });
@@ -399,7 +399,8 @@ export class ContainerRuntime implements Runtime {
       const options = { stream: true, stdin: true, stdout: true, stderr: true, hijack: true };
       const attached = (await streams.attach(options)) as unknown as Duplex;
       await container.start();
-      return new PooledSlot({ id, container, attached, waiting: streams.wait(), limits, remove });
+      const { Pid: pid } = (await container.inspect()).State;
+      return new PooledSlot({ id, container, attached, pid, waiting: streams.wait(), limits, remove });
     } catch (error) {
       await remove().catch(() => undefined);
       throw engineFailed('starting a container ahead', error);
@@ -458,7 +459,7 @@ export class ContainerRuntime implements Runtime {
     waiting.catch(() => undefined);
     const { State } = await container.inspect();
     const startedAtMs = Date.parse(State.StartedAt);
-    const at = { startedAtMs, attached: readFrames(attached), logsSinceMs: 0, waiting };
+    const at = { startedAtMs, attached: readFrames(attached), logsSinceMs: 0, waiting, pid: State.Pid };
     return new ContainerRun(this.#env, { container, streams, terms, ...at, ...(network && { network }) });
   }
 
@@ -552,7 +553,7 @@ export class ContainerRuntime implements Runtime {
     const streams = this.#streams.getContainer(found.Id);
     const waiting = streams.wait({ condition: 'not-running' });
     const startedAtMs = assigned?.startedAtMs ?? Date.parse(State.StartedAt);
-    const at = { startedAtMs, logsSinceMs, waiting, marked: assigned !== undefined };
+    const at = { startedAtMs, logsSinceMs, waiting, marked: assigned !== undefined, pid: State.Pid };
     if (!State.Running || terms.network === undefined) {
       return new ContainerRun(this.#env, { container, streams, terms, ...at });
     }
@@ -659,6 +660,13 @@ export class ContainerRuntime implements Runtime {
   /** Containers of jobs go on; the next node process adopts them. */
   async close(): Promise<void> {
     await this.#pool?.[Symbol.asyncDispose]();
+    // Jobs that took a waiting container keep it; the next process fills it anew.
+    const entry = await this.#entryVolume?.catch(() => undefined);
+    if (entry !== undefined)
+      await this.#engine
+        .getVolume(entry)
+        .remove()
+        .catch(() => undefined);
     await this.#networks[Symbol.asyncDispose]();
   }
 

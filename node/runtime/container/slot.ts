@@ -27,6 +27,8 @@ export interface SlotParts {
   readonly id: string;
   readonly container: Container;
   readonly attached: Duplex;
+  /** Of its first process. */
+  readonly pid: number;
   /** Resolves when the container stopped. */
   readonly waiting: Promise<unknown>;
   readonly limits: RunLimits;
@@ -42,6 +44,7 @@ export class PooledSlot implements Slot {
   readonly id: string;
   readonly container: Container;
   readonly waiting: Promise<unknown>;
+  readonly pid: number;
   readonly #parts: SlotParts;
   #ended = false;
 
@@ -50,6 +53,7 @@ export class PooledSlot implements Slot {
     this.id = parts.id;
     this.container = parts.container;
     this.waiting = parts.waiting;
+    this.pid = parts.pid;
     const end = (): void => void (this.#ended = true);
     parts.waiting.then(end, end);
     parts.attached.once('error', end);

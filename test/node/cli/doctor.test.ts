@@ -52,6 +52,9 @@ const noEngine = { ...container, available: false, reason: 'no engine answers' }
 
 /** What differs from the good home, the check that tells, its verdict, and what it says or advises. */
 const CASES: readonly [Partial<Facts>, string, Check['verdict'], RegExp][] = [
+  [{ leftovers: 0 }, 'left of jobs', 'ok', /no container/],
+  [{ leftovers: 1 }, 'left of jobs', 'warn', /of 1 job are there.*molt up takes up/s],
+  [{ leftovers: 3 }, 'left of jobs', 'warn', /of 3 jobs/],
   [{ nodeVersion: '22.9.0' }, 'node', 'fail', /Node 24/],
   [{ files: [] }, 'home', 'fail', /molt init/],
   [{ files: [{ path: '/k', mode: 0o644, isDirectory: false }] }, 'home', 'fail', /0644.*chmod 600 \/k/s],

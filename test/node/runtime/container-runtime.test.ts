@@ -77,6 +77,16 @@ describe.skipIf(reason !== '')(title, () => {
     expect(exit).toMatchObject({ reason: 'out-of-memory', exitCode: undefined });
   });
 
+  it('counts the cpu of a run that is over before the engine is asked', async () => {
+    // Its own shell says what it used.
+    const { exit, stdout } = await runShell('i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; times');
+    const [, minutes, seconds] = /^(\d+)m([\d.]+)s/.exec(stdout) ?? [];
+    const usedMs = Number(minutes) * 60_000 + Number(seconds) * 1_000;
+    expect(usedMs).toBeGreaterThan(0);
+    expect(exit.cpuMs).toBeGreaterThan(usedMs / 2);
+    expect(exit.memoryPeakBytes).toBeGreaterThan(0);
+  });
+
   it('keeps a fork bomb within its process limit', async () => {
     const { exit, stdout } = await runShell('f() { f & f & }; f; sleep 1; echo survived', {
       processes: 16,

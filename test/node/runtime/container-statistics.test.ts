@@ -1,6 +1,7 @@
 /** What engines write about a container's use, in the forms that both control group versions have. */
 import type { ContainerStats } from 'dockerode';
 import { expect, it } from 'vitest';
+import { groupFiles } from '../../../node/runtime/container/control-group.ts';
 import { usageOf } from '../../../node/runtime/container/statistics.ts';
 
 function statistics(memory: object, block: object): ContainerStats {
@@ -45,4 +46,32 @@ it('what the kernel does not count is zero', () => {
     blockReadBytes: 0,
     blockWriteBytes: 0,
   });
+});
+
+const ID = 'e54fe3c0cbb1';
+
+it.each([
+  [
+    'version 1',
+    `12:pids:/docker/${ID}\n6:memory:/docker/${ID}\n4:cpu,cpuacct:/docker/${ID}\n1:name=systemd:/docker/${ID}\n0::/\n`,
+    {
+      version: 1,
+      cpu: `/sys/fs/cgroup/cpuacct/docker/${ID}/cpuacct.usage`,
+      peak: `/sys/fs/cgroup/memory/docker/${ID}/memory.max_usage_in_bytes`,
+    },
+  ],
+  [
+    'version 2',
+    `0::/system.slice/docker-${ID}.scope\n`,
+    {
+      version: 2,
+      cpu: `/sys/fs/cgroup/system.slice/docker-${ID}.scope/cpu.stat`,
+      peak: `/sys/fs/cgroup/system.slice/docker-${ID}.scope/memory.peak`,
+    },
+  ],
+  ['another process that got the number', '0::/user.slice/session-1.scope\n', undefined],
+  ['a path out of the hierarchy', `0::/../${ID}\n`, undefined],
+  ['a process that is gone', '', undefined],
+])('the control group of a container is found in %s', (_what, text, files) => {
+  expect(groupFiles(text, ID)).toEqual(files);
 });

@@ -49,6 +49,10 @@ const RECLAIM_EVERY_MS = 10_000;
 /** The peers' admission takes one bid a second from one origin. */
 const BID_GAP_MS = 1_200;
 
+/** As market/bidder.ts: three bids, and the quotes of each. */
+const BIDS_MAX = 3;
+const TRIES_MAX = BIDS_MAX * LIMITS.quotesWanted;
+
 export class Buyer extends Peer {
   readonly options: BuyerOptions;
   readonly budget: Address;
@@ -137,6 +141,7 @@ export class Purchase {
   paid = 0n;
   bids = 0;
   readonly held = new Map<number, Link>();
+  readonly #tried = new Set<Address>();
   readonly #first: readonly BidderEffect[];
   #streams = 0;
   #bytes: Uint8Array | undefined;
@@ -212,6 +217,7 @@ export class Purchase {
       case 'weigh':
         return buyer.after(buyer.chance.between(20, 200), 'weighs', () => this.#weigh(effect.bid, effect.providers));
       case 'try':
+        this.#noteTry(effect.quote);
         return new Attempt(this, effect.quote).begin();
       case 'deliver':
         this.outcome = 'delivered';
@@ -223,6 +229,15 @@ export class Purchase {
       default:
         return undefined;
     }
+  }
+
+  /** Whom the bidder machine may try: nobody twice, and nobody for more than the job may cost. */
+  #noteTry({ signer, content }: VerifiedQuote): void {
+    const { name } = this.buyer;
+    if (this.#tried.has(signer)) throw new Violation(`${name} tries ${signer} again, which failed this job`);
+    this.#tried.add(signer);
+    if (content.amount > this.order.maxPrice) throw new Violation(`${name} tries a quote of ${content.amount}`);
+    if (this.#tried.size > TRIES_MAX || this.bids > BIDS_MAX) throw new Violation(`${name} tries without end`);
   }
 
   #gatherOffers(untilMs: number): void {

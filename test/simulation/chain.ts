@@ -39,6 +39,8 @@ export interface LeaseAccount {
   openedMs: number;
   provenMs: number;
   claimed: bigint;
+  /** By its end. */
+  paid: bigint;
 }
 
 interface ProviderAccount {
@@ -194,14 +196,17 @@ export class Chain {
     const paid = this.#amountOf(transaction, lease);
     if (event === 'open') this.#lock(lease);
     if (event === 'submitProof') Object.assign(lease, { claimed: transaction.amount ?? 0n, provenMs: this.nowMs() });
-    if (isLeaseEnd(next)) this.#close(lease, paid, event === 'expire');
+    if (isLeaseEnd(next)) {
+      lease.paid = paid;
+      this.#close(lease, paid, event === 'expire');
+    }
     lease.state = next;
     for (const watcher of this.#watchers) watcher(lease);
   }
 
   #draft({ lease: address, terms }: Transaction): LeaseAccount {
     if (terms === undefined || this.leases.has(address)) throw refuse('chain/refused', 'the lease was opened already');
-    return { address, terms, state: 'none', openedMs: this.nowMs(), provenMs: 0, claimed: 0n };
+    return { address, terms, state: 'none', openedMs: this.nowMs(), provenMs: 0, claimed: 0n, paid: 0n };
   }
 
   #assertSigned(transaction: Transaction, terms: Terms): void {

@@ -1,5 +1,6 @@
 /** What must be true after every step, and what must be true when everything has come to rest. */
-import type { Book } from '../../market/index.ts';
+import type { Book, Reservation } from '../../market/index.ts';
+import type { Address } from '../../protocol/address.ts';
 import { isErrorCode } from '../../protocol/errors.ts';
 import { isLeaseEnd } from '../../protocol/lease.ts';
 import type { Resources } from '../../protocol/messages.ts';
@@ -21,6 +22,8 @@ export class Invariants {
   readonly #buyers: readonly Buyer[];
   /** Leases that are open on chain, by operator. */
   readonly #open = new Map<string, Set<LeaseAccount>>();
+  /** By budget and lease. */
+  readonly #spent = new Map<string, Map<string, bigint>>();
   #isChainChanged = true;
 
   constructor(world: World, chain: Chain, peers: readonly Peer[]) {
@@ -57,6 +60,7 @@ export class Invariants {
 
   #noteLease(lease: LeaseAccount): void {
     this.#isChainChanged = true;
+    this.#checkBudget(lease);
     const { operator, delegate, amount, pricePerSecond, quote } = lease.terms;
     const open = this.#open.get(operator) ?? new Set();
     this.#open.set(operator, open);
@@ -67,9 +71,7 @@ export class Invariants {
       if (!this.#chain.hasSignedOpening(signer, lease))
         throw new Violation(`lease ${lease.address} was opened, ${signer} never signed it`);
     }
-    const provider = this.#providers.get(operator);
-    if (provider?.isHonest === true && !provider.journal.jobs.has(lease.address))
-      throw new Violation(`${provider.name} signed lease ${lease.address} before its journal had it`);
+    this.#checkPromises(lease);
     const buyer = this.#buyers.find(({ address }) => address === delegate);
     const job = buyer?.jobs.find(({ state }) => state.ranked.some((ranked) => ranked.quote.id === quote));
     if (job === undefined) return;
@@ -78,19 +80,66 @@ export class Invariants {
       throw new Violation(`lease ${lease.address} locks ${amount}, the job may cost ${maxPrice}`);
   }
 
-  /** Nothing sold twice: by the provider's own books, and by the chain's. */
+  /** Of each budget: what its leases lock or have cost, counted here and not by the chain. */
+  #checkBudget({ address, state, terms, paid }: LeaseAccount): void {
+    const counted = this.#spent.get(terms.budget) ?? new Map<string, bigint>();
+    this.#spent.set(terms.budget, counted.set(address, isLeaseEnd(state) ? paid : terms.amount));
+    const spent = [...counted.values()].reduce((sum, one) => sum + one, 0n);
+    const budget = this.#chain.budgets.get(terms.budget);
+    if (budget === undefined || spent > budget.capInAll)
+      throw new Violation(`budget ${terms.budget} has spent ${spent}, its cap is ${budget?.capInAll}`);
+    if (terms.amount > budget.capPerLease) throw new Violation(`lease ${address} is over the cap of its budget`);
+  }
+
+  /** What an honest provider signed is in its journal and within its policy. */
+  #checkPromises({ address, terms }: LeaseAccount): void {
+    const provider = this.#providers.get(terms.operator);
+    if (provider === undefined || !provider.isHonest) return;
+    const { name, journal, options } = provider;
+    if (!journal.jobs.has(address)) throw new Violation(`${name} signed lease ${address} before its journal had it`);
+    const { floorPerSecond = 0n, ceilingPerSecond = terms.pricePerSecond, leaseAmountMin = 0n } = options.policy;
+    if (terms.pricePerSecond < floorPerSecond || terms.pricePerSecond > ceilingPerSecond)
+      throw new Violation(`${name} sold for ${terms.pricePerSecond} a second, which its policy rules out`);
+    if (terms.amount < leaseAmountMin)
+      throw new Violation(`${name} sold a lease of ${terms.amount}, which is too small`);
+    if (options.policy.blockedBuyers?.includes(terms.delegate) === true)
+      throw new Violation(`${name} sold to ${terms.delegate}, whom it does not serve`);
+    const region = this.#buyers.find((buyer) => buyer.address === terms.delegate)?.options.region ?? '';
+    if (region !== '' && region !== options.region)
+      throw new Violation(`${name} in "${options.region}" sold to a job that must run in "${region}"`);
+  }
+
+  /** Nothing sold twice: by the provider's own books, or its journal while it is down, and by the chain's. */
   #checkProvider(provider: Provider | undefined): void {
-    if (provider === undefined || !provider.isHonest || !provider.isUp) return;
+    if (provider === undefined || !provider.isHonest) return;
+    const { options, name, journal } = provider;
+    // A job that is over has given its capacity back, though the chain has still to close its lease.
+    const leases = [...(this.#open.get(provider.address) ?? [])].filter(
+      ({ state, address }) => state === 'running' && journal.jobs.get(address)?.vacated !== true,
+    );
+    assertWithin(
+      `${name} on chain`,
+      options.total,
+      leases.flatMap(({ address }) => this.#chain.needs.get(address) ?? []),
+    );
+    if (provider.isUp) this.#checkBooksOf(provider, leases);
+    else {
+      const promised = [...journal.jobs.values()].filter(
+        ({ phase, vacated }) => phase !== 'closed' && vacated !== true,
+      );
+      const needs = promised.map(({ agreement }) => agreement.need);
+      assertWithin(`${name}, which is down,`, options.total, needs);
+    }
+  }
+
+  #checkBooksOf(provider: Provider, leases: readonly LeaseAccount[]): void {
     const { seller, options, name } = provider;
     const nowMs = provider.now();
     const live = [...seller.capacity.reservations].filter(
       ([, { expiresMs }]) => expiresMs === undefined || expiresMs > nowMs,
     );
-    assertWithin(
-      name,
-      options.total,
-      live.map(([, { need }]) => need),
-    );
+    const needs = live.map(([, { need }]) => need);
+    assertWithin(name, options.total, needs);
     const gpus = live.flatMap(([, reservation]) => reservation.gpus);
     if (new Set(gpus).size < gpus.length) throw new Violation(`${name} gave one GPU to two`);
     const held = new Map(live);
@@ -98,22 +147,28 @@ export class Invariants {
       if (expiresMs > nowMs && !held.has(id))
         throw new Violation(`${name} has quote ${id} out and holds nothing for it`);
     }
-    // A job that is over has given its capacity back, though the chain has still to close its lease.
-    const leases = [...(this.#open.get(provider.address) ?? [])].filter(
-      ({ state, address }) => state === 'running' && provider.journal.jobs.get(address)?.vacated !== true,
-    );
-    assertWithin(
-      `${name} on chain`,
-      options.total,
-      leases.flatMap(({ address }) => this.#chain.needs.get(address) ?? []),
-    );
     for (const { address } of leases) {
       if (!held.has(address)) throw new Violation(`${name} has sold what lease ${address} holds`);
     }
+    this.#checkStake(provider, held);
   }
 
-  #checkReleased({ name, isHonest, seller, isUp, jobs }: Provider): void {
+  /** The stake behind quotes and leases is there, unless it was slashed after it was promised. */
+  #checkStake({ account, name }: Provider, held: ReadonlyMap<string, Reservation>): void {
+    const onChain = this.#chain.providers.get(account);
+    if (onChain === undefined || onChain.faults > 0) return;
+    let promised = onChain.reserved;
+    for (const [id, { stake }] of held) if (!this.#chain.leases.has(id as Address)) promised += stake;
+    if (promised > onChain.stake) throw new Violation(`${name} promised ${promised} of its stake of ${onChain.stake}`);
+  }
+
+  #checkReleased(provider: Provider): void {
+    const { name, isHonest, seller, isUp, jobs, options } = provider;
     if (!isHonest || !isUp) return;
+    const { gpus: _groups, ...free } = provider.free();
+    const { gpus: _all, ...total } = options.total;
+    if (JSON.stringify(free) !== JSON.stringify(total))
+      throw new Violation(`${name} has ${JSON.stringify(free)} of ${JSON.stringify(total)} free at the end`);
     if (seller.quotes.size > 0) throw new Violation(`${name} has ${seller.quotes.size} quotes open at the end`);
     const leases = [...seller.capacity.reservations.values()].filter(({ expiresMs }) => expiresMs === undefined);
     if (leases.length > 0) throw new Violation(`${name} holds capacity for ${leases.length} leases at the end`);

@@ -150,6 +150,7 @@ class Flooder extends Provider {
     const kind = this.chance.between(0, 2);
     if (kind === 0) bytes.fill(0xff, 0, 16);
     if (kind === 1) bytes[bytes.length - 1] = 255 - (bytes.at(-1) ?? 0);
+    if (kind < 2) this.at.forged.add(bytes);
     for (const topic of this.offerTopics()) this.at.network.gossip.publish(this, topic, bytes);
   }
 }

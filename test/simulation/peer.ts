@@ -2,16 +2,16 @@
 import { createHash } from 'node:crypto';
 
 import type { Admission, Book, Memo, Moment } from '../../market/index.ts';
-import { createAdmission, createBook } from '../../market/index.ts';
+import { ADMISSION_LIMITS, createAdmission, createBook } from '../../market/index.ts';
 import { type Address, encodeAddress } from '../../protocol/address.ts';
 import { type KeyPair, keyPairFromSeed } from '../../protocol/ed25519.ts';
 import type { Verdict } from '../../protocol/errors.ts';
-import { RESOURCE_CLASSES, type ResourceClass } from '../../protocol/messages.ts';
+import { type Message, type Offer, RESOURCE_CLASSES, type ResourceClass } from '../../protocol/messages.ts';
 import { offersTopic } from '../../protocol/wire.ts';
 import type { Chain } from './chain.ts';
 import type { Chance } from './chance.ts';
 import type { Link, LinkEnd, Member, Network } from './network.ts';
-import { START_MS, type World } from './world.ts';
+import { START_MS, Violation, type World } from './world.ts';
 
 export interface Surroundings {
   readonly world: World;
@@ -19,6 +19,8 @@ export interface Surroundings {
   readonly chain: Chain;
   readonly memo: Memo;
   readonly peers: Peer[];
+  /** Messages whose signature is not their signer's. */
+  readonly forged: WeakSet<Uint8Array>;
   /** True once liars have become quiet and nothing is lost any more. */
   isCalm: boolean;
   /** True once no more offers are repeated, so that everything can come to rest. */
@@ -83,13 +85,14 @@ export abstract class Peer implements Member {
   readonly chance: Chance;
   readonly links: Set<Link> = new Set<Link>();
   /** How far this clock is ahead, ms. */
-  readonly skewMs: number;
+  skewMs: number;
   life = 0;
   isUp = false;
   admission: Admission;
   /** Undefined for a node that keeps none. */
   book: Book | undefined;
   readonly shards: readonly Shard[];
+  readonly #admitted = new Map<Address, { readonly sinceMs: number; readonly count: number }>();
 
   constructor(name: string, at: Surroundings, options: PeerOptions) {
     this.name = name;
@@ -121,6 +124,7 @@ export abstract class Peer implements Member {
   start(): void {
     this.life++;
     this.isUp = true;
+    this.#admitted.clear();
     this.admission = this.#newAdmission();
     this.book = this.shards.length > 0 ? createBook({ offersMax: OFFERS_MAX }) : undefined;
     if (this.book !== undefined) {
@@ -158,10 +162,24 @@ export abstract class Peer implements Member {
   hearOffer(bytes: Uint8Array, from: Address | undefined): Verdict['verdict'] {
     if (this.book === undefined) return 'ignore';
     const admitted = this.admission.offer(bytes, from, this.now());
+    if (admitted.message !== undefined) this.#noteAdmitted(admitted.message, from !== undefined);
     if (admitted.message !== undefined) return this.book.put(admitted.message, from) === 'full' ? 'ignore' : 'accept';
     if (admitted.convicted === undefined) return admitted.verdict.verdict;
     this.book.drop(admitted.convicted);
     return 'accept';
+  }
+
+  /** What no admission may let in: what a liar forged, and more of one origin than its bucket allows. */
+  #noteAdmitted({ bytes, signer }: Message<Offer>, isUnasked: boolean): void {
+    if (this.at.forged.has(bytes)) throw new Violation(`${this.name} admitted a forged offer`);
+    if (signer === this.address || !isUnasked) return;
+    const { nowMs } = this.at.world;
+    const heard = this.#admitted.get(signer) ?? { sinceMs: nowMs, count: 0 };
+    this.#admitted.set(signer, { ...heard, count: heard.count + 1 });
+    const { burst, perSecond } = ADMISSION_LIMITS.offersPerOrigin;
+    // The bucket is filled by this node's own clock, which may have been set meanwhile.
+    const most = burst + (perSecond * (nowMs - heard.sinceMs)) / 1_000 + 1;
+    if (heard.count + 1 > most) throw new Violation(`${this.name} admitted ${heard.count + 1} offers of ${signer}`);
   }
 
   abstract hearBid(bytes: Uint8Array, from: Address): Verdict['verdict'];

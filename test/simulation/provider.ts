@@ -14,6 +14,7 @@ import {
   currentPrices,
   decideSeller,
   freeResources,
+  isAsked,
   quoteFor,
   utilisation,
 } from '../../market/index.ts';
@@ -96,6 +97,8 @@ export class Provider extends Peer {
   readonly jobs = new Map<Address, Job>();
   /** Newest sequence that was published, and whether it was a withdrawal. */
   published: { sequence: number; revoked: boolean } | undefined;
+  /** Quotes that went out, of every life: what may be accepted, by whom, until when. */
+  readonly #sent = new Map<string, Pick<OpenQuote, 'buyer' | 'expiresMs'>>();
   /** Everything that this key signed, by number: two of one number are an equivocation. */
   readonly signed = new Map<number, string>();
   readonly journal: Journal = { sequence: 0, jobs: new Map(), pending: [] };
@@ -220,7 +223,11 @@ export class Provider extends Peer {
   }
 
   hold(bid: Verified<Message<Bid>>): void {
+    const isQuiet = !isAsked(bid, this.account) && this.isHonest;
+    const before = this.at.world.counts.get('answers');
     this.do({ type: 'bid', bid, terms: { ...this.terms(), buyer: this.standing(bid.content.budget) } });
+    if (isQuiet && (this.seller.capacity.reservations.has(bid.id) || this.at.world.counts.get('answers') !== before))
+      throw new Violation(`${this.name} answers a bid that did not ask it`);
   }
 
   /** As the chain knows the bidder. Nobody is known from before: all bounds hold for everybody. */
@@ -330,8 +337,9 @@ export class Provider extends Peer {
     for (const effect of this.decide({ type: 'quote-accepted', quote: quote.id, buyer, lease })) {
       if (effect.type === 'refuse-lease') throw effect.reason;
     }
+    this.#assertMayAccept(quote.id, buyer);
     chain.needs.set(lease, quote.bid.need);
-    const { job, effects } = acceptJob(agreementOf(lease, terms, quote), this.now());
+    const { job, effects } = acceptJob(agreementOf(lease, terms, quote, this.now()), this.now());
     this.write(
       () => this.journal.jobs.set(lease, job),
       () => {
@@ -342,6 +350,16 @@ export class Provider extends Peer {
         link.send(this, { type: 'accepted', terms, signature } satisfies LeaseFrame);
       },
     );
+  }
+
+  /** What the seller machine has just allowed, seen from outside: each quote once, by its buyer, in its time. */
+  #assertMayAccept(id: string, buyer: Address): void {
+    const sent = this.#sent.get(id);
+    this.#sent.delete(id);
+    if (sent === undefined) throw new Violation(`${this.name} took quote ${id}, which is not out, or was taken`);
+    if (sent.buyer !== buyer) throw new Violation(`${this.name} took quote ${id} of ${sent.buyer} from ${buyer}`);
+    if (sent.expiresMs <= this.now()) throw new Violation(`${this.name} took quote ${id} after it expired`);
+    if (this.seller.isDraining) throw new Violation(`${this.name} took quote ${id} while it drains`);
   }
 
   termsOf({ id, content, buyer }: OpenQuote, budget: Address): Terms {
@@ -469,6 +487,8 @@ export class Provider extends Peer {
       case 'refund':
         return this.#onChain(job, effect.type);
       case 'release':
+        if ((this.#runs.get(lease)?.endsMs ?? 0) > this.at.world.nowMs)
+          throw new Violation(`${this.name} gives away what the run of lease ${lease} still uses`);
         return this.do({ type: 'lease-ended', lease });
       default:
         return undefined;
@@ -477,6 +497,10 @@ export class Provider extends Peer {
 
   #startRun(job: Job): Input {
     const startedMs = this.at.world.nowMs;
+    const { blackouts } = this.options.policy;
+    const closed = blackouts?.next(this.now(), this.now() + Number(job.spec ?? '0'));
+    if (closed !== undefined && this.isHonest)
+      throw new Violation(`${this.name} runs a job into its closed hours ${closed.text}`);
     this.#runs.set(job.agreement.lease, { startedMs, endsMs: startedMs + Number(job.spec ?? '0') });
     return { type: 'started', attempt: job.attempt, startedAtMs: startedMs };
   }
@@ -575,6 +599,7 @@ export class Provider extends Peer {
   }
 
   #sendQuote(quote: OpenQuote): void {
+    this.#sent.set(quote.id, quote);
     const link = this.#answer(quote.buyer, { bid: quote.content.bid, quote: quote.bytes }, () =>
       this.do({ type: 'quote-ended', quote: quote.id }),
     );
@@ -639,7 +664,7 @@ export interface BidAnswerFrame {
   readonly declined?: MoltError;
 }
 
-function agreementOf(lease: Address, terms: Terms, { id, bid, gpus }: OpenQuote): Agreement {
+function agreementOf(lease: Address, terms: Terms, { id, bid, gpus }: OpenQuote, nowMs: number): Agreement {
   return {
     lease,
     quoteId: id,
@@ -661,6 +686,7 @@ function agreementOf(lease: Address, terms: Terms, { id, bid, gpus }: OpenQuote)
     gpus,
     runtime: bid.runtime,
     durationSecondsMax: bid.durationSecondsMax,
+    acceptedAtMs: nowMs,
   };
 }
 

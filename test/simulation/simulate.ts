@@ -98,6 +98,9 @@ const LOOK_EVERY_MS = 5_000;
 const SETTLE_MS = 90_000;
 /** Longer than any message takes without faults. */
 const DELIVERY_MS = 5_000;
+/** A machine that comes back may have its clock set back by up to so much. */
+const CLOCK_SET_SHARE = 0.3;
+const CLOCK_SET_BACK_MS = 40_000;
 const REST_MAX_MS = 600_000;
 
 /** A small, nasty market. */
@@ -186,6 +189,7 @@ class Run {
       chain: new Chain(this.world, { lossShare: transactionLossShare, delayMs: { from: 300, to: 1_500 } }),
       memo: createMemo(),
       peers: [],
+      forged: new WeakSet(),
       isCalm: false,
       isFrozen: false,
     };
@@ -361,7 +365,10 @@ class Run {
       this.world.after(this.#chance.between(5_000, activeMs), 'a crash', undefined, () => {
         if (!peer.isUp) return;
         peer.crash();
-        this.world.after(downMs, 'a restart', undefined, () => this.#start(peer));
+        this.world.after(downMs, 'a restart', undefined, () => {
+          if (this.#chance.happens(CLOCK_SET_SHARE)) peer.skewMs -= this.#chance.between(0, CLOCK_SET_BACK_MS);
+          this.#start(peer);
+        });
       });
     }
   }

@@ -2,16 +2,25 @@
  * `node scripts/simulate.ts`: plays a market and says what came of it.
  *
  *   --seed S             a small market with faults, as the tests draw it from this seed
+ *   --seeds N            the first N of them, up to the first that breaks an invariant
  *   --nodes N --bids M   a large one without crashes or liars, for figures (default 1,000 nodes, 20 bids)
  *   --json               the report as one line
+ *   --mutants            puts faults into the machines, one at a time, and tells by which of N seeds (default 200) each is
+ *                        found; fails when one is not that nothing else makes good. Minutes
+ *   --mutant NAME        one of them, with --seed or --seeds
  */
+import { spawnSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
 
-import { FailedRun, drawScenario, largeScenario, simulate } from '../test/simulation/simulate.ts';
+import { MUTANTS, mutate } from '../test/simulation/mutants.ts';
+import type { Report, Scenario } from '../test/simulation/simulate.ts';
 
 const { values } = parseArgs({
   options: {
     seed: { type: 'string' },
+    seeds: { type: 'string' },
+    mutants: { type: 'boolean', default: false },
+    mutant: { type: 'string' },
     nodes: { type: 'string' },
     bids: { type: 'string' },
     json: { type: 'boolean', default: false },
@@ -27,32 +36,74 @@ function count(text: string | undefined, otherwise: number, name: string): numbe
   return value;
 }
 
-const isLarge = values.seed === undefined || values.nodes !== undefined || values.bids !== undefined;
-const seed = values.seed ?? 'large';
-const nodes = count(values.nodes, 1_000, 'nodes');
-const scenario = isLarge ? largeScenario(nodes, count(values.bids, 20, 'bids')) : drawScenario(seed);
-try {
-  const startedMs = performance.now();
-  const report = simulate(seed, scenario);
-  const tookMs = Math.round(performance.now() - startedMs);
-  if (values.json) console.log(JSON.stringify({ ...report, tookMs }));
-  else {
-    const { providers, liars, buyers, squatters } = scenario;
-    const reasons = Object.entries(report.reasons).map(([code, times]) => `${times} × ${code}`);
-    for (const [title, text] of [
-      ['seed', seed],
-      ['market', `${providers} providers, ${liars} liars, ${buyers} buyers, ${squatters} squatters`],
-      ['jobs', `${report.jobs}, ${report.delivered} delivered, ${report.vanished} left by their buyer`],
-      ['without result', reasons.length === 0 ? 'none' : reasons.join(', ')],
-      ['answers per bid', `${report.answersPerBid.toFixed(1)} over ${report.bids} bids`],
-      ['to a lease', `p50 ${report.matchMs.p50} ms, p95 ${report.matchMs.p95} ms of the market's own time`],
-      ['steps', `${report.steps} in ${tookMs} ms, ${Math.round(report.steps / (tookMs / 1_000))} a second`],
-      ['digest', report.digest],
-    ] as const)
-      console.log(`${title.padEnd(16)} ${text}`);
+if (values.mutants) findMutants(count(values.seeds, 200, 'seeds'));
+else {
+  const mutant = MUTANTS.find(({ name }) => name === values.mutant);
+  if (values.mutant !== undefined && mutant === undefined) {
+    console.error(`there is no fault called "${values.mutant}"; they are in test/simulation/mutants.ts`);
+    process.exit(2);
   }
-} catch (error) {
-  if (!(error instanceof FailedRun)) throw error;
-  console.error([...error.lines.slice(-40), error.message].join('\n'));
-  process.exitCode = 1;
+  if (mutant !== undefined) mutate(mutant);
+  await play();
+}
+
+/** Each in a process of its own, which imports the changed source. */
+function findMutants(seeds: number): void {
+  for (const { name, madeGood } of MUTANTS) {
+    const words = [import.meta.filename, '--mutant', name, '--seeds', String(seeds)];
+    const { status, stderr } = spawnSync(process.execPath, words, { encoding: 'utf8' });
+    const violation = stderr.split('\n').findLast((line) => line.startsWith('seed '));
+    let found = violation?.replace(/; replay it.*$/, '') ?? `BROKEN: ${stderr}`;
+    if (status === 0) found = madeGood === undefined ? `NOT FOUND by ${seeds} seeds` : `not found: ${madeGood}`;
+    console.log(`${name.padEnd(50)} ${found}`);
+    if (violation === undefined && (status !== 0 || madeGood === undefined)) process.exitCode = 1;
+  }
+}
+
+async function play(): Promise<void> {
+  // Only now: a fault must be in before the machines are.
+  const { FailedRun, drawScenario, largeScenario, simulate } = await import('../test/simulation/simulate.ts');
+  const isLarge = values.seed === undefined || values.nodes !== undefined || values.bids !== undefined;
+  const seed = values.seed ?? 'large';
+  const nodes = count(values.nodes, 1_000, 'nodes');
+  const scenario = isLarge ? largeScenario(nodes, count(values.bids, 20, 'bids')) : drawScenario(seed);
+  try {
+    if (values.seeds !== undefined) {
+      const reports = Array.from({ length: count(values.seeds, 1, 'seeds') }, (_, one) => simulate(String(one)));
+      const jobs = reports.reduce((sum, report) => sum + report.jobs, 0);
+      const delivered = reports.reduce((sum, report) => sum + report.delivered, 0);
+      console.log(`no invariant was broken by ${values.seeds} seeds; ${delivered} of ${jobs} jobs were delivered`);
+      // A market in which nothing ever happens breaks none.
+      if (delivered > jobs / 10) return;
+      console.error(`seed by seed nearly nothing is delivered: ${delivered} of ${jobs} jobs`);
+      process.exitCode = 1;
+      return;
+    }
+    const startedMs = performance.now();
+    const report = simulate(seed, scenario);
+    print(report, scenario, Math.round(performance.now() - startedMs));
+  } catch (error) {
+    if (!(error instanceof FailedRun)) throw error;
+    console.error([...error.lines.slice(-40), error.message].join('\n'));
+    process.exitCode = 1;
+  }
+}
+
+function print(report: Report, { providers, liars, buyers, squatters }: Scenario, tookMs: number): void {
+  if (values.json) {
+    console.log(JSON.stringify({ ...report, tookMs }));
+    return;
+  }
+  const reasons = Object.entries(report.reasons).map(([code, times]) => `${times} × ${code}`);
+  for (const [title, text] of [
+    ['seed', report.seed],
+    ['market', `${providers} providers, ${liars} liars, ${buyers} buyers, ${squatters} squatters`],
+    ['jobs', `${report.jobs}, ${report.delivered} delivered, ${report.vanished} left by their buyer`],
+    ['without result', reasons.length === 0 ? 'none' : reasons.join(', ')],
+    ['answers per bid', `${report.answersPerBid.toFixed(1)} over ${report.bids} bids`],
+    ['to a lease', `p50 ${report.matchMs.p50} ms, p95 ${report.matchMs.p95} ms of the market's own time`],
+    ['steps', `${report.steps} in ${tookMs} ms, ${Math.round(report.steps / (tookMs / 1_000))} a second`],
+    ['digest', report.digest],
+  ] as const)
+    console.log(`${title.padEnd(16)} ${text}`);
 }

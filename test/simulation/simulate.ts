@@ -284,7 +284,7 @@ class Run {
     const prices = { base: baseUnits(price), perCpu: none, perGib: none, perGpu: none };
     const policy = { prices, durationSecondsMax: DURATION_MAX_S };
     return {
-      total: { ...total, gpus: this.#chance.happens(0.25) ? [gpu] : [] },
+      total: { ...total, gpus: this.#chance.happens(0.4) ? [gpu] : [] },
       policy: this.#scenario.hasPolicies ? { ...policy, ...this.#drawPolicy(price) } : policy,
       stake: BigInt(this.#chance.between(1, 50)) * 1_000_000n,
     };
@@ -338,7 +338,7 @@ class Run {
   #drawJob({ options, budget }: Buyer): { order: BidderOrder; runMs: number } {
     const seconds = this.#chance.between(5, 60);
     const cores = this.#chance.between(1, 4);
-    const isGpu = this.#chance.happens(0.15);
+    const isGpu = this.#chance.happens(0.25);
     const spec = parseJobSpec({
       runtime: isGpu ? 'container' : 'wasm',
       image: isGpu ? IMAGE : MODULE,

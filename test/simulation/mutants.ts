@@ -1,0 +1,278 @@
+/**
+ * Faults put into the machines on purpose, to see that the invariants find them: `node scripts/simulate.ts --mutants`.
+ *
+ * Each is one change of one place in the sources. The place must be there exactly once, so that a change of the sources
+ * does not quietly leave a fault out.
+ */
+import { readFileSync } from 'node:fs';
+import { registerHooks } from 'node:module';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+
+export interface Mutant {
+  readonly name: string;
+  /** From the root of the repository. */
+  readonly file: string;
+  readonly from: string;
+  readonly to: string;
+  /** Why no invariant can find it, for one that something else makes good. */
+  readonly madeGood?: string;
+}
+
+const ROOT = join(import.meta.dirname, '../..');
+const SELLER = 'market/seller.ts';
+const BIDDER = 'market/bidder.ts';
+const ADMISSION = 'market/admission.ts';
+const BOOK = 'market/book.ts';
+const JOB = 'node/provider/job.ts';
+
+export const MUTANTS: readonly Mutant[] = [
+  {
+    name: 'a quote holds nothing',
+    file: SELLER,
+    from: 'capacity: reserve(capacity, bid.id, { need, stake: content.reserve, expiresMs, hold }, at.nowMs),',
+    to: 'capacity,',
+  },
+  {
+    name: 'a hold holds no need',
+    file: 'market/capacity.ts',
+    from: 'return restore(without, id, { ...wanted, gpus });',
+    to: 'return restore(without, id, { ...wanted, need: { ...wanted.need, cpuMillis: 0, memoryBytes: 0 }, gpus });',
+  },
+  {
+    name: 'a GPU is placed twice',
+    file: 'market/capacity.ts',
+    from: 'const gpus = placeGpus(without.devices, unavailable(without, nowMs), wanted.need.gpus);',
+    to: 'const gpus = placeGpus(without.devices, new Set(), wanted.need.gpus);',
+  },
+  {
+    name: 'what is held never expires',
+    file: 'market/capacity.ts',
+    from: `  return [...capacity.reservations.values()].filter(
+    (entry) => entry.expiresMs === undefined || entry.expiresMs > nowMs,
+  );`,
+    to: '  return [...capacity.reservations.values()];',
+  },
+  {
+    name: 'stake is promised twice',
+    file: SELLER,
+    from: 'provider.freeStake - promisedStake(state.capacity, at.nowMs)',
+    to: 'provider.freeStake - promisedStake(state.capacity, at.nowMs) * 0n',
+  },
+  {
+    name: 'a lease loses its hold when it is funded',
+    file: SELLER,
+    from: 'return nothing(held === undefined ? state : fundLease(state, event.lease, { held, at }));',
+    to: 'return nothing(held === undefined ? state : freed(state, event.lease, at));',
+  },
+  {
+    name: 'a lease that ended keeps its hold',
+    file: SELLER,
+    from: 'return offerSoon(freed(state, event.lease, at), at);',
+    to: 'return offerSoon(state, at);',
+  },
+  {
+    name: 'leases of the journal are forgotten',
+    file: SELLER,
+    from: 'return nothing(withLease(state, event.lease, event));',
+    to: 'return nothing(state);',
+  },
+  {
+    name: 'a quote can be accepted again and again',
+    file: SELLER,
+    from: 'state: { ...withoutQuote(state, quote.id), capacity },',
+    to: 'state: { ...state, capacity: restore(capacity, quote.id, capacity.reservations.get(event.lease) as Reservation) },',
+  },
+  {
+    name: "another buyer's quote can be accepted",
+    file: SELLER,
+    from: 'if (quote.buyer !== buyer) throw',
+    to: 'if (quote.buyer === undefined) throw',
+  },
+  {
+    name: 'a quote can be accepted while the provider drains',
+    file: SELLER,
+    from: `  if (state.isDraining) {
+    const message`,
+    to: `  if (state.isClosed) {
+    const message`,
+    madeGood: 'draining takes all quotes back, so none is there to accept',
+  },
+  {
+    name: 'a withdrawal is no withdrawal',
+    file: SELLER,
+    from: 'const published = publishOffer({ ...emptied, quotes: new Map() }, at, true);',
+    to: 'const published = publishOffer({ ...emptied, quotes: new Map() }, at, false);',
+  },
+  {
+    name: 'numbers are signed before they are kept',
+    file: SELLER,
+    from: "effects: [{ type: 'keep-sequence', upTo }], header }",
+    to: 'effects: [], header }',
+  },
+  {
+    name: 'who is not asked answers',
+    file: SELLER,
+    from: 'if (!isAsked(bid, terms.provider.address)) return nothing(state);',
+    to: '',
+  },
+  {
+    name: 'hours without sales are sold',
+    file: 'market/policy.ts',
+    from: 'if (next === undefined) return undefined;',
+    to: 'if (next !== null) return undefined;',
+  },
+  {
+    name: 'the floor is no floor',
+    file: 'market/price.ts',
+    from: 'const raised = ask < atLeast ? atLeast : ask;',
+    to: 'const raised = ask + atLeast * 0n;',
+  },
+  {
+    name: 'blocked buyers are served',
+    file: 'market/policy.ts',
+    from: 'if (blockedBuyers.includes(bid.signer)) {',
+    to: 'if (blockedBuyers.includes(bid.content.budget)) {',
+  },
+  {
+    name: 'small leases are taken',
+    file: 'market/policy.ts',
+    from: 'if (amount >= leaseAmountMin) return undefined;',
+    to: 'if (amount + leaseAmountMin >= 0n) return undefined;',
+  },
+  {
+    name: 'jobs of other regions are taken',
+    file: 'market/quote.ts',
+    from: "if (region !== '' && region !== provider.region) {",
+    to: "if (region !== '' && provider.region === undefined) {",
+    madeGood: 'a provider follows its own region alone, and hears no bid for another',
+  },
+  {
+    name: 'a quote that breaks its bid is acceptable',
+    file: BIDDER,
+    from: '  acceptableQuote({ quote, bid, provider: account, nowMs: at.nowMs, chainNowMs: facts.chainNowMs });\n',
+    to: '',
+  },
+  {
+    name: 'who failed is tried again',
+    file: BIDDER,
+    from: 'const next = { ...state, failed: new Set(state.failed).add(node), ranked: rest };',
+    to: 'const next = { ...state, ranked: rest };',
+  },
+  {
+    name: 'a job is bid for without end',
+    file: BIDDER,
+    from: 'return attempt < (order.attempts ?? ATTEMPTS);',
+    to: 'return attempt < 1_000 + (order.attempts ?? ATTEMPTS);',
+  },
+  {
+    name: 'quotes are not let go',
+    file: BIDDER,
+    from: "return bid === undefined || bid.id === '' ? [] : [{ type: 'let-all-go', bid: bid.id }];",
+    to: 'return bid === undefined ? [] : [];',
+  },
+  {
+    name: 'nobody looks at the time for quotes',
+    file: BIDDER,
+    from: "asking: { answered: takeAnswer, 'time-up': weigh,",
+    to: 'asking: { answered: takeAnswer,',
+  },
+  {
+    name: 'a forged offer is admitted',
+    file: ADMISSION,
+    from: 'verifyEnvelope(gate.decode(envelope))',
+    to: '(gate.decode(envelope) as ReturnType<typeof verifyEnvelope<Message<Content>>>)',
+  },
+  {
+    name: 'nothing is counted per origin',
+    file: ADMISSION,
+    from: '      buckets.take(signer, nowMs);\n',
+    to: '',
+  },
+  {
+    name: 'old offers are admitted again',
+    file: ADMISSION,
+    from: 'issuedMs <= forgottenMs : sequence <= known.sequence)',
+    to: 'issuedMs <= forgottenMs : sequence < 0)',
+    madeGood: "a book takes no offer that is older than the one it has, and a signer's bucket bounds the rest",
+  },
+  {
+    name: 'who says two things is not convicted',
+    file: ADMISSION,
+    from: 'if (known?.sequence !== sequence || known.id === id) return false;',
+    to: 'if (known?.sequence !== sequence || known.id !== id) return false;',
+  },
+  {
+    name: 'a withdrawal is not heard',
+    file: BOOK,
+    from: `        remove(offer.signer);
+        return 'revoked';`,
+    to: "        return 'revoked';",
+  },
+  {
+    name: 'offers of the dead stay',
+    file: BOOK,
+    from: 'if (offer.expiresMs <= nowMs) remove(signer);',
+    to: 'if (offer.expiresMs <= 0) remove(signer);',
+  },
+  {
+    name: 'an older offer replaces a newer',
+    file: BOOK,
+    from: "if (known !== undefined && offer.sequence <= known.sequence) return 'stale';",
+    to: "if (known !== undefined && offer.sequence < 0) return 'stale';",
+    madeGood: 'admission lets no number in that is not newer',
+  },
+  {
+    name: 'capacity is free while the job runs',
+    file: JOB,
+    from: "to({ ...job, startedAtMs: input.startedAtMs }, 'running', nowMs))",
+    to: "vacate(to({ ...job, startedAtMs: input.startedAtMs }, 'running', nowMs)))",
+  },
+  {
+    name: 'capacity of a job that is over is never free',
+    file: JOB,
+    from: "return { job: { ...job, vacated: true }, effects: [...effects, { type: 'release' }] };",
+    to: 'return { job: { ...job, vacated: true }, effects };',
+  },
+  {
+    name: 'a run is forgotten in a crash',
+    file: JOB,
+    from: `    cancel: (job) => stay({ ...job, cancelled: true }, { type: 'stop' }),
+    restarted: (job, input, nowMs) => (input.adopted ? stay(job, { type: 'adopt' }) : again(job, nowMs)),`,
+    to: "    cancel: (job) => stay({ ...job, cancelled: true }, { type: 'stop' }),",
+  },
+  {
+    name: 'work is never claimed',
+    file: JOB,
+    from: "tick: (job, _input, nowMs) => retry(job, nowMs, { type: 'claim' }),",
+    to: '',
+  },
+  {
+    name: 'money is not given back',
+    file: JOB,
+    from: "tick: (job, _input, nowMs) => retry(job, nowMs, { type: 'refund' }),",
+    to: '',
+  },
+];
+
+/** How often the place is in the sources: 1 for a mutant that can be made. */
+export function placesOf({ file, from }: Mutant): number {
+  return readFileSync(join(ROOT, file), 'utf8').split(from).length - 1;
+}
+
+/** From now on this process imports the changed source. Before anything that imports it. */
+export function mutate({ file, from, to }: Mutant): void {
+  const changed = pathToFileURL(join(ROOT, file)).href;
+  registerHooks({
+    load: (url, context, nextLoad) => {
+      const loaded = nextLoad(url, context);
+      if (url !== changed || loaded.source === undefined || loaded.source === null) return loaded;
+      return {
+        ...loaded,
+        source: Buffer.from(loaded.source as Uint8Array)
+          .toString('utf8')
+          .replace(from, () => to),
+      };
+    },
+  });
+}

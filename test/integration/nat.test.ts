@@ -211,10 +211,10 @@ const base = 'http://' + lan + ':5000';
 const forwarded = new Map();
 const rules = (how, port, to) => {
   const at = ['-i', 'wan', '-p', 'tcp', '--dport', port, '-j', 'DNAT', '--to-destination', to];
-  execFileSync('iptables', ['-t', 'nat', how === 'add' ? '-A' : '-D', 'PREROUTING', ...at]);
+  execFileSync('iptables', ['-w', '-t', 'nat', how === 'add' ? '-A' : '-D', 'PREROUTING', ...at]);
   const [host, inner] = to.split(':');
   const pass = ['-i', 'wan', '-p', 'tcp', '-d', host, '--dport', inner, '-j', 'ACCEPT'];
-  execFileSync('iptables', [how === 'add' ? '-I' : '-D', 'FORWARD', ...pass]);
+  execFileSync('iptables', ['-w', how === 'add' ? '-I' : '-D', 'FORWARD', ...pass]);
 };
 const DESCRIPTION = '<root xmlns="urn:schemas-upnp-org:device-1-0"><device><deviceList><device><serviceList><service>' +
   '<serviceType>urn:schemas-upnp-org:service:WANIPConnection:1</serviceType><controlURL>/control</controlURL>' +

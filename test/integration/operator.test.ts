@@ -12,6 +12,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readWallet } from '../../chain/index.ts';
 import { baseUnits } from '../../protocol/units.ts';
 import type { Job, Molt } from '../../sdk/index.ts';
+import { freePort } from '../fixtures/port.ts';
 import { type TestBuyer, type TestMarket, type TestProvider, openMarket, stepsJob } from './market.ts';
 
 const program = join(import.meta.dirname, '../../node/molt.js');
@@ -35,15 +36,6 @@ beforeAll(async () => {
 afterAll(async () => {
   await market?.[Symbol.asyncDispose]();
 });
-
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
-    });
-  });
-}
 
 interface Answer {
   readonly code: number | null;

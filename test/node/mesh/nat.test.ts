@@ -3,7 +3,6 @@
  * loopback; one that listens nowhere stands for one behind NAT, one that announces its address for one the world reaches.
  */
 import { once } from 'node:events';
-import { createServer } from 'node:net';
 
 import { identify } from '@libp2p/identify';
 import type { Libp2p, Stream } from '@libp2p/interface';
@@ -18,18 +17,10 @@ import { announced } from '../../../node/mesh/nat.ts';
 import type { Mesh, MeshLimits, Reachability } from '../../../node/mesh/index.ts';
 import { peerIdOf } from '../../../node/mesh/peer.ts';
 import { RELAY_PROTOCOL, type Reservations, circuits } from '../../../node/mesh/relay.ts';
+import { freePort } from '../../fixtures/port.ts';
 import { Peers, pause, text, until } from './peers.ts';
 
 const LIMITS = { maxFrameBytes: 1024 * 1024, maxStreamsPerPeer: 8, maxStreams: 64 };
-
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as { port: number };
-      server.close(() => resolve(port));
-    });
-  });
-}
 
 /** A peer that the world reaches, and that relays. */
 async function openRelay(peers: Peers, limits: Partial<MeshLimits> = {}): Promise<Mesh> {

@@ -43,6 +43,7 @@ export type { Devnet, DevnetOptions } from './devnet/index.ts';
 export { type ChainClock, openChainClock } from './chain-clock.ts';
 export { type ChainEvent, readEvents } from './events.ts';
 export { readNetwork } from './network.ts';
+export { type Vouched, createVouching } from './vouching.ts';
 export { type AskPassphrase, createWallet, encryptWallet, readWallet, readWalletAddress } from './wallet.ts';
 
 /**

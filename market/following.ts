@@ -6,7 +6,6 @@
  */
 import type { Address } from '../protocol/address.ts';
 import { type Env, randomInt } from '../protocol/env.ts';
-import { createBoundedMap } from './bounded-map.ts';
 import { createBuckets } from './buckets.ts';
 import type { OfferFeed } from './offers.ts';
 
@@ -14,7 +13,6 @@ import type { OfferFeed } from './offers.ts';
 export interface Neighbours {
   peers(): readonly Address[];
   isConnected(peer: Address): boolean;
-  connect(addresses: readonly string[], signal?: AbortSignal): Promise<Address>;
   onPeer(
     listener: (event: { readonly type: 'connected' | 'disconnected'; readonly peer: Address }) => void,
   ): Disposable;
@@ -96,65 +94,6 @@ export function followMarket(env: Env, on: { readonly feed: OfferFeed; readonly 
       listening[Symbol.dispose]();
       ticking[Symbol.dispose]();
       stopped.abort();
-    },
-  };
-}
-
-const WARM_MAX = 24;
-const WARM_DIALS_MAX = 8;
-const WARM_EVERY_MS = 2_000;
-/** A seller that could not be reached is dialled again after this long. */
-const WARM_AGAIN_MS = 60_000;
-const UNREACHABLE_MAX = 10_000;
-const SMALL_BOOK = 64;
-
-/**
- * Keeps connections to those who offer, so that a bid finds them warm, until disposed. Who cannot be reached takes no
- * place from others; a seller without a connection is dialled by nobody and dials the bidder itself when it quotes.
- */
-export function warmSellers(
-  env: Env,
-  on: { readonly feed: Pick<OfferFeed, 'book' | 'onChange'>; readonly neighbours: Neighbours },
-): Disposable {
-  const { feed, neighbours } = on;
-  const stopped = new AbortController();
-  const dialling = new Set<Address>();
-  const warmed = new Set<Address>();
-  const failed = createBoundedMap<Address, number>(UNREACHABLE_MAX);
-  const dial = async (peer: Address, addresses: readonly string[]): Promise<void> => {
-    dialling.add(peer);
-    try {
-      await neighbours.connect(addresses, stopped.signal);
-      warmed.add(peer);
-    } catch {
-      failed.set(peer, env.clock.monotonic());
-    } finally {
-      dialling.delete(peer);
-      warm();
-    }
-  };
-  const warm = (): void => {
-    if (stopped.signal.aborted) return;
-    const atMs = env.clock.monotonic();
-    for (const { signer, content } of feed.book.list()) {
-      if (dialling.size >= WARM_DIALS_MAX || warmed.size + dialling.size >= WARM_MAX) return;
-      const isTried = atMs - (failed.get(signer) ?? -Infinity) < WARM_AGAIN_MS;
-      if (isTried || dialling.has(signer) || warmed.has(signer) || neighbours.isConnected(signer)) continue;
-      void dial(signer, content.addresses);
-    }
-  };
-  const listening = neighbours.onPeer(({ type, peer }) => {
-    if (type === 'disconnected') warmed.delete(peer);
-  });
-  // A large book changes all the time, and its sellers can wait for the next look.
-  const changing = feed.onChange(() => {
-    if (feed.book.size <= SMALL_BOOK) warm();
-  });
-  const ticking = env.clock.every(WARM_EVERY_MS, warm);
-  return {
-    [Symbol.dispose]: () => {
-      stopped.abort();
-      for (const one of [listening, changing, ticking]) one[Symbol.dispose]();
     },
   };
 }

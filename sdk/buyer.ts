@@ -12,7 +12,9 @@ import {
   type BudgetAccount,
   type Chain,
   type ProviderAccount,
+  type Vouched,
   connectChain,
+  createVouching,
   openChainClock,
   readNetwork,
 } from '../chain/index.ts';
@@ -22,8 +24,8 @@ import {
   createAdmission,
   createBuckets,
   followMarket,
+  keepNeighbours,
   openOfferFeed,
-  warmSellers,
   autonomyOf,
 } from '../market/index.ts';
 import type { Channel } from '../market/ports.ts';
@@ -40,7 +42,6 @@ import { type Contests, openContests } from './contest.ts';
 import { type BuyerJournal, openBuyerJournal } from './journal.ts';
 import type { ConnectOptions } from './options.ts';
 import { type Spending, openSpending } from './spending.ts';
-import { type Vouched, createVouching } from './vouching.ts';
 
 type AnswerRoute = (channel: Channel, answer: BidAnswer) => Promise<void>;
 
@@ -81,6 +82,8 @@ export interface Buyer extends AsyncDisposable {
 const ARTIFACT_QUOTA_BYTES = 50 * 10 ** 9;
 const ACCOUNT_FRESH_MS = 5_000;
 const ACCOUNTS_MAX = 10_000;
+/** Sellers that a bid finds connected. */
+const WARM_MAX = 24;
 /** Gossip and the pull on connecting have this long before the DHT is asked. */
 const SEARCH_AFTER_MS = 500;
 const SEARCH_EVERY_MS = 1_000;
@@ -116,7 +119,8 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
   );
   const chainClock = opened.use(await openChainClock(env, chain));
   opened.use(followMarket(env, { feed, neighbours: mesh }));
-  opened.use(warmSellers(env, { feed, neighbours: mesh }));
+  const vouch = createVouching(env, chain);
+  opened.use(keepNeighbours(env, { feed, neighbours: mesh, vouch, wanted: WARM_MAX }));
   const routes = new Map<string, AnswerRoute>();
   opened.use(await mesh.handle(STREAMS.quote.protocol, STREAMS.quote, (channel) => routeAnswer(channel, routes)));
   const grants = createGrants();
@@ -141,7 +145,7 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
     bidTurn: bidTurns(env),
     budget: () => readBudget(chain, options.budget, { delegate: key.address, chainNowMs: chainClock.now() }),
     providerAccount: cachedProviders(env, chain),
-    vouch: createVouching(env, chain),
+    vouch,
     waitForOffers: (timeoutMs, signal) =>
       waitForOffers(env, { feed, mesh, network }, timeoutMs, AbortSignal.any([signal, closing.signal])),
     routeAnswers: (bid, route) => {

@@ -103,6 +103,10 @@ export interface Mesh extends PubSub, Network, AsyncDisposable {
   rangeOf(peer: Address): string;
   /** Connects to whoever answers at these addresses and stays connected to it. Throws `mesh/unreachable`. */
   connect(addresses: readonly string[], signal?: AbortSignal): Promise<Address>;
+  /** Connects to whoever answers at these addresses of a stranger, once. Throws `mesh/unreachable`. */
+  meet(addresses: readonly string[], signal?: AbortSignal): Promise<Address>;
+  /** Addresses of peers that a walk through the DHT to a random place meets, those of each together. */
+  wander(signal?: AbortSignal): AsyncIterable<readonly string[]>;
   onPeer(listener: (event: PeerEvent) => void): Disposable;
   /** How the world reaches this node now. */
   readonly reachability: Reachability;
@@ -252,19 +256,45 @@ class Libp2pMesh implements Mesh {
     this.#stopped.signal.throwIfAborted();
     const parsed = parseAddresses(addresses);
     this.#parts.gate.livesAt(parsed);
+    const peer = await this.#dial(parsed, signal);
+    this.keep(parsed, peer);
+    return peer;
+  }
+
+  async meet(addresses: readonly string[], signal?: AbortSignal): Promise<Address> {
+    this.#stopped.signal.throwIfAborted();
+    // The gate decides: on a stranger's word nobody is dialled in a private network.
+    return this.#dial(parseAddresses(addresses), signal);
+  }
+
+  async *wander(signal?: AbortSignal): AsyncGenerator<readonly string[], void, undefined> {
+    const seen = new Set<string>([this.#parts.libp2p.peerId.toString()]);
+    using deadline = new Deadline(this.#env.clock, FIND_PROVIDERS_MS, this.#whileRunning(signal));
+    const { dht } = this.#parts.libp2p.services;
+    for await (const event of dht.getClosestPeers(this.#env.random.bytes(32), { signal: deadline.signal })) {
+      if (event.name !== 'PEER_RESPONSE') continue;
+      for (const { id, multiaddrs } of event.closer) {
+        if (seen.has(id.toString()) || multiaddrs.length === 0 || this.#parts.libp2p.getConnections(id).length > 0)
+          continue;
+        seen.add(id.toString());
+        yield multiaddrs.map((address) => (peerOf(address) === undefined ? `${address}/p2p/${id}` : String(address)));
+      }
+    }
+  }
+
+  async #dial(parsed: Multiaddr[], signal: AbortSignal | undefined): Promise<Address> {
     using deadline = new Deadline(this.#env.clock, CONNECT_MS, signal);
     try {
       const connection = await this.#parts.libp2p.dial(parsed, { signal: deadline.signal });
       const peer = addressOf(connection.remotePeer);
       assert(peer !== undefined, 'the gate lets Ed25519 keys pass only');
-      this.keep(parsed, peer);
       return peer;
     } catch (cause) {
       signal?.throwIfAborted();
       const why = cause instanceof Error ? cause.message : String(cause);
       throw new MoltError(
         'mesh/unreachable',
-        `no peer answers at ${addresses.join(', ')}: ${why}; check the address and that the peer runs`,
+        `no peer answers at ${parsed.join(', ')}: ${why}; check the address and that the peer runs`,
         {},
         { cause },
       );

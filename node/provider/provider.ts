@@ -4,13 +4,15 @@
  */
 import { join } from 'node:path';
 
-import { type Chain, type ProviderAccount, openChainClock } from '../../chain/index.ts';
+import { type Chain, type ProviderAccount, createVouching, openChainClock } from '../../chain/index.ts';
 import {
   type Admission,
   type OfferFeed,
   type Refusal,
+  NEIGHBOURS_HEALTHY,
   createAdmission,
   followMarket,
+  keepNeighbours,
   openOfferFeed,
 } from '../../market/index.ts';
 import type { Address } from '../../protocol/address.ts';
@@ -102,6 +104,8 @@ export async function openProvider(base: ProviderParts, opened: AsyncDisposableS
   const feedOptions = { pubsub: mesh, network: mesh, networkId, admission, regions, onRefused };
   const feed = opened.use(await openOfferFeed(env, feedOptions));
   opened.use(followMarket(env, { feed, neighbours: mesh }));
+  const vouch = createVouching(env, chain);
+  opened.use(keepNeighbours(env, { feed, neighbours: mesh, vouch, wanted: NEIGHBOURS_HEALTHY }));
   const shared = { key, provider, chain, network: mesh, journal, tell };
   const content = await openContent(parts);
   const gpus = opened.use(watchGpus(parts, () => trade));

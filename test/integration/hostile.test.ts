@@ -5,19 +5,21 @@
  * of the rules. The figures of each attack are printed. Delays on a shared machine say little, so their bound is wide.
  */
 import { execFile } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
-import { openMesh } from '../../node/mesh/index.ts';
+import { type Mesh, openMesh } from '../../node/mesh/index.ts';
 import { encodeAddress } from '../../protocol/address.ts';
-import { keyPairFromSeed } from '../../protocol/ed25519.ts';
+import { type KeyPair, keyPairFromSeed } from '../../protocol/ed25519.ts';
 import type { Verdict } from '../../protocol/errors.ts';
 import { STREAMS, bidsTopic, meshName, offersTopic } from '../../protocol/wire.ts';
 import { offerBytes } from '../market/fixtures.ts';
 import { until } from '../node/mesh/peers.ts';
-import { type TestBidder, env, openBidder } from './hostile/seller.ts';
+import { type TestBidder, type TestSeller, env, openBidder, openSeller } from './hostile/seller.ts';
 import { MESHSUB, gossipFrame, push, rawPeer } from './hostile/raw-peer.ts';
 import type { View } from './hostile/victim.ts';
 import { type Victim, openVictim } from './hostile/victim-process.ts';
@@ -152,31 +154,35 @@ test('who offers one thing here and another there under one number is dropped fr
   expect((await bidder.bid(5_000, 1)).quotedBy).toEqual([victim.self]);
 });
 
+/** A node that takes part in the mesh, forwards nothing of the market, and invents two thousand offers for who asks. */
+async function openLiar(opened: AsyncDisposableStack, bootstrap: readonly string[]): Promise<Mesh> {
+  const mesh = await openMesh(env, {
+    key: keyPairFromSeed(env.random.bytes(32)),
+    listen: ['/ip4/127.0.0.1/tcp/0'],
+    bootstrap,
+    mdns: false,
+    role: 'node',
+    network: meshName(network),
+  });
+  opened.use(mesh);
+  const swallow = (): Verdict => ({ verdict: 'ignore', code: 'market/declined', reason: 'swallowed' });
+  await mesh.subscribe(offersTopic(network, 'cpu'), swallow);
+  await mesh.subscribe(bidsTopic(network, 'cpu'), swallow);
+  opened.use(
+    await mesh.handle(STREAMS.offers.protocol, STREAMS.offers, async (channel) => {
+      const at = { network, issuedMs: env.clock.now(), sequence: 1 };
+      for (let lie = 0; lie < 2_000; lie++) await channel.send(offerBytes(keyPairFromSeed(env.random.bytes(32)), at));
+    }),
+  );
+  return mesh;
+}
+
 test('a newcomer among eight peers that invent offers, hide real ones and forward nothing still finds the market', async () => {
   const liars = 8;
   await using opened = new AsyncDisposableStack();
   const surrounding: string[] = [];
-  for (let index = 0; index < liars; index++) {
-    const mesh = await openMesh(env, {
-      key: keyPairFromSeed(env.random.bytes(32)),
-      listen: ['/ip4/127.0.0.1/tcp/0'],
-      bootstrap: surrounding.slice(0, 1),
-      mdns: false,
-      role: 'node',
-      network: meshName(network),
-    });
-    opened.use(mesh);
-    surrounding.push(...mesh.addresses);
-    const swallow = (): Verdict => ({ verdict: 'ignore', code: 'market/declined', reason: 'swallowed' });
-    await mesh.subscribe(offersTopic(network, 'cpu'), swallow);
-    await mesh.subscribe(bidsTopic(network, 'cpu'), swallow);
-    opened.use(
-      await mesh.handle(STREAMS.offers.protocol, STREAMS.offers, async (channel) => {
-        const at = { network, issuedMs: env.clock.now(), sequence: 1 };
-        for (let lie = 0; lie < 2_000; lie++) await channel.send(offerBytes(keyPairFromSeed(env.random.bytes(32)), at));
-      }),
-    );
-  }
+  for (let index = 0; index < liars; index++)
+    surrounding.push(...(await openLiar(opened, surrounding.slice(0, 1))).addresses);
   const newcomer = opened.use(await openVictim({ network, bootstrap: [...surrounding, ...victim.addresses] }));
   await until('it is surrounded', async () => (await newcomer.view()).peers.length >= liars);
   const startedMs = performance.now();
@@ -189,4 +195,52 @@ test('a newcomer among eight peers that invent offers, hide real ones and forwar
   console.log(`eclipse: ${JSON.stringify({ tookMs, offers: offers.length, delayP99Ms, liveMb })}`);
   expect(offers.length).toBeLessThanOrEqual(10_000);
   expect(delayP99Ms).toBeLessThan(DELAY_P99_MS_MAX);
+});
+
+describe('a provider that is new, and knows two peers first', () => {
+  const HONEST = 8;
+  const opened = new AsyncDisposableStack();
+  const keys = Array.from({ length: HONEST + 2 }, () => keyPairFromSeed(env.random.bytes(32)));
+  const operators = keys.map(({ address }) => address);
+  const honest: TestSeller[] = [];
+  const liars: Mesh[] = [];
+  let farAway: TestBidder;
+  const key = (index: number): KeyPair => keys[index] as KeyPair;
+  const sell = async (index: number, bootstrap: readonly string[]): Promise<TestSeller> => {
+    const directory = await mkdtemp(join(tmpdir(), 'molt-newcomer-'));
+    opened.defer(() => rm(directory, { recursive: true, force: true }));
+    return opened.use(await openSeller({ network, key: key(index), directory, bootstrap, operators }));
+  };
+  const honestPeers = ({ mesh }: TestSeller): number => mesh.peers().filter((peer) => operators.includes(peer)).length;
+
+  beforeAll(async () => {
+    for (let index = 0; index < HONEST; index++) {
+      honest.push(
+        await sell(
+          index,
+          honest.slice(0, 1).flatMap(({ mesh }) => mesh.addresses),
+        ),
+      );
+    }
+    for (let count = 0; count < 2; count++) liars.push(await openLiar(opened, []));
+    // Knows one honest provider that nobody else was told to begin with.
+    farAway = opened.use(await openBidder({ network, bootstrap: honest.at(-1)?.mesh.addresses ?? [] }));
+  }, 60_000);
+  afterAll(() => opened.disposeAsync());
+
+  test.each<[string, (one: string, other: string, good: string) => readonly string[], boolean]>([
+    ['both hostile, and hears of one honest peer later', (one, other) => [one, other], true],
+    ['one hostile and one honest', (one, _other, good) => [one, good], false],
+  ])('%s, ends up with six honest neighbours and trades', async (_what, bootstrapOf, isLate) => {
+    const [one = '', other = '', good = ''] = [...liars, honest[0]?.mesh].map((mesh) => mesh?.addresses[0]);
+    const newcomer = await sell(isLate ? HONEST : HONEST + 1, bootstrapOf(one, other, good));
+    await until('it knows its first peers', () => newcomer.mesh.peers().length >= 2);
+    if (isLate) await newcomer.mesh.connect([good]);
+    const startedMs = performance.now();
+    await until('it has six honest neighbours', () => honestPeers(newcomer) >= 6, 60_000);
+    console.log(`newcomer: ${JSON.stringify({ tookMs: Math.round(performance.now() - startedMs) })}`);
+    const quotes = async (): Promise<boolean> =>
+      (await farAway.bid(5_000, HONEST + 1)).quotedBy.includes(newcomer.mesh.self);
+    await until('a bid from far away reaches it', quotes, 30_000);
+  });
 });

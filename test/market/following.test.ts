@@ -1,17 +1,10 @@
 /**
- * Goal: a book is made whole by few pulls, whoever lies, and sellers that nobody can reach keep nobody else out.
- * Method: the real book; neighbours and pulls that the test speaks for, with a clock that is turned by hand.
+ * Goal: a book is made whole by few pulls, whoever lies. Method: the real book; neighbours and pulls that the test speaks
+ * for, with a clock that is turned by hand.
  */
 import { expect, test } from 'vitest';
 
-import {
-  type Book,
-  type Neighbours,
-  type OfferFeed,
-  createBook,
-  followMarket,
-  warmSellers,
-} from '../../market/index.ts';
+import { type Book, type Neighbours, type OfferFeed, createBook, followMarket } from '../../market/index.ts';
 import type { Address } from '../../protocol/address.ts';
 import { type Env, systemEnv } from '../../protocol/env.ts';
 import { MoltError } from '../../protocol/errors.ts';
@@ -23,15 +16,11 @@ type Listener = Parameters<Neighbours['onPeer']>[0];
 class Street {
   readonly book: Book = createBook({ offersMax: 1_000 });
   readonly pulled: Address[] = [];
-  readonly dialled: string[] = [];
   readonly #peers = new Set<Address>();
   readonly #listeners = new Set<Listener>();
   readonly #tasks: (() => void)[] = [];
   #nowMs = 0;
-  atOnce = 0;
-  mostAtOnce = 0;
   answers: (peer: Address) => Promise<number> = () => Promise.resolve(0);
-  reach: (address: string) => Promise<Address> = () => Promise.reject(new MoltError('mesh/unreachable', 'nobody'));
 
   readonly env: Env = {
     ...systemEnv(),
@@ -48,15 +37,6 @@ class Street {
   readonly neighbours: Neighbours = {
     peers: () => [...this.#peers],
     isConnected: (peer) => this.#peers.has(peer),
-    connect: async ([first = '']) => {
-      this.dialled.push(first);
-      this.mostAtOnce = Math.max(this.mostAtOnce, ++this.atOnce);
-      try {
-        return await this.reach(first);
-      } finally {
-        this.atOnce--;
-      }
-    },
     onPeer: (listener) => {
       this.#listeners.add(listener);
       return { [Symbol.dispose]: () => this.#listeners.delete(listener) };
@@ -149,26 +129,4 @@ test('every half minute somebody else is asked, by chance', async () => {
   for (let minute = 0; minute < 30; minute++) await street.turn(30_000);
   expect(new Set(street.pulled).size).toBeGreaterThan(3);
   expect(street.pulled.length).toBeLessThanOrEqual(32);
-});
-
-test('sellers that cannot be reached take no places, and few of them are dialled at a time', async () => {
-  const street = new Street();
-  const good = key('good seller');
-  for (let index = 0; index < 100; index++) street.book.put(verifiedOffer(key(`dead end ${index}`)));
-  street.book.put(verifiedOffer(good));
-  const goodAddress = street.book.get(good.address)?.content.addresses[0] ?? '';
-  street.reach = async (to) => {
-    await street.settle();
-    if (to !== goodAddress) throw new MoltError('mesh/unreachable', 'nobody');
-    return good.address;
-  };
-  using _warming = warmSellers(street.env, street);
-  await street.turn(2_000);
-  for (let round = 0; round < 50; round++) await street.settle();
-  expect(street.mostAtOnce).toBe(8);
-  expect(street.dialled).toContain(goodAddress);
-  expect(street.dialled).toHaveLength(101);
-  await street.turn(2_000);
-  for (let round = 0; round < 50; round++) await street.settle();
-  expect(street.dialled).toHaveLength(101);
 });

@@ -7,13 +7,21 @@ import type { Tell } from '../../../node/events.ts';
 import type { BudgetAccount } from '../../../chain/index.ts';
 import { Buyers } from '../../../node/provider/buyers.ts';
 import { Trade } from '../../../node/provider/trade.ts';
-import { type OfferFeed, createAdmission, followMarket, makeBid, openOfferFeed } from '../../../market/index.ts';
+import {
+  NEIGHBOURS_HEALTHY,
+  type OfferFeed,
+  createAdmission,
+  followMarket,
+  keepNeighbours,
+  makeBid,
+  openOfferFeed,
+} from '../../../market/index.ts';
 import type { Address } from '../../../protocol/address.ts';
 import { type KeyPair, keyPairFromSeed } from '../../../protocol/ed25519.ts';
 import { systemEnv, systemRandom } from '../../../protocol/env.ts';
 import { decodeEnvelope, sealEnvelope, verifyEnvelope } from '../../../protocol/envelope.ts';
 import { type JobSpec, parseJobSpec } from '../../../protocol/job-spec.ts';
-import { decodeQuote, encodeBid } from '../../../protocol/messages.ts';
+import { type Message, type Offer, decodeQuote, encodeBid } from '../../../protocol/messages.ts';
 import { baseUnits } from '../../../protocol/units.ts';
 import { STREAMS, bidsTopic, decodeBidAnswer, meshName } from '../../../protocol/wire.ts';
 import { address } from '../../market/fixtures.ts';
@@ -25,6 +33,8 @@ export interface Place {
   readonly bootstrap?: readonly string[];
   readonly listen?: readonly string[];
   readonly limits?: Partial<MeshLimits>;
+  /** Node keys that a chain would know as operators; absent: everybody. */
+  readonly operators?: readonly Address[];
 }
 
 export interface TestSeller extends AsyncDisposable {
@@ -43,6 +53,11 @@ export async function openSeller(
   const admission = createAdmission({ network });
   const feed = opened.use(await openOfferFeed(env, { pubsub: mesh, network: mesh, networkId: network, admission }));
   opened.use(followMarket(env, { feed, neighbours: mesh }));
+  const vouch = async (offers: readonly Message<Offer>[]) => {
+    const signers = offers.map(({ signer }) => signer);
+    return { genuine: new Set(signers.filter((signer) => on.operators?.includes(signer) ?? true)) };
+  };
+  opened.use(keepNeighbours(env, { feed, neighbours: mesh, vouch, wanted: NEIGHBOURS_HEALTHY }));
   const provider = address(`provider of ${key.address}`);
   const stake = baseUnits(10n ** 15n);
   const trade = opened.use(

@@ -2,7 +2,7 @@
 import type { Connection } from '@libp2p/interface';
 
 export const [DATA, WINDOW_UPDATE, PING] = [0, 1, 2];
-export const [SYN, ACK, FIN, RST] = [1, 2, 4, 8];
+export const [SYN, RST] = [1, 8];
 
 export function yamuxFrame(
   type: number,

@@ -3,11 +3,10 @@
  * for. Inventing an offer costs nothing, a provider account costs stake. One request of at most 100 accounts per bid,
  * however large the book is: of more offers a sample is drawn by chance.
  */
-import type { Chain } from '../chain/index.ts';
-import { createBoundedMap } from '../market/index.ts';
 import type { Address } from '../protocol/address.ts';
 import { type Env, randomInt } from '../protocol/env.ts';
 import type { Message, Offer } from '../protocol/messages.ts';
+import type { Chain } from './chain.ts';
 
 export interface Vouched {
   /** How many of the offers were looked at. */
@@ -27,7 +26,7 @@ export function createVouching(
   chain: Pick<Chain, 'providersAt' | 'parameters'>,
 ): (offers: readonly Message<Offer>[]) => Promise<Vouched> {
   const random = env.random.split('vouching');
-  const known = createBoundedMap<string, { readonly atMs: number; readonly isGenuine: boolean }>(KNOWN_MAX);
+  const known = new Map<string, { readonly atMs: number; readonly isGenuine: boolean }>();
   const nameOf = ({ signer, content }: Message<Offer>): string => `${signer} ${content.provider}`;
   const recall = (offer: Message<Offer>): boolean | undefined => {
     const found = known.get(nameOf(offer));
@@ -42,6 +41,7 @@ export function createVouching(
       const account = accounts[index];
       const isGenuine = account?.operator === offer.signer && account.stake >= chain.parameters.minStake;
       results.set(offer, isGenuine);
+      if (known.size >= KNOWN_MAX) known.clear();
       known.set(nameOf(offer), { atMs: env.clock.monotonic(), isGenuine });
     }
     const genuine = new Set(drawn.filter((offer) => results.get(offer) === true).map(({ signer }) => signer));

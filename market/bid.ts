@@ -10,7 +10,7 @@ import { createHash } from 'node:crypto';
 
 import { type Address, decodeAddress } from '../protocol/address.ts';
 import { MoltError } from '../protocol/errors.ts';
-import { type JobSpec, featuresOf, warmPrefix } from '../protocol/job-spec.ts';
+import { type JobSpec, featuresOf, storedInputs, warmPrefix } from '../protocol/job-spec.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import type { Bid } from '../protocol/messages.ts';
 import { type BaseUnits, U64_MAX, baseUnits, formatMolt } from '../protocol/units.ts';
@@ -37,11 +37,19 @@ export interface BidRequest {
   readonly startByMs?: number;
   /** The account that would pay. */
   readonly budget: Address;
+  /** Names the inputs that come from the buyer's store, the first few of them, for all who hear the bid. Default: no. */
+  readonly nearData?: boolean;
   /** Challenge window at least, rounded up to whole seconds; default: the provider's own. */
   readonly windowMs?: number;
 }
 
 const QUOTES_WANTED = 5;
+
+/** Names that tell a provider nothing about an input that it does not have. */
+function nearOf(spec: JobSpec): readonly string[] {
+  const cids = new Set(storedInputs(spec).map(({ cid }) => cid));
+  return [...cids].slice(0, LIMITS.nearPerBid).map(warmPrefix);
+}
 
 /** The content of a bid for this job; sealing it is the caller's. Throws `protocol/invalid-spec` for a region too long. */
 export function makeBid(request: BidRequest): Bid {
@@ -68,6 +76,7 @@ export function makeBid(request: BidRequest): Bid {
     finishByMs: Math.floor((request.finishByMs ?? 0) / 1000) * 1000,
     startByMs: request.startByMs ?? 0,
     budget: request.budget,
+    near: request.nearData === true ? nearOf(spec) : [],
     windowMs: Math.ceil((request.windowMs ?? 0) / 1000) * 1000,
   };
 }

@@ -51,6 +51,8 @@ export interface BidderOrder {
   readonly finishByMs?: number;
   /** The job must begin within so long after each of its bids. Default: any time. */
   readonly startWithinMs?: number;
+  /** The bid names the job's inputs, so that a provider that has them can say so. Default: no. */
+  readonly nearData?: boolean;
   /** Challenge window at least, at most `longestWindowMs`. Default: the provider's own. */
   readonly windowMs?: number;
   /** Where the job must run, as providers say of themselves. Default: anywhere. */
@@ -330,6 +332,7 @@ function beginBid(state: BidderState, event: Of<'begin'>, at: Moment): BidderDec
       ...(order.reserveMin === undefined ? {} : { reserveMin: order.reserveMin }),
       ...(order.finishByMs === undefined ? {} : { finishByMs: order.finishByMs }),
       ...(order.startWithinMs === undefined ? {} : { startByMs: at.nowMs + order.startWithinMs }),
+      ...(order.nearData === undefined ? {} : { nearData: order.nearData }),
       ...(order.windowMs === undefined ? {} : { windowMs: order.windowMs }),
     });
   } catch (error) {

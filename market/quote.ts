@@ -47,6 +47,8 @@ export interface AnswerRequest {
   readonly speed: number;
   /** True when the module or image that the bid names is at hand. */
   readonly warm: boolean;
+  /** Of the inputs that the bid names, those at hand. */
+  readonly near: readonly string[];
   /** Wall clock. */
   readonly nowMs: number;
   /** The chain's clock. */
@@ -112,6 +114,7 @@ export function answerBid(request: AnswerRequest): Answer {
       ...times,
       speed: request.speed,
       warm: request.warm,
+      near: request.near,
       startByMs: bid.content.startByMs,
     },
   };
@@ -233,6 +236,10 @@ function promises(quote: Quote, bid: { readonly id: string; readonly content: Bi
   const amount = quote.pricePerSecond * BigInt(durationSecondsMax);
   return [
     [quote.bid === bid.id, 'it answers another bid'],
+    [
+      new Set(quote.near).size === quote.near.length && quote.near.every((prefix) => bid.content.near.includes(prefix)),
+      'it says to have inputs that the bid does not name',
+    ],
     [
       quote.pricePerSecond <= pricePerSecondMax,
       `it asks ${formatMolt(quote.pricePerSecond)} a second, the bid pays at most ${formatMolt(pricePerSecondMax)}`,

@@ -42,7 +42,7 @@ export interface RankingContext {
   readonly regionWished?: string;
 }
 
-export type CriterionName = 'price' | 'speed' | 'stake' | 'history' | 'latency' | 'warm' | 'region';
+export type CriterionName = 'price' | 'speed' | 'stake' | 'history' | 'latency' | 'warm' | 'data' | 'region';
 
 export interface Judgement {
   /** 0 … 1. */
@@ -86,18 +86,23 @@ const CRITERIA: Readonly<Record<CriterionName, Criterion>> = {
   speed: judgeSpeed,
   latency: judgeLatency,
   warm: judgeWarmth,
+  data: judgeData,
   region: judgeRegion,
 };
 
-/** Price first; history and stake together weigh almost as much, so that the cheapest stranger does not always win. */
+/**
+ * Price first; history and stake together weigh almost as much, so that the cheapest stranger does not always win. Inputs at
+ * hand are worth a price higher by a tenth.
+ */
 export const BALANCED_WEIGHTS: Readonly<Record<CriterionName, number>> = {
   price: 45,
   history: 20,
   stake: 10,
   speed: 10,
   latency: 5,
-  warm: 5,
-  region: 5,
+  warm: 3,
+  data: 4,
+  region: 3,
 };
 
 /** Share of bids in which the first place goes by lot, to each quote in proportion of its score. */
@@ -250,6 +255,12 @@ function judgeWarmth({ quote }: Candidate): Judgement {
   return quote.content.warm
     ? { value: 1, text: 'says it has the image at hand' }
     : { value: 0, text: 'has to fetch the image first' };
+}
+
+function judgeData({ quote }: Candidate, { bid }: RankingContext): Judgement {
+  const [here, all] = [quote.content.near.length, bid.near.length];
+  if (all === 0) return { value: 0, text: 'was not told which inputs the job has' };
+  return { value: here / all, text: `says it has ${here} of ${all} ${all === 1 ? 'input' : 'inputs'} at hand` };
 }
 
 function judgeRegion({ region = '' }: Candidate, { regionWished = '' }: RankingContext): Judgement {

@@ -79,6 +79,8 @@ export interface SellerTerms {
   readonly speed: number;
   /** Digests or references of what is at hand. */
   readonly warm: readonly string[];
+  /** Of the inputs that the bid names, those at hand. Default: none. */
+  readonly near?: readonly string[];
   readonly chainNowMs: number;
   /** The bidder, as the chain knows it; why it is held nothing where it does not. */
   readonly buyer: BuyerStanding | MoltError;
@@ -315,6 +317,7 @@ function answerTo(state: SellerState, { bid, terms }: SellerEvent & { type: 'bid
     utilisation: utilisation(state.capacity, at.nowMs),
     speed,
     warm: terms.warm.map(warmPrefix).includes(bid.content.warm),
+    near: terms.near ?? [],
     nowMs: at.nowMs,
     chainNowMs,
   });

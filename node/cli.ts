@@ -342,6 +342,10 @@ function jobOptions(made: Command): Command {
     .option('--start-within <seconds>', 'only providers that promise to begin the job by then, or are not paid')
     .option('--in-region <region>', 'only providers that say they are there')
     .option('--near-region <region>', 'better providers that say they are there')
+    .option(
+      '--near-data',
+      'tell in the bid, by digests, which inputs the job has: providers that have them come first, and keep them',
+    )
     .option('--min-stake <amount>', 'only providers with at least so much stake, in MOLT')
     .option('--reserve <amount>', 'stake that must stand behind the lease, in MOLT');
 }

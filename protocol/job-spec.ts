@@ -308,7 +308,7 @@ export function featuresOf(spec: JobSpec): Feature[] {
   return FEATURES.filter((feature) => needs[feature]);
 }
 
-/** First 8 bytes, hex, of the digest by which offers and bids name a module or image as warm. */
+/** First 8 bytes, hex, of the digest by which offers and bids name a module or image as warm, and an input as near. */
 export function warmPrefix(image: string): string {
   return createHash('sha256').update(image).digest('hex').slice(0, 16);
 }

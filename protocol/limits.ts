@@ -34,6 +34,7 @@ export const LIMITS = {
   addressBytes: 96,
   /** As many as fit beside two addresses and a region; with GPUs fewer are sent. */
   warmPerOffer: 8,
+  nearPerBid: 4,
   gpuKindsPerMessage: 4,
   gpusPerKind: 64,
   gpusPerJob: 256,

@@ -91,6 +91,8 @@ export interface Bid {
   readonly startByMs: number;
   /** The account that would pay. Capacity is held for who can. */
   readonly budget: Address;
+  /** First 8 bytes, hex, of digests of the CIDs of inputs; empty when not told. */
+  readonly near: readonly string[];
   /** The challenge window must be at least this, whole seconds; 0 when the provider's own will do. */
   readonly windowMs: number;
 }
@@ -110,6 +112,8 @@ export interface Quote {
   readonly windowMs: number;
   readonly speed: number;
   readonly warm: boolean;
+  /** Those of the inputs that the bid names that are at hand, as the bid names them. */
+  readonly near: readonly string[];
   /** Unix ms of the provider's own clock by which its proof says that the job began; 0 when nothing is promised. */
   readonly startByMs: number;
 }
@@ -193,6 +197,7 @@ export function encodeBid(bid: Bid): Uint8Array {
     startByMs: BigInt(bid.startByMs),
     budget: decodeAddress(bid.budget),
     windowMs: BigInt(bid.windowMs),
+    near: bid.near.map((prefix) => Buffer.from(prefix, 'hex')),
   });
 }
 
@@ -222,6 +227,7 @@ export function decodeBid(envelope: Envelope): Message<Bid> {
     startByMs: toSafeNumber(raw.startByMs, 'start-by time'),
     budget: decodeKey(raw.budget, 'budget'),
     windowMs: wholeSeconds(raw.windowMs, 'challenge window'),
+    near: decodeNear(raw.near, 'bid'),
   };
   return { ...envelope, content };
 }
@@ -239,6 +245,7 @@ export function encodeQuote(quote: Quote): Uint8Array {
     windowMs: BigInt(quote.windowMs),
     speed: quote.speed,
     warm: quote.warm,
+    near: quote.near.map((prefix) => Buffer.from(prefix, 'hex')),
     startByMs: BigInt(quote.startByMs),
   });
 }
@@ -258,6 +265,7 @@ export function decodeQuote(envelope: Envelope): Message<Quote> {
     windowMs: wholeSeconds(raw.windowMs, 'challenge window'),
     speed: raw.speed,
     warm: raw.warm,
+    near: decodeNear(raw.near, 'quote'),
     startByMs: toSafeNumber(raw.startByMs, 'start-by time'),
   };
   return { ...envelope, content };
@@ -318,6 +326,11 @@ function decodeKey(bytes: Uint8Array, what: string): Address {
 function decodePrefix(bytes: Uint8Array, what: string): string {
   bound(bytes.length === 8, what, 'it has not 8 bytes');
   return Buffer.from(bytes).toString('hex');
+}
+
+function decodeNear(raw: readonly Uint8Array[], what: string): string[] {
+  bound(raw.length <= LIMITS.nearPerBid, what, 'it names too many inputs');
+  return raw.map((prefix) => decodePrefix(prefix, 'digest of an input'));
 }
 
 function decodeAddresses(raw: readonly Uint8Array[]): string[] {

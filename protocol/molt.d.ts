@@ -296,6 +296,7 @@ export interface Bid {
     startByMs: bigint;
     budget: Uint8Array;
     windowMs: bigint;
+    near: Uint8Array[];
 }
 export declare namespace Bid {
     const codec: () => Codec<Bid>;
@@ -393,9 +394,14 @@ export declare namespace Bid {
         field: '$.windowMs';
         value: bigint;
     }
+    interface BidNearFieldEvent {
+        field: '$.near[]';
+        index: number;
+        value: Uint8Array;
+    }
     function encode(obj: Partial<Bid>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Bid>): Bid;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Bid>): Generator<BidNeedCpuMillisFieldEvent | BidNeedMemoryBytesFieldEvent | BidNeedDiskBytesFieldEvent | BidNeedGpusCountFieldEvent | BidNeedGpusVramBytesFieldEvent | BidNeedGpusModelFieldEvent | BidNeedGpusComputeCapabilityFieldEvent | BidRuntimeFieldEvent | BidDurationSecondsMaxFieldEvent | BidPricePerSecondMaxFieldEvent | BidStakeMinFieldEvent | BidReserveMinFieldEvent | BidRegionFieldEvent | BidDistanceMaxFieldEvent | BidQuotesWantedFieldEvent | BidWarmFieldEvent | BidAddressesFieldEvent | BidFeaturesFieldEvent | BidFinishByMsFieldEvent | BidStartByMsFieldEvent | BidBudgetFieldEvent | BidWindowMsFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Bid>): Generator<BidNeedCpuMillisFieldEvent | BidNeedMemoryBytesFieldEvent | BidNeedDiskBytesFieldEvent | BidNeedGpusCountFieldEvent | BidNeedGpusVramBytesFieldEvent | BidNeedGpusModelFieldEvent | BidNeedGpusComputeCapabilityFieldEvent | BidRuntimeFieldEvent | BidDurationSecondsMaxFieldEvent | BidPricePerSecondMaxFieldEvent | BidStakeMinFieldEvent | BidReserveMinFieldEvent | BidRegionFieldEvent | BidDistanceMaxFieldEvent | BidQuotesWantedFieldEvent | BidWarmFieldEvent | BidAddressesFieldEvent | BidFeaturesFieldEvent | BidFinishByMsFieldEvent | BidStartByMsFieldEvent | BidBudgetFieldEvent | BidWindowMsFieldEvent | BidNearFieldEvent>;
 }
 export interface Quote {
     bid: Uint8Array;
@@ -410,6 +416,7 @@ export interface Quote {
     speed: number;
     warm: boolean;
     startByMs: bigint;
+    near: Uint8Array[];
 }
 export declare namespace Quote {
     const codec: () => Codec<Quote>;
@@ -461,9 +468,14 @@ export declare namespace Quote {
         field: '$.startByMs';
         value: bigint;
     }
+    interface QuoteNearFieldEvent {
+        field: '$.near[]';
+        index: number;
+        value: Uint8Array;
+    }
     function encode(obj: Partial<Quote>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Quote>): Quote;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Quote>): Generator<QuoteBidFieldEvent | QuoteProviderFieldEvent | QuotePricePerSecondFieldEvent | QuoteAmountFieldEvent | QuoteReserveFieldEvent | QuoteOpenBeforeMsFieldEvent | QuoteFinishByMsFieldEvent | QuoteGraceMsFieldEvent | QuoteWindowMsFieldEvent | QuoteSpeedFieldEvent | QuoteWarmFieldEvent | QuoteStartByMsFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Quote>): Generator<QuoteBidFieldEvent | QuoteProviderFieldEvent | QuotePricePerSecondFieldEvent | QuoteAmountFieldEvent | QuoteReserveFieldEvent | QuoteOpenBeforeMsFieldEvent | QuoteFinishByMsFieldEvent | QuoteGraceMsFieldEvent | QuoteWindowMsFieldEvent | QuoteSpeedFieldEvent | QuoteWarmFieldEvent | QuoteStartByMsFieldEvent | QuoteNearFieldEvent>;
 }
 export interface BidAnswer {
     quote?: Uint8Array;

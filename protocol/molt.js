@@ -1010,6 +1010,12 @@ export var Bid;
                     w.uint32(129);
                     w.fixed64(obj.windowMs);
                 }
+                if (obj.near != null && obj.near.length > 0) {
+                    for (const value of obj.near) {
+                        w.uint32(138);
+                        w.bytes(value);
+                    }
+                }
                 if (opts.lengthDelimited !== false) {
                     w.ldelim();
                 }
@@ -1029,7 +1035,8 @@ export var Bid;
                     finishByMs: 0n,
                     startByMs: 0n,
                     budget: uint8ArrayAlloc(0),
-                    windowMs: 0n
+                    windowMs: 0n,
+                    near: []
                 };
                 const end = length == null ? reader.len : reader.pos + length;
                 while (reader.pos < end) {
@@ -1107,6 +1114,13 @@ export var Bid;
                             obj.windowMs = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
+                        case 17: {
+                            if (opts.limits?.near != null && obj.near.length === opts.limits.near) {
+                                throw new MaxLengthError('Decode error - repeated field "near" had too many elements');
+                            }
+                            obj.near.push(reader.bytes());
+                            break;
+                        }
                         default: {
                             reader.skipType(tag & 7);
                             break;
@@ -1117,7 +1131,8 @@ export var Bid;
             }, function* (reader, length, prefix, opts = {}) {
                 const obj = {
                     addresses: 0,
-                    features: 0
+                    features: 0,
+                    near: 0
                 };
                 const end = length == null ? reader.len : reader.pos + length;
                 while (reader.pos < end) {
@@ -1244,6 +1259,18 @@ export var Bid;
                             };
                             break;
                         }
+                        case 17: {
+                            if (opts.limits?.near != null && obj.near === opts.limits.near) {
+                                throw new MaxLengthError('Streaming decode error - repeated field "near" had too many elements');
+                            }
+                            yield {
+                                field: `${prefix}.near[]`,
+                                index: obj.near,
+                                value: reader.bytes()
+                            };
+                            obj.near++;
+                            break;
+                        }
                         default: {
                             reader.skipType(tag & 7);
                             break;
@@ -1324,6 +1351,12 @@ export var Quote;
                     w.uint32(97);
                     w.fixed64(obj.startByMs);
                 }
+                if (obj.near != null && obj.near.length > 0) {
+                    for (const value of obj.near) {
+                        w.uint32(106);
+                        w.bytes(value);
+                    }
+                }
                 if (opts.lengthDelimited !== false) {
                     w.ldelim();
                 }
@@ -1340,7 +1373,8 @@ export var Quote;
                     windowMs: 0n,
                     speed: 0,
                     warm: false,
-                    startByMs: 0n
+                    startByMs: 0n,
+                    near: []
                 };
                 const end = length == null ? reader.len : reader.pos + length;
                 while (reader.pos < end) {
@@ -1394,6 +1428,13 @@ export var Quote;
                             obj.startByMs = BigInt.asUintN(64, reader.fixed64());
                             break;
                         }
+                        case 13: {
+                            if (opts.limits?.near != null && obj.near.length === opts.limits.near) {
+                                throw new MaxLengthError('Decode error - repeated field "near" had too many elements');
+                            }
+                            obj.near.push(reader.bytes());
+                            break;
+                        }
                         default: {
                             reader.skipType(tag & 7);
                             break;
@@ -1402,6 +1443,9 @@ export var Quote;
                 }
                 return obj;
             }, function* (reader, length, prefix, opts = {}) {
+                const obj = {
+                    near: 0
+                };
                 const end = length == null ? reader.len : reader.pos + length;
                 while (reader.pos < end) {
                     const tag = reader.uint32();
@@ -1488,6 +1532,18 @@ export var Quote;
                                 field: `${prefix}.startByMs`,
                                 value: BigInt.asUintN(64, reader.fixed64())
                             };
+                            break;
+                        }
+                        case 13: {
+                            if (opts.limits?.near != null && obj.near === opts.limits.near) {
+                                throw new MaxLengthError('Streaming decode error - repeated field "near" had too many elements');
+                            }
+                            yield {
+                                field: `${prefix}.near[]`,
+                                index: obj.near,
+                                value: reader.bytes()
+                            };
+                            obj.near++;
                             break;
                         }
                         default: {

@@ -79,6 +79,12 @@ export interface RunOptions {
    * breaks the promise gives the money back, or is not paid. Each provider that is tried has as long.
    */
   readonly startWithinSeconds?: number;
+  /**
+   * Tells in the bid, by digests of their CIDs, the first four inputs that come from this client's store: providers that have
+   * them say so and rank higher. Everybody who hears the bid learns that a job with these inputs is wanted, if he knows
+   * their CIDs; and the provider keeps the inputs after the job until it needs the room. Default false.
+   */
+  readonly nearData?: boolean;
   /** Region in which the job must run, as providers say of themselves. */
   readonly region?: string;
   /** Region in which it would better run: counts in ranking, keeps nobody out. */

@@ -234,7 +234,14 @@ export function parseWishes(
   flags: Flags,
 ): Pick<
   RunOptions,
-  'quotes' | 'finishWithinSeconds' | 'startWithinSeconds' | 'region' | 'regionWished' | 'minStake' | 'reserve'
+  | 'quotes'
+  | 'finishWithinSeconds'
+  | 'startWithinSeconds'
+  | 'nearData'
+  | 'region'
+  | 'regionWished'
+  | 'minStake'
+  | 'reserve'
 > {
   const whole = (value: number): boolean => Number.isInteger(value) && value >= 1;
   const quotes = optionalNumber(flags, 'quotes', whole);
@@ -246,6 +253,7 @@ export function parseWishes(
     ...(quotes === undefined ? {} : { quotes }),
     ...(finishWithinSeconds === undefined ? {} : { finishWithinSeconds }),
     ...(startWithinSeconds === undefined ? {} : { startWithinSeconds }),
+    ...(flags['nearData'] === true ? { nearData: true } : {}),
     ...(region === undefined ? {} : { region }),
     ...(regionWished === undefined ? {} : { regionWished }),
     ...(minStake === undefined ? {} : { minStake: parseMolt(minStake) }),

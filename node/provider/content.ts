@@ -2,16 +2,18 @@
  * The content of jobs on this machine: inputs and modules that they need, outputs that their buyers may fetch.
  *
  * Contract: what a job on its way needs, and the outputs of a job that is kept, stay whatever else needs room. Inputs go
- * with their lease, outputs with their job, modules when others are used more (modules.ts).
+ * with their lease, but those that the bid named stay until the store needs the room; outputs go with their job, modules
+ * when others are used more (modules.ts). Nobody is told of inputs that no bid named.
  */
 import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
+import { createBoundedMap } from '../../market/index.ts';
 import type { Network } from '../../market/ports.ts';
 import type { Address } from '../../protocol/address.ts';
 import type { Env } from '../../protocol/env.ts';
 import { type ErrorCode, MoltError, hasCode } from '../../protocol/errors.ts';
-import type { JobSpec } from '../../protocol/job-spec.ts';
+import { type JobSpec, warmPrefix } from '../../protocol/job-spec.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import type { Artifacts } from '../mesh/index.ts';
 import { type Web, download } from './download.ts';
@@ -38,12 +40,16 @@ export interface FetchJob {
 /** CIDs of the inputs by their path, as they are for this job. */
 export type ResolvedInputs = Readonly<Record<string, string>>;
 
+const NAMED_MAX = 10_000;
+
 export class Content {
   readonly #env: Env;
   readonly #options: ContentOptions;
   readonly #modules: Modules;
   /** What keeps the inputs and modules of a lease here, and the CIDs of the inputs. */
   readonly #needed = new Map<Address, { readonly pins: DisposableStack; readonly inputs: Set<string> }>();
+  /** Inputs that bids named, by that name: CIDs, of which the store may have dropped some. */
+  readonly #named = createBoundedMap<string, string>(NAMED_MAX);
   /** What keeps its outputs here. */
   readonly #outputs = new Map<Address, DisposableStack>();
 
@@ -61,6 +67,20 @@ export class Content {
   /** Modules that a new job would find here. */
   warm(): readonly string[] {
     return this.#modules.list();
+  }
+
+  /** Those of these inputs, as bids name them, that are here whole. */
+  async near(names: readonly string[]): Promise<readonly string[]> {
+    const here = names.map(async (name) => {
+      const cid = this.#named.get(name);
+      return cid !== undefined && (await this.#options.artifacts.has(cid)) ? [name] : [];
+    });
+    return (await Promise.all(here)).flat();
+  }
+
+  /** These inputs of a job may be kept for the next, where its bid named them. */
+  remember({ near = [] }: Agreement, cids: readonly string[]): void {
+    for (const cid of cids) if (near.includes(warmPrefix(cid))) this.#named.set(warmPrefix(cid), cid);
   }
 
   /**
@@ -81,6 +101,7 @@ export class Content {
       resolved[input.path] = cid;
     }
     if (spec.runtime === 'wasm') await this.#fetchModule(job);
+    this.remember(job.agreement, Object.values(resolved));
     return resolved;
   }
 
@@ -165,13 +186,13 @@ export class Content {
     return file;
   }
 
-  /** After the lease: its inputs go, unless somebody else needs them. */
+  /** After the lease: its inputs go, unless somebody else needs them, or a bid named them. */
   async release(lease: Address, resolved: ResolvedInputs): Promise<void> {
     const needed = this.#needed.get(lease);
     this.#needed.delete(lease);
     needed?.pins.dispose();
     for (const cid of new Set([...(needed?.inputs ?? []), ...Object.values(resolved)]))
-      await this.#options.artifacts.remove(cid);
+      if (this.#named.get(warmPrefix(cid)) !== cid) await this.#options.artifacts.remove(cid);
   }
 
   /** Outputs stay until `dropOutputs`. */

@@ -107,6 +107,11 @@ export class Execution implements AsyncDisposable {
     return this.#options.content.warm();
   }
 
+  /** Those of these inputs, as bids name them, that are at hand. */
+  near(names: readonly string[]): Promise<readonly string[]> {
+    return this.#options.content.near(names);
+  }
+
   async perform(step: Step, job: Job, jobs: Jobs): Promise<void> {
     const { lease } = job.agreement;
     const live = this.#liveOf(job);

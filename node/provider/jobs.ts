@@ -107,6 +107,7 @@ export class Jobs implements AsyncDisposable {
       const { lease } = job.agreement;
       this.#jobs.set(lease, job);
       this.#options.content.keepOutputs(lease, job.outcome?.outputs ?? []);
+      this.#options.content.remember(job.agreement, Object.values(job.inputs ?? {}));
       this.#sequences.set(lease, await journal.nextSequence(lease));
       if (job.phase !== 'closed') recovered.push(job);
     }

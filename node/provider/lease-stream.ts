@@ -178,6 +178,7 @@ async function accept(
     gpus: quote.gpus,
     runtime: quote.bid.runtime,
     durationSecondsMax: quote.bid.durationSecondsMax,
+    ...(quote.bid.near.length === 0 ? {} : { near: quote.bid.near }),
     ...(content.startByMs === 0 ? {} : { startByMs: content.startByMs }),
     acceptedAtMs: env.clock.now(),
   };

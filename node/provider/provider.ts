@@ -263,6 +263,7 @@ function createTrade(
     features: parts.features,
     speed: () => speed,
     warm: () => execution.warm(),
+    near: (names) => execution.near(names),
     facts: () => factsOf(parts),
     chainNowMs: () => parts.clock.now(),
     onOffer: (bytes) => feed.add(bytes),

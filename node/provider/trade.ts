@@ -80,6 +80,8 @@ export interface TradeOptions {
   readonly features: readonly Feature[];
   readonly speed: () => { readonly score: number; readonly measuredMs: number };
   readonly warm: () => readonly string[];
+  /** Of inputs as bids name them, those at hand. */
+  readonly near: (names: readonly string[]) => Promise<readonly string[]>;
   /** What the chain says of this provider, kept fresh by the caller. */
   readonly facts: () => Omit<ProviderFacts, 'runtimes' | 'features' | 'region' | 'draining'>;
   readonly chainNowMs: () => number;
@@ -329,7 +331,8 @@ export class Trade implements AsyncDisposable {
       }
       // Where a stranger comes from is known now.
       const buyer = known instanceof MoltError ? known : await buyers.standing(bid, from);
-      await this.#dispatch({ type: 'bid', bid, terms: this.#terms(buyer) });
+      const near = await this.#options.near(bid.content.near);
+      await this.#dispatch({ type: 'bid', bid, terms: { ...this.#terms(buyer), near } });
     } catch (error) {
       const code = error instanceof MoltError ? error.code : 'mesh/unreachable';
       tell({ type: 'bid-declined', bid: bid.id, code, reason: (error as Error).message });

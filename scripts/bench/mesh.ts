@@ -270,6 +270,7 @@ function rankMany(tell: Tell): void {
     speed: 100,
     warm: false,
     startByMs: 0,
+    near: [],
   });
   const candidates: Candidate[] = Array.from({ length: QUOTES }, (_, index) => ({
     quote: {

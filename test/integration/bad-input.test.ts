@@ -65,6 +65,7 @@ const goodBid = (): Bid => ({
   distanceMax: 2n ** 64n - 1n,
   finishByMs: 0,
   startByMs: 0,
+  near: [],
   windowMs: 0,
   quotesWanted: 5,
   warm: '',

@@ -34,6 +34,7 @@ test('a bid carries needs and limits of the spec, five quotes by default, and no
     distanceMax: U64_MAX,
     finishByMs: 0,
     startByMs: 0,
+    near: [],
     windowMs: 0,
     quotesWanted: 5,
     warm: warmPrefix(MODULE),

@@ -95,6 +95,7 @@ function quoteOf(name: string, pricePerSecond = 100n, changes: Partial<Quote> = 
     speed: 1,
     warm: false,
     startByMs: 0,
+    near: [],
     ...changes,
   });
 }

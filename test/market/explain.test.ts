@@ -66,6 +66,7 @@ function bidFor(scene: Scene, job: Partial<JobSpecInput> = {}, order: Partial<Bi
       speed: 1,
       warm: false,
       startByMs: 0,
+      near: [],
       graceMs: 60_000,
       windowMs: 60_000,
       openBeforeMs: NOW + 30_000,

@@ -76,6 +76,7 @@ export function bidContent(changes: Partial<Bid> = {}): Bid {
     addresses: [],
     finishByMs: 0,
     startByMs: 0,
+    near: [],
     budget: address('budget'),
     windowMs: 0,
     ...changes,

@@ -61,6 +61,7 @@ function request(changes: Partial<AnswerRequest> = {}, bid: Partial<Bid> = {}): 
     utilisation: 0,
     speed: 77,
     warm: true,
+    near: [],
     nowMs: NOW,
     chainNowMs: NOW + 500,
     ...changes,
@@ -94,6 +95,7 @@ test('a provider that can serve answers with price, lock, reserve and whole-seco
     speed: 77,
     warm: true,
     startByMs: 0,
+    near: [],
   });
 });
 
@@ -114,6 +116,12 @@ test('a start that the provider can keep to is promised as the bid asks for it',
 
 test('a refused start tells how many seconds would have done', () => {
   expect(declinedOf(request({}, { startByMs: NOW + 1 })).context['enough']).toBe('10');
+});
+
+test('a quote names the inputs that are at hand, of those that the bid names', () => {
+  const near = ['0a'.repeat(8), '0b'.repeat(8)];
+  expect(quoteOf(request({ near: near.slice(1) }, { near })).near).toEqual(['0b'.repeat(8)]);
+  expect(() => accept({ near: near.slice(1) }, { bid: { near } })).not.toThrow();
 });
 
 test('a challenge window is as long as the bid asks, and at most as long as the job may take', () => {
@@ -382,6 +390,12 @@ test.each<[string, Partial<Quote>, Parameters<typeof accept>[1], string]>([
     {},
     { bid: { startByMs: NOW + 20_000 } },
     'it promises no start, the bid asks for one',
+  ],
+  [
+    'inputs at hand that nobody asked for',
+    { near: ['00'.repeat(8)] },
+    {},
+    'it says to have inputs that the bid does not name',
   ],
   [
     'a shorter challenge window than was asked for',

@@ -50,6 +50,7 @@ function quote(changes: Partial<Quote> = {}): Quote {
     speed: 100,
     warm: false,
     startByMs: 0,
+    near: [],
     ...changes,
   };
 }
@@ -131,6 +132,7 @@ test('among equals the cheapest comes first, and every reason says why in words 
     'speed: says its speed is 100, 100 % of the best for the price; its history backs 97 % of that',
     'latency: answers in 10 ms',
     'warm: says it has the image at hand',
+    'data: was not told which inputs the job has',
     'region: may be anywhere',
   ]);
   expect(ranked[1]?.reasons.map(({ what, text }) => `${what}: ${text}`)).toEqual([
@@ -140,9 +142,22 @@ test('among equals the cheapest comes first, and every reason says why in words 
     'speed: says its speed is 100, 50 % of the best for the price; its history backs 0 % of that',
     'latency: answers in 10 ms',
     'warm: has to fetch the image first',
+    'data: was not told which inputs the job has',
     'region: may be anywhere',
   ]);
   expect(ranked[1]?.reasons[0]).toMatchObject({ value: 0.5005, weight: 0.45 });
+});
+
+test('of equals the one that has more of the data comes first, and says how much', () => {
+  const near = ['0a'.repeat(8), '0b'.repeat(8)];
+  const candidates = [candidate(0, { near: near.slice(1) }), candidate(1, { near }), candidate(2)];
+  const ranked = rank({ bid: { ...bid, near }, candidates });
+  expect(ranked.map(({ quote }) => quote.signer)).toEqual([1, 0, 2].map((index) => keys[index]!.address));
+  expect(ranked.map(({ reasons }) => reasons.find(({ what }) => what === 'data')?.text)).toEqual([
+    'says it has 2 of 2 inputs at hand',
+    'says it has 1 of 2 inputs at hand',
+    'says it has 0 of 2 inputs at hand',
+  ]);
 });
 
 test('a single quote is called the only one', () => {
@@ -266,7 +281,7 @@ test('a free quote and an unmeasured latency are judged, not divided by zero', (
       candidate(1, { speed: 0 }, { latencyMs: undefined }),
     ],
   });
-  expect(free?.reasons.map(({ value }) => value)).toEqual([1, 0, 0, 0, 100 / 110, 0, 0]);
+  expect(free?.reasons.map(({ value }) => value)).toEqual([1, 0, 0, 0, 100 / 110, 0, 0, 0]);
   expect(dear?.reasons[4]).toMatchObject({ value: 0, text: 'answers in a time that was not measured' });
 });
 

@@ -76,6 +76,7 @@ const bids: fc.Arbitrary<Bid> = fc.record({
   distanceMax: u64,
   finishByMs: fc.nat(2 ** 40).map((seconds) => seconds * 1000),
   startByMs: safe,
+  near: fc.array(prefix, { maxLength: LIMITS.nearPerBid }),
   windowMs: fc.nat(2 ** 40).map((seconds) => seconds * 1000),
   quotesWanted: fc.integer({ min: 1, max: LIMITS.quotesWanted }),
   warm: fc.oneof(fc.constant(''), prefix),
@@ -95,6 +96,7 @@ const quotes: fc.Arbitrary<Quote> = fc.record({
   windowMs: wholeSeconds,
   speed: u32,
   warm: fc.boolean(),
+  near: fc.array(prefix, { maxLength: LIMITS.nearPerBid }),
   startByMs: safe,
 });
 

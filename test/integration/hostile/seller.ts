@@ -82,6 +82,7 @@ export async function openSeller(
       features: [],
       speed: () => ({ score: 100, measuredMs: env.clock.now() }),
       warm: () => [],
+      near: async () => [],
       facts: () => ({
         address: provider,
         stake,

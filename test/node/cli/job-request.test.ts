@@ -32,6 +32,7 @@ test('wishes about the provider are read with their units, and what is no number
   expect(
     parseWishes({
       finishWithin: '90',
+      nearData: true,
       startWithin: '20',
       inRegion: 'eu',
       nearRegion: 'eu-w',
@@ -41,6 +42,7 @@ test('wishes about the provider are read with their units, and what is no number
   ).toEqual({
     finishWithinSeconds: 90,
     startWithinSeconds: 20,
+    nearData: true,
     region: 'eu',
     regionWished: 'eu-w',
     minStake: 1_500_000_000n,

@@ -14,7 +14,7 @@ import { Content } from '../../../node/provider/content.ts';
 import { secureConnection } from '../../../node/provider/download.ts';
 import type { Agreement } from '../../../node/provider/job.ts';
 import type { Address } from '../../../protocol/address.ts';
-import { type JobSpec, type JobSpecInput, parseJobSpec } from '../../../protocol/job-spec.ts';
+import { type JobSpec, type JobSpecInput, parseJobSpec, warmPrefix } from '../../../protocol/job-spec.ts';
 import { type TestWeb, openWeb } from '../../fixtures/web.ts';
 import { Peers, env, until } from '../mesh/peers.ts';
 
@@ -58,9 +58,18 @@ function open(network: Mesh): Promise<Content> {
   });
 }
 
-function fetch(lease: string, input: Omit<JobSpecInput, 'runtime' | 'image'>, module?: string) {
+function fetch(
+  lease: string,
+  input: Omit<JobSpecInput, 'runtime' | 'image'>,
+  { module, near = [] }: { readonly module?: string; readonly near?: readonly string[] } = {},
+) {
   const spec = parseJobSpec({ runtime: module === undefined ? 'container' : 'wasm', image: module ?? IMAGE, ...input });
-  const agreement = { lease, delegate: buyer.self, buyerAddresses: [] as readonly string[] } as Agreement;
+  const agreement = {
+    lease,
+    delegate: buyer.self,
+    buyerAddresses: [] as readonly string[],
+    near,
+  } as unknown as Agreement;
   const { signal } = new AbortController();
   return content.fetch({ agreement, spec, signal, report: () => () => undefined }).then((inputs) => ({ spec, inputs }));
 }
@@ -139,10 +148,60 @@ describe('inputs', () => {
   });
 });
 
+describe('inputs that the bid named', () => {
+  const cids = async (): Promise<readonly [string, string]> => [
+    (await theirs.addBytes(randomBytes(MIB))).cid,
+    (await theirs.addBytes(randomBytes(MIB))).cid,
+  ];
+  const inputsOf = (...named: readonly string[]) => named.map((cid, index) => ({ cid, path: `in-${index}` }));
+
+  it('stay after the job and are told to be here; the others go, and nobody is told of them', async () => {
+    const [named, unnamed] = await cids();
+    const names = [named, unnamed].map(warmPrefix);
+    expect(await content.near(names)).toEqual([]);
+    const { inputs } = await fetch('a', { inputs: inputsOf(named, unnamed) }, { near: [warmPrefix(named)] });
+    expect(await content.near(names)).toEqual([warmPrefix(named)]);
+    await content.release(lease('a'), inputs);
+    expect(await artifacts.has(named)).toBe(true);
+    expect(await artifacts.has(unnamed)).toBe(false);
+    expect(await content.near(names)).toEqual([warmPrefix(named)]);
+  });
+
+  it('are not fetched again, and stay when a job that did not name them ends', async () => {
+    const [named] = await cids();
+    const first = await fetch('a', { inputs: inputsOf(named) }, { near: [warmPrefix(named)] });
+    await content.release(lease('a'), first.inputs);
+    await rm(join(directory, 'theirs'), { recursive: true });
+    const second = await fetch('b', { inputs: inputsOf(named) });
+    await content.release(lease('b'), second.inputs);
+    expect(await content.near([warmPrefix(named)])).toEqual([warmPrefix(named)]);
+  });
+
+  it('make room for what a job needs, and are not told to be here then', async () => {
+    const [named] = await cids();
+    const { inputs } = await fetch('a', { inputs: inputsOf(named) }, { near: [warmPrefix(named)] });
+    await content.release(lease('a'), inputs);
+    const large = (await theirs.addBytes(randomBytes(63.5 * MIB))).cid;
+    await fetch('b', { inputs: inputsOf(large), resources: { diskBytes: 70 * MIB } });
+    expect(await content.near([warmPrefix(named)])).toEqual([]);
+  });
+
+  it('are known again after a restart, as the journal has them', async () => {
+    const [named] = await cids();
+    const near = [warmPrefix(named)];
+    const { inputs } = await fetch('a', { inputs: inputsOf(named) }, { near });
+    await content.release(lease('a'), inputs);
+    content = await open(await peers.open());
+    expect(await content.near(near)).toEqual([]);
+    content.remember({ near } as unknown as Agreement, Object.values(inputs));
+    expect(await content.near(near)).toEqual(near);
+  });
+});
+
 describe('modules', () => {
   const module = async (sizeBytes: number): Promise<string> => (await theirs.addBytes(randomBytes(sizeBytes))).cid;
   const use = async (name: string, cid: string): Promise<string> => {
-    await fetch(name, {}, cid);
+    await fetch(name, {}, { module: cid });
     return (await content.module(cid, 16 * MIB)).path;
   };
 

@@ -1,8 +1,9 @@
 /**
- * A buyer of the simulation: the real bidder machine (market/bidder.ts) in a shell like the SDK's, and a plain model of one
- * attempt: accept, open, submit, follow, settle, with the SDK's patience (sdk/attempt.ts, sdk/lease-client.ts).
+ * A buyer of the simulation: the real bidder machine (market/bidder.ts) in a shell like the SDK's. Some trade on their own,
+ * within limits that a journal keeps (spending.ts); some jobs are gangs (gang.ts).
  */
 import {
+  type Autonomy,
   type BidderEffect,
   type BidderEvent,
   type BidderFacts,
@@ -16,7 +17,6 @@ import {
 import type { Address } from '../../protocol/address.ts';
 import { decodeEnvelope, sealEnvelope, verifyEnvelope } from '../../protocol/envelope.ts';
 import { MoltError, type Verdict } from '../../protocol/errors.ts';
-import { isLeaseEnd } from '../../protocol/lease.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import {
   type Message,
@@ -26,11 +26,14 @@ import {
   encodeBid,
   resourceClassOf,
 } from '../../protocol/messages.ts';
+import { baseUnits } from '../../protocol/units.ts';
 import { bidsTopic } from '../../protocol/wire.ts';
-import type { Terms, Transaction } from './chain.ts';
+import { Attempt } from './attempt.ts';
+import type { GangPurchase } from './gang.ts';
 import type { Link, LinkEnd } from './network.ts';
+import { type Committed, Spending } from './spending.ts';
 import { NETWORK, Peer, type PeerOptions, type Surroundings, addressOf } from './peer.ts';
-import type { BidAnswerFrame, LeaseFrame } from './provider.ts';
+import type { BidAnswerFrame } from './provider.ts';
 import { Violation } from './world.ts';
 
 export interface BuyerOptions extends PeerOptions {
@@ -39,12 +42,12 @@ export interface BuyerOptions extends PeerOptions {
   readonly balance: bigint;
   readonly capPerLease: bigint;
   readonly capInAll: bigint;
+  /** For one that trades on its own. */
+  readonly autonomy?: Autonomy;
 }
 
 const OFFERS_WAIT_MS = 5_000;
-const ANSWER_MS = 10_000;
-const RECONNECT_EVERY_MS = 500;
-const RECONNECT_MS = 8_000;
+const LOOK_EVERY_MS = 500;
 const RECLAIM_EVERY_MS = 10_000;
 /** The peers' admission takes one bid a second from one origin. */
 const BID_GAP_MS = 1_200;
@@ -57,12 +60,17 @@ export class Buyer extends Peer {
   readonly options: BuyerOptions;
   readonly budget: Address;
   readonly jobs: Purchase[] = [];
+  readonly gangs: GangPurchase[] = [];
+  /** Bids for slots of gangs. */
+  readonly asks: Purchase[] = [];
+  readonly spending: Spending | undefined;
   sequence = 0;
   nextBidMs = 0;
 
   constructor(name: string, at: Surroundings, options: BuyerOptions) {
     super(name, at, options);
     this.options = options;
+    this.spending = options.autonomy === undefined ? undefined : new Spending(this, options.autonomy);
     this.budget = addressOf(`budget of ${name}`);
     const { balance, capPerLease, capInAll } = options;
     at.chain.addBudget(this.budget, { delegate: this.address, balance, capPerLease, capInAll });
@@ -70,18 +78,50 @@ export class Buyer extends Peer {
 
   override start(): void {
     super.start();
+    this.spending?.start();
     this.#reclaim();
   }
 
   override crash(): void {
     super.crash();
-    for (const job of this.jobs) job.isVanished ||= job.state.phase !== 'over';
+    for (const job of [...this.jobs, ...this.asks, ...this.gangs]) job.isVanished ||= job.state.phase !== 'over';
   }
 
   buy(order: BidderOrder, runMs: number): void {
-    const job = new Purchase(this, order, runMs);
+    const limited = this.limited(order);
+    if (limited === undefined) return;
+    const job = new Purchase(this, limited, runMs);
     this.jobs.push(job);
     job.begin();
+  }
+
+  gang(purchase: (order: BidderOrder) => GangPurchase, order: BidderOrder): void {
+    const limited = this.limited(order);
+    if (limited === undefined) return;
+    const gang = purchase(limited);
+    this.gangs.push(gang);
+    gang.begin();
+  }
+
+  /** What its own limits leave of an order, as sdk/prepare.ts; undefined when they forbid it. */
+  limited(order: BidderOrder): BidderOrder | undefined {
+    if (this.spending === undefined) return order;
+    const { limits } = this.spending;
+    try {
+      const left = this.spending.allowance();
+      const maxPrice = baseUnits(left < order.maxPrice ? left : order.maxPrice);
+      return { ...order, maxPrice, median: limits, historyMin: limits.historyMin, stakeMin: limits.stakeMin };
+    } catch (error) {
+      if (!(error instanceof MoltError)) throw error;
+      this.at.world.count('jobs over the limits');
+      return undefined;
+    }
+  }
+
+  /** Counts a lease that is about to be asked for, where spending is limited. */
+  commit(amount: bigint, done: (result: MoltError | Committed) => void): void {
+    if (this.spending === undefined) done({ end: () => undefined });
+    else this.spending.commit(amount, done);
   }
 
   /** Other buyers' bids are nothing to this one: it does not listen. */
@@ -95,7 +135,7 @@ export class Buyer extends Peer {
     return {
       onFrame: (frame) => {
         const answer = frame as BidAnswerFrame;
-        const job = this.jobs.find((one) => one.state.bid?.id === answer.bid && !one.isVanished);
+        const job = [...this.jobs, ...this.asks].find((one) => one.state.bid?.id === answer.bid && !one.isVanished);
         if (job === undefined || stream !== undefined) link.close(this);
         else stream = { job, number: job.hear(link, answer) };
       },
@@ -127,9 +167,17 @@ export class Buyer extends Peer {
   }
 }
 
+/** Who takes the quotes of a bid instead of an attempt: a gang. */
+export interface Holder {
+  readonly hold: (quotes: readonly VerifiedQuote[]) => void;
+  readonly failed: (error: MoltError) => void;
+}
+
 export class Purchase {
+  readonly #holder: Holder | undefined;
   readonly buyer: Buyer;
   readonly order: BidderOrder;
+  readonly slots = 1;
   readonly runMs: number;
   state: BidderState;
   /** Its buyer crashed before the end. */
@@ -146,8 +194,9 @@ export class Purchase {
   #streams = 0;
   #bytes: Uint8Array | undefined;
 
-  constructor(buyer: Buyer, order: BidderOrder, runMs: number) {
+  constructor(buyer: Buyer, order: BidderOrder, runMs: number, holder?: Holder) {
     const { state, effects } = createBidder(order);
+    this.#holder = holder;
     this.buyer = buyer;
     this.order = order;
     this.runMs = runMs;
@@ -218,17 +267,50 @@ export class Purchase {
         return buyer.after(buyer.chance.between(20, 200), 'weighs', () => this.#weigh(effect.bid, effect.providers));
       case 'try':
         this.#noteTry(effect.quote);
-        return new Attempt(this, effect.quote).begin();
+        if (this.#holder === undefined) return this.#try(effect.quote);
+        return this.#holder.hold(this.state.ranked.map(({ quote }) => quote));
       case 'deliver':
         this.outcome = 'delivered';
         return undefined;
       case 'fail':
         this.outcome = effect.error as MoltError;
         world.trace(`${buyer.name} job ends: ${this.outcome.code}`);
-        return undefined;
+        return this.#holder?.failed(this.outcome);
       default:
         return undefined;
     }
+  }
+
+  /** The gang wants no more quotes: as sdk/gang-run.ts, a bid that held some has done what it was for. */
+  release(): void {
+    if (this.state.phase === 'trying') this.do({ type: 'delivered' });
+    else this.do({ type: 'cancelled', error: new MoltError('market/quote-expired', 'the gang wants no more quotes') });
+  }
+
+  #try(quote: VerifiedQuote): void {
+    const { buyer } = this;
+    const fail = (error: MoltError): void => this.do({ type: 'try-failed', error, cancelled: false });
+    buyer.commit(quote.content.amount, (committed) => {
+      if (committed instanceof MoltError) return fail(committed);
+      const attempt = new Attempt(buyer, quote, this.runMs, {
+        signed: () => attempt.open(),
+        opened: () => {
+          this.do({ type: 'lease-opened' });
+          this.matchedMs ??= buyer.at.world.nowMs;
+          attempt.run();
+        },
+        delivered: (paid) => {
+          this.paid += paid;
+          committed.end(paid);
+          this.do({ type: 'delivered' });
+        },
+        failed: (error) => {
+          committed.end(attempt.paid(error));
+          fail(error);
+        },
+      });
+      return attempt.accept();
+    });
   }
 
   /** Whom the bidder machine may try: nobody twice, and nobody for more than the job may cost. */
@@ -246,7 +328,7 @@ export class Purchase {
     if (book === undefined) return undefined;
     book.expire(buyer.now());
     if (book.size === 0 && buyer.at.world.nowMs < untilMs)
-      return buyer.after(RECONNECT_EVERY_MS, 'waits for offers', () => this.#gatherOffers(untilMs));
+      return buyer.after(LOOK_EVERY_MS, 'waits for offers', () => this.#gatherOffers(untilMs));
     const offers = book.list(this.#class() === 'gpu' ? 'gpu' : undefined);
     return this.do({ type: 'begin', offers, bookSize: book.size, peers: 8, addresses: [] });
   }
@@ -310,183 +392,5 @@ export class Purchase {
 
   #class(): ResourceClass {
     return resourceClassOf(this.order.spec.resources);
-  }
-}
-
-/** One quote, from its acceptance to the settlement. */
-class Attempt {
-  readonly #purchase: Purchase;
-  readonly #quote: VerifiedQuote;
-  readonly #buyer: Buyer;
-  readonly #lease: Address;
-  readonly #terms: Terms;
-  #link: Link | undefined;
-  #isOver = false;
-  #isOpen = false;
-  #isAccepted = false;
-  #lostMs: number | undefined;
-  #claimed: bigint | undefined;
-
-  constructor(purchase: Purchase, quote: VerifiedQuote) {
-    const { buyer } = purchase;
-    const { content } = quote;
-    this.#purchase = purchase;
-    this.#quote = quote;
-    this.#buyer = buyer;
-    this.#lease = buyer.at.chain.leaseAddress(buyer.budget, quote.id);
-    this.#terms = {
-      quote: quote.id,
-      budget: buyer.budget,
-      provider: content.provider,
-      operator: quote.signer,
-      delegate: buyer.address,
-      pricePerSecond: content.pricePerSecond,
-      amount: content.amount,
-      reserve: content.reserve,
-      openBeforeMs: content.openBeforeMs,
-      finishByMs: content.finishByMs,
-      graceMs: content.graceMs,
-      windowMs: content.windowMs,
-    };
-  }
-
-  begin(): void {
-    this.#connect();
-    this.#say({ type: 'accept', quote: this.#quote.id, budget: this.#buyer.budget });
-    this.#buyer.after(ANSWER_MS, 'waits for a signature', () => {
-      if (!this.#isAccepted) this.#fail(new MoltError('mesh/timeout', 'the provider did not answer in time'));
-    });
-  }
-
-  #connect(): void {
-    const link = this.#buyer.at.network.connect(this.#buyer, this.#quote.signer, 'lease', {
-      onFrame: (frame) => this.#hear(frame as LeaseFrame),
-      onEnd: () => {
-        if (this.#link === link) this.#lost();
-      },
-    });
-    this.#link = link;
-  }
-
-  #say(frame: LeaseFrame): void {
-    this.#link?.send(this.#buyer, frame);
-  }
-
-  #hear(frame: LeaseFrame): void {
-    if (this.#isOver) return;
-    this.#lostMs = undefined;
-    if (frame.type === 'accepted' && !this.#isAccepted) this.#open(frame.signature);
-    else if (frame.type === 'refused' || frame.type === 'failed') this.#fail(frame.error);
-    else if (frame.type === 'proof' && this.#claimed === undefined) this.#settle(frame.claimed);
-    else if (frame.type === 'settle-signed' && this.#claimed !== undefined) this.#settleAgreed(frame.signature);
-    else if (frame.type === 'closed') this.#lookAtLease();
-  }
-
-  #open(theirs: Uint8Array): void {
-    this.#isAccepted = true;
-    const draft = { event: 'open', lease: this.#lease, terms: this.#terms } as const;
-    this.#submit(draft, theirs, (refusal) => {
-      const isThere = this.#buyer.at.chain.leases.has(this.#lease);
-      if (refusal !== undefined && !isThere) return this.#fail(refusal);
-      this.#isOpen = true;
-      this.#purchase.do({ type: 'lease-opened' });
-      this.#purchase.matchedMs ??= this.#buyer.at.world.nowMs;
-      this.#say({ type: 'submit', lease: this.#lease, runMs: this.#purchase.runMs });
-      return this.#watchDeadline();
-    });
-  }
-
-  /** A provider that lives on and never proves: its lease runs out, and with it the wait. */
-  #watchDeadline(): void {
-    const { chain } = this.#buyer.at;
-    const { finishByMs, graceMs } = this.#terms;
-    this.#buyer.after(finishByMs + graceMs - chain.nowMs() + 2_000, 'the lease has run out', () => {
-      if (this.#isOver) return;
-      this.#fail(new MoltError('job/provider-lost', 'the provider proved nothing in the time of the lease'));
-    });
-  }
-
-  #settle(claimed: bigint): void {
-    if (claimed > this.#terms.amount) {
-      this.#fail(new MoltError('proof/wrong-metering', 'the proof claims more than is locked'));
-      return;
-    }
-    this.#claimed = claimed;
-    this.#say({ type: 'settle', lease: this.#lease, amount: claimed });
-    this.#buyer.after(ANSWER_MS, 'waits for the settlement', () => this.#settleAlone(claimed));
-  }
-
-  #settleAgreed(theirs: Uint8Array): void {
-    const amount = this.#claimed ?? 0n;
-    const draft = { event: 'settleAgreed', lease: this.#lease, amount } as const;
-    this.#submit(draft, theirs, () => this.#lookAtLease());
-  }
-
-  /** The provider did not co-sign: what it claimed on chain meanwhile is paid without it, or the wait goes on there. */
-  #settleAlone(claimed: bigint): void {
-    const lease = this.#buyer.at.chain.leases.get(this.#lease);
-    if (this.#isOver) return;
-    if (lease?.state === 'proven' && lease.claimed === claimed)
-      this.#submit({ event: 'settleClaimed', lease: this.#lease }, undefined, () => this.#lookAtLease());
-    else this.#lookAtLease();
-  }
-
-  #lookAtLease(): void {
-    const lease = this.#buyer.at.chain.leases.get(this.#lease);
-    if (this.#isOver) return;
-    if (lease?.state === 'settled') {
-      this.#isOver = true;
-      this.#link?.close(this.#buyer);
-      this.#purchase.paid += this.#claimed ?? 0n;
-      this.#purchase.do({ type: 'delivered' });
-    } else if (lease === undefined || isLeaseEnd(lease.state)) {
-      this.#fail(new MoltError('job/provider-lost', 'the lease was closed without a proof'));
-    } else this.#buyer.after(2_000, 'looks at its lease', () => this.#settleAlone(this.#claimed ?? 0n));
-  }
-
-  #submit(
-    draft: Omit<Transaction, 'signatures'>,
-    theirs: Uint8Array | undefined,
-    done: (refusal: MoltError | undefined) => void,
-  ): void {
-    const { key, address, at } = this.#buyer;
-    const signatures = new Map([[address, at.chain.sign(key, draft)]]);
-    if (theirs !== undefined) signatures.set(this.#terms.operator, theirs);
-    at.chain.submit(
-      { ...draft, signatures },
-      this.#buyer.mine((refusal) => {
-        if (!this.#isOver) done(refusal);
-      }),
-    );
-  }
-
-  /** Comes back to the same provider for a while before it counts as gone. */
-  #lost(): void {
-    if (this.#isOver) return;
-    const { nowMs } = this.#buyer.at.world;
-    this.#link = undefined;
-    if (!this.#isOpen) {
-      this.#fail(new MoltError('mesh/closed', 'the stream closed before the lease was open'));
-      return;
-    }
-    this.#lostMs ??= nowMs;
-    if (nowMs - this.#lostMs > RECONNECT_MS) {
-      this.#fail(new MoltError('job/provider-lost', 'the provider no longer answers'));
-      return;
-    }
-    this.#buyer.after(RECONNECT_EVERY_MS, 'reconnects', () => {
-      if (this.#isOver) return;
-      this.#connect();
-      this.#say({ type: 'submit', lease: this.#lease, runMs: this.#purchase.runMs });
-      this.#say({ type: 'attach', lease: this.#lease });
-      if (this.#claimed !== undefined) this.#say({ type: 'settle', lease: this.#lease, amount: this.#claimed });
-    });
-  }
-
-  #fail(error: MoltError): void {
-    if (this.#isOver) return;
-    this.#isOver = true;
-    this.#link?.close(this.#buyer);
-    this.#purchase.do({ type: 'try-failed', error, cancelled: false });
   }
 }

@@ -12,6 +12,9 @@ import { type Actor, Violation, type World } from './world.ts';
 
 /** Clocks further off than this hear nobody in time and are heard by nobody: they are left out where all must agree. */
 const SANE_SKEW_MS = 5_000;
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+const ASKED_BEFORE_MS = 60_000;
 /** Of the live offers, in a book of a market so large that its offers exceed what one neighbour may forward. */
 const MISSING_MAX_SHARE = 0.01;
 
@@ -22,8 +25,8 @@ export class Invariants {
   readonly #buyers: readonly Buyer[];
   /** Leases that are open on chain, by operator. */
   readonly #open = new Map<string, Set<LeaseAccount>>();
-  /** By budget and lease. */
-  readonly #spent = new Map<string, Map<string, bigint>>();
+  /** Every lease that was ever opened, by budget. */
+  readonly #leases = new Map<string, Set<LeaseAccount>>();
   #isChainChanged = true;
 
   constructor(world: World, chain: Chain, peers: readonly Peer[]) {
@@ -73,7 +76,10 @@ export class Invariants {
     }
     this.#checkPromises(lease);
     const buyer = this.#buyers.find(({ address }) => address === delegate);
-    const job = buyer?.jobs.find(({ state }) => state.ranked.some((ranked) => ranked.quote.id === quote));
+    if (buyer !== undefined) this.#checkAutonomy(buyer, lease);
+    const job = [...(buyer?.jobs ?? []), ...(buyer?.asks ?? [])].find(({ state }) =>
+      state.ranked.some((ranked) => ranked.quote.id === quote),
+    );
     if (job === undefined) return;
     const { maxPrice, spec } = job.order;
     if (amount > maxPrice || pricePerSecond * BigInt(spec.maxDurationSeconds) > maxPrice)
@@ -81,14 +87,32 @@ export class Invariants {
   }
 
   /** Of each budget: what its leases lock or have cost, counted here and not by the chain. */
-  #checkBudget({ address, state, terms, paid }: LeaseAccount): void {
-    const counted = this.#spent.get(terms.budget) ?? new Map<string, bigint>();
-    this.#spent.set(terms.budget, counted.set(address, isLeaseEnd(state) ? paid : terms.amount));
-    const spent = [...counted.values()].reduce((sum, one) => sum + one, 0n);
+  #checkBudget(lease: LeaseAccount): void {
+    const { address, terms } = lease;
+    const leases = this.#leases.get(terms.budget) ?? new Set();
+    this.#leases.set(terms.budget, leases.add(lease));
+    const spent = spentOn([...leases]);
     const budget = this.#chain.budgets.get(terms.budget);
     if (budget === undefined || spent > budget.capInAll)
       throw new Violation(`budget ${terms.budget} has spent ${spent}, its cap is ${budget?.capInAll}`);
     if (terms.amount > budget.capPerLease) throw new Violation(`lease ${address} is over the cap of its budget`);
+  }
+
+  /** What a buyer set itself, whatever crashed meanwhile. */
+  #checkAutonomy({ options, name, budget }: Buyer, { terms }: LeaseAccount): void {
+    const { autonomy } = options;
+    if (autonomy === undefined) return;
+    if (terms.amount > autonomy.jobMax) throw new Violation(`${name} leases for ${terms.amount}, over its own limit`);
+    for (const [spanMs, most] of [
+      [HOUR_MS, autonomy.hourMax],
+      [DAY_MS, autonomy.dayMax],
+    ] as const) {
+      // A lease counts from when it was asked for, which is a little before it opened.
+      const sinceMs = this.#chain.nowMs() - spanMs + ASKED_BEFORE_MS;
+      const spent = spentOn([...(this.#leases.get(budget) ?? [])].filter(({ openedMs }) => openedMs > sinceMs));
+      if (spent > most)
+        throw new Violation(`${name} spent ${spent} in ${spanMs / HOUR_MS} h, its own limit is ${most}`);
+    }
   }
 
   /** What an honest provider signed is in its journal and within its policy. */
@@ -176,17 +200,20 @@ export class Invariants {
     if (open.length > 0) throw new Violation(`${name} has a job that is ${open[0]?.phase} at the end`);
   }
 
-  #checkBuyer({ name, jobs }: Buyer): void {
-    for (const job of jobs) {
-      if (job.isVanished) continue;
-      const { state, outcome, held, paid, order } = job;
+  #checkBuyer({ name, jobs, asks, gangs }: Buyer): void {
+    for (const { isVanished, state, held } of [...jobs, ...asks]) {
+      if (isVanished) continue;
+      if (state.phase !== 'over') throw new Violation(`a job of ${name} is ${state.phase} at the end`);
+      if (held.size > 0) throw new Violation(`a job of ${name} holds ${held.size} quotes at the end`);
+    }
+    for (const { isVanished, state, outcome, paid, order, slots } of [...jobs, ...gangs]) {
+      if (isVanished) continue;
       if (state.phase !== 'over' || outcome === undefined)
         throw new Violation(`a job of ${name} is ${state.phase} at the end`);
       if (outcome !== 'delivered' && !isErrorCode(outcome.code))
         throw new Violation(`a job of ${name} ended without a typed reason: ${String(outcome)}`);
-      if (held.size > 0) throw new Violation(`a job of ${name} holds ${held.size} quotes at the end`);
-      if (paid > order.maxPrice)
-        throw new Violation(`a job of ${name} cost ${paid}, at most ${order.maxPrice} was agreed`);
+      if (paid > order.maxPrice * BigInt(slots))
+        throw new Violation(`a job of ${name} cost ${paid}, at most ${order.maxPrice} was agreed for each slot`);
     }
   }
 
@@ -219,6 +246,10 @@ function faultOfBook(peer: Peer, book: Book, provider: Provider, mayLag: boolean
   const expected = isUp && published?.revoked === false ? published.sequence : undefined;
   if (sequence === expected || (mayLag && sequence !== undefined && expected !== undefined)) return undefined;
   return `has offer ${sequence} of ${name}, the last is ${expected}`;
+}
+
+function spentOn(leases: readonly LeaseAccount[]): bigint {
+  return leases.reduce((sum, { state, paid, terms }) => sum + (isLeaseEnd(state) ? paid : terms.amount), 0n);
 }
 
 function assertWithin(name: string, total: Resources, needs: readonly Resources[]): void {

@@ -170,7 +170,7 @@ export const LIARS: readonly (typeof Provider)[] = [
 
 const SILENCE: LinkEnd = { onFrame: () => undefined, onEnd: () => undefined };
 
-/** Takes every quote, accepts it and never opens a lease: wants to keep others out. */
+/** Takes every quote and those of others, accepts them and never opens a lease: wants to keep others out. */
 export class Squatter extends Buyer {
   override accept(protocol: string, link: Link): LinkEnd | undefined {
     if (protocol !== 'quote') return super.accept(protocol, link);
@@ -182,10 +182,19 @@ export class Squatter extends Buyer {
         const id = quote === undefined || job === undefined ? undefined : job.quoteId(quote);
         if (id === undefined) return;
         const accepting = this.at.network.connect(this, link.remoteOf(this), 'lease', SILENCE);
-        accepting.send(this, { type: 'accept', quote: id, budget: this.budget } satisfies LeaseFrame);
+        for (const taken of [this.#stolen(link.remoteOf(this)), id])
+          accepting.send(this, { type: 'accept', quote: taken, budget: this.budget } satisfies LeaseFrame);
         this.after(LIMITS.quoteLifetimeMs, 'hangs up', () => accepting.close(this));
       },
       onEnd: () => undefined,
     };
+  }
+
+  /** A quote that this node made for somebody else, however its name came here. */
+  #stolen(node: Address): string {
+    const quotes = this.at.peers.flatMap((peer) =>
+      peer instanceof Buyer && peer !== this ? peer.jobs.flatMap(({ state }) => state.quotes) : [],
+    );
+    return quotes.find(({ quote }) => quote.signer === node)?.quote.id ?? '';
   }
 }

@@ -25,6 +25,8 @@ const BIDDER = 'market/bidder.ts';
 const ADMISSION = 'market/admission.ts';
 const BOOK = 'market/book.ts';
 const JOB = 'node/provider/job.ts';
+const GANG = 'market/gang.ts';
+const AUTONOMY = 'market/autonomy.ts';
 
 export const MUTANTS: readonly Mutant[] = [
   {
@@ -52,6 +54,7 @@ export const MUTANTS: readonly Mutant[] = [
     (entry) => entry.expiresMs === undefined || entry.expiresMs > nowMs,
   );`,
     to: '  return [...capacity.reservations.values()];',
+    madeGood: 'every hold is given back by the end of its quote as well',
   },
   {
     name: 'stake is promised twice',
@@ -246,6 +249,61 @@ export const MUTANTS: readonly Mutant[] = [
     file: JOB,
     from: "tick: (job, _input, nowMs) => retry(job, nowMs, { type: 'claim' }),",
     to: '',
+  },
+  {
+    name: 'a gang opens its leases before all are signed',
+    file: GANG,
+    from: "  if (next.seats.some((seat) => seat.state === 'signing')) return nothing(next);\n",
+    to: '',
+  },
+  {
+    name: 'a gang starts before all its leases are open',
+    file: GANG,
+    from: "if (state.phase !== 'opening' || state.seats.some((seat) => seat.state === 'opening')) return nothing(state);",
+    to: "if (state.phase !== 'opening') return nothing(state);",
+  },
+  {
+    name: 'a gang goes on with a lease that did not open',
+    file: GANG,
+    from: '  if (state.error !== undefined) return undo(state, state.error);\n',
+    to: '',
+  },
+  {
+    name: 'a gang that is undone leaves nothing',
+    file: GANG,
+    from: "const effects: readonly GangEffect[] = [told, { type: 'let-quotes-go', filling }, ...leaving];",
+    to: "const effects: readonly GangEffect[] = [told, { type: 'let-quotes-go', filling }];",
+  },
+  {
+    name: 'slots of a gang share a provider that may have one',
+    file: GANG,
+    from: "if (order.spread === 'any') return failed;",
+    to: "if (order.spread !== 'replicas') return failed;",
+    madeGood: 'the account behind the nodes is compared as well',
+  },
+  {
+    name: 'what this hour cost is not counted',
+    file: AUTONOMY,
+    from: 'const hour = limits.hourMax - spentSince(commitments, nowMs - HOUR_MS);',
+    to: 'const hour = limits.hourMax;',
+  },
+  {
+    name: 'what a buyer spends is counted late',
+    file: AUTONOMY,
+    from: '(sum, { atMs, amount }) => (atMs > sinceMs ?',
+    to: '(sum, { atMs, amount, open }) => (atMs > sinceMs && !open ?',
+  },
+  {
+    name: 'one job may cost all of the hour',
+    file: AUTONOMY,
+    from: 'const left = [limits.jobMax, hour, day].reduce',
+    to: 'const left = [hour, day].reduce',
+  },
+  {
+    name: 'as many leases as there are jobs are open at once',
+    file: AUTONOMY,
+    from: 'if (open >= limits.concurrentMax) {',
+    to: 'if (open >= 1_000 + limits.concurrentMax) {',
   },
   {
     name: 'money is not given back',

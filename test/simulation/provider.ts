@@ -63,6 +63,7 @@ export type LeaseFrame =
   | { readonly type: 'submit'; readonly lease: Address; readonly runMs: number }
   | { readonly type: 'attach'; readonly lease: Address }
   | { readonly type: 'settle'; readonly lease: Address; readonly amount: bigint }
+  | { readonly type: 'cancel'; readonly lease: Address }
   | { readonly type: 'accepted'; readonly terms: Terms; readonly signature: Uint8Array }
   | { readonly type: 'settle-signed'; readonly signature: Uint8Array }
   | { readonly type: 'refused'; readonly error: MoltError }
@@ -101,6 +102,8 @@ export class Provider extends Peer {
   readonly #sent = new Map<string, Pick<OpenQuote, 'buyer' | 'expiresMs'>>();
   /** Everything that this key signed, by number: two of one number are an equivocation. */
   readonly signed = new Map<number, string>();
+  /** The highest number of earlier lives. */
+  #signedBefore = 0;
   readonly journal: Journal = { sequence: 0, jobs: new Map(), pending: [] };
   readonly #runs = new Map<Address, Run>();
   readonly #followers = new Map<Address, Link>();
@@ -135,6 +138,7 @@ export class Provider extends Peer {
   /** As node/provider: leases of the journal first, then their jobs go on, then the market hears of us. */
   override start(): void {
     super.start();
+    this.#signedBefore = Math.max(0, ...this.signed.keys());
     this.seller = this.#fresh();
     this.jobs.clear();
     this.#followers.clear();
@@ -322,6 +326,7 @@ export class Provider extends Peer {
       if (frame.type === 'submit')
         this.#submit(link, this.#ownJob(buyer, frame.lease), frame.runMs, this.at.world.nowMs);
       if (frame.type === 'attach') this.#tellFollower(this.#follow(link, this.#ownJob(buyer, frame.lease)));
+      if (frame.type === 'cancel') this.dispatch(this.#ownJob(buyer, frame.lease).agreement.lease, { type: 'cancel' });
       if (frame.type === 'settle') this.#settle(link, this.#ownJob(buyer, frame.lease), frame.amount);
     } catch (error) {
       if (!(error instanceof MoltError)) throw error;
@@ -480,8 +485,7 @@ export class Provider extends Peer {
       case 'collect':
         return soon('collected', () => this.#collect(job));
       case 'stop':
-        this.#runs.delete(lease);
-        return undefined;
+        return this.#stopRun(job);
       case 'claim':
       case 'settle-lapsed':
       case 'refund':
@@ -508,20 +512,30 @@ export class Provider extends Peer {
   #awaitExit(job: Job, run: Run): void {
     const { lease } = job.agreement;
     this.after(run.endsMs - this.at.world.nowMs, 'a run ends', () => {
-      if (this.#runs.get(lease) !== run) return;
-      const exit = {
-        reason: 'exited',
-        exitCode: 0,
-        detail: '',
-        startedAtMs: run.startedMs,
-        finishedAtMs: run.endsMs,
-        durationMs: run.endsMs - run.startedMs,
-        cpuMs: 0,
-        memoryPeakBytes: 0,
-        fuel: undefined,
-      };
-      this.dispatch(lease, { type: 'exited', attempt: job.attempt, exit });
+      if (this.#runs.get(lease) === run) this.#exit(job, run, run.endsMs);
     });
+  }
+
+  #stopRun(job: Job): void {
+    const { lease } = job.agreement;
+    const run = this.#runs.get(lease);
+    this.#runs.delete(lease);
+    if (run !== undefined && job.phase === 'running') this.#exit(job, run, this.at.world.nowMs);
+  }
+
+  #exit({ agreement, attempt }: Job, { startedMs }: Run, endedMs: number): void {
+    const exit = {
+      reason: 'exited',
+      exitCode: 0,
+      detail: '',
+      startedAtMs: startedMs,
+      finishedAtMs: endedMs,
+      durationMs: endedMs - startedMs,
+      cpuMs: 0,
+      memoryPeakBytes: 0,
+      fuel: undefined,
+    };
+    this.dispatch(agreement.lease, { type: 'exited', attempt, exit });
   }
 
   #collect(job: Job): Input {
@@ -624,10 +638,13 @@ export class Provider extends Peer {
     });
   }
 
+  /** A life goes on with numbers above all that this key ever signed, whatever the clock says. */
   #noteSigned(sequence: number, id: string): void {
     const other = this.signed.get(sequence);
     if (other !== undefined && other !== id && this.isHonest)
       throw new Violation(`${this.name} signed number ${sequence} twice`);
+    if (sequence <= this.#signedBefore && this.isHonest)
+      throw new Violation(`${this.name} signed number ${sequence} after ${this.#signedBefore}`);
     this.signed.set(sequence, id);
   }
 

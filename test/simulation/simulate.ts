@@ -7,6 +7,7 @@
  */
 import {
   ADMISSION_LIMITS,
+  type Autonomy,
   type BidderOrder,
   OFFER_REPEAT_MS,
   type SellingPolicy,
@@ -20,6 +21,7 @@ import { baseUnits } from '../../protocol/units.ts';
 import { Buyer, type Purchase } from './buyer.ts';
 import { Chain } from './chain.ts';
 import type { Chance } from './chance.ts';
+import { GangPurchase } from './gang.ts';
 import { Invariants } from './invariants.ts';
 import { LIARS, Squatter } from './liars.ts';
 import { Network } from './network.ts';
@@ -53,6 +55,12 @@ export interface Scenario {
   readonly regions: number;
   /** True: providers have price curves, floors, ceilings, closed hours, and buyers that they do not serve. */
   readonly hasPolicies: boolean;
+  /** Share of buyers that trade on their own, within limits. */
+  readonly autonomyShare: number;
+  /** Share of jobs that are gangs. */
+  readonly gangShare: number;
+  /** Jobs want so many quotes to five: of few, not everybody is asked in a small market either. */
+  readonly quotesMin: number;
 }
 
 export interface Report {
@@ -65,6 +73,9 @@ export interface Report {
   /** Jobs that ended otherwise, by code. */
   readonly reasons: Readonly<Record<string, number>>;
   readonly vanished: number;
+  /** Jobs of several slots, beside the others. */
+  readonly gangs: number;
+  readonly gangsDelivered: number;
   readonly bids: number;
   /** Quotes and refusals per bid. */
   readonly answersPerBid: number;
@@ -126,6 +137,9 @@ export function drawScenario(seed: string): Scenario {
     books: 2,
     regions: chance.happens(0.5) ? 0 : chance.between(1, 2),
     hasPolicies: chance.happens(0.5),
+    autonomyShare: share(1),
+    gangShare: share(0.5),
+    quotesMin: 1,
   };
 }
 
@@ -151,6 +165,9 @@ export function largeScenario(nodes: number, bids: number): Scenario {
     books: 0,
     regions: 0,
     hasPolicies: false,
+    autonomyShare: 0,
+    gangShare: 0,
+    quotesMin: 5,
   };
 }
 
@@ -231,13 +248,17 @@ class Run {
   #untilDone(): void {
     const { nowMs } = this.world;
     const isDone = (): boolean =>
-      this.#jobs().every(({ state, isVanished }) => isVanished || state.phase === 'over') &&
+      [...this.#jobs(), ...this.#gangs()].every(({ state, isVanished }) => isVanished || state.phase === 'over') &&
       [...this.#at.chain.leases.values()].every(({ state }) => isLeaseEnd(state));
     while (!isDone() && this.world.nowMs < nowMs + QUIET_MAX_MS) this.#until(this.world.nowMs + LOOK_EVERY_MS);
   }
 
   #jobs(): readonly Purchase[] {
     return [...this.#buyers, ...this.#squatters].flatMap(({ jobs }) => jobs);
+  }
+
+  #gangs(): readonly GangPurchase[] {
+    return this.#buyers.flatMap(({ gangs }) => gangs);
   }
 
   #populate(): void {
@@ -255,7 +276,8 @@ class Run {
       const balance = BigInt(this.#chance.between(1, 30)) * 100_000_000n;
       const caps = { capPerLease: balance / BigInt(this.#chance.between(1, 4)), capInAll: this.#drawCap(balance) };
       const region = this.#drawRegion();
-      const options = { skewMs: this.#drawSkew(), region, shards: shardsIn(region), balance, ...caps };
+      const own = this.#chance.happens(this.#scenario.autonomyShare) ? { autonomy: this.#drawAutonomy(balance) } : {};
+      const options = { skewMs: this.#drawSkew(), region, shards: shardsIn(region), balance, ...caps, ...own };
       const buyer = new Kind(`buyer ${index}`, this.#at, options);
       (index < buyers ? this.#buyers : this.#squatters).push(buyer);
     }
@@ -275,6 +297,21 @@ class Run {
     return this.#chance.happens(0.5) ? balance : balance / BigInt(this.#chance.between(2, 6));
   }
 
+  #drawAutonomy(balance: bigint): Autonomy {
+    const chance = this.#chance;
+    const hourMax = baseUnits(balance / BigInt(chance.between(2, 20)));
+    return {
+      medianPercentMax: chance.pick([100, 150, 400]),
+      offersMin: chance.between(1, 2),
+      jobMax: baseUnits(hourMax / BigInt(chance.between(1, 3))),
+      hourMax,
+      dayMax: baseUnits(hourMax * 2n),
+      concurrentMax: chance.between(1, 4),
+      stakeMin: baseUnits(0n),
+      historyMin: 0,
+    };
+  }
+
   #drawProvider(): { total: Resources; policy: SellingPolicy; stake: bigint } {
     const cores = this.#chance.between(1, 8);
     const gpu = { count: this.#chance.between(1, 3), vramBytes: 24 * GIB, model: 'Model A', computeCapability: 89 };
@@ -286,7 +323,8 @@ class Run {
     return {
       total: { ...total, gpus: this.#chance.happens(0.4) ? [gpu] : [] },
       policy: this.#scenario.hasPolicies ? { ...policy, ...this.#drawPolicy(price) } : policy,
-      stake: BigInt(this.#chance.between(1, 50)) * 1_000_000n,
+      // Some have hardly enough for two leases.
+      stake: BigInt(this.#chance.between(1, 50)) * (this.#chance.happens(0.7) ? 1_000_000n : 20_000n),
     };
   }
 
@@ -325,14 +363,33 @@ class Run {
   }
 
   #planJobs(): void {
-    const { jobs, activeMs } = this.#scenario;
+    const { jobs, activeMs, gangShare } = this.#scenario;
     const buyers = [...this.#buyers, ...this.#squatters];
     for (let index = 0; index < jobs; index++) {
       const buyer = this.#chance.pick(buyers);
       const { order, runMs } = this.#drawJob(buyer);
       const atMs = this.#chance.between(3_000, activeMs);
-      this.world.after(atMs, `${buyer.name} wants a job`, undefined, () => buyer.isUp && buyer.buy(order, runMs));
+      if (!(buyer instanceof Squatter) && this.#chance.happens(gangShare)) this.#planGang(atMs, buyer, order, runMs);
+      else this.world.after(atMs, `${buyer.name} wants a job`, undefined, () => buyer.isUp && buyer.buy(order, runMs));
     }
+  }
+
+  #planGang(atMs: number, buyer: Buyer, order: BidderOrder, runMs: number): void {
+    const chance = this.#chance;
+    const gang = {
+      slots: chance.between(2, 3),
+      spread: chance.pick(['any', 'distinct-providers'] as const),
+      onLoss: chance.pick(['fail', 'replace'] as const),
+      fillings: chance.between(1, 3),
+    };
+    const cancelMs = chance.happens(0.1) ? chance.between(0, 10_000) : undefined;
+    this.world.after(atMs, `${buyer.name} wants a gang`, undefined, () => {
+      if (!buyer.isUp) return;
+      buyer.gang((limited) => new GangPurchase(buyer, limited, runMs, gang), order);
+      const begun = buyer.gangs.at(-1);
+      if (cancelMs !== undefined && begun !== undefined)
+        buyer.after(cancelMs, 'cancels its gang', () => begun.cancel());
+    });
   }
 
   #drawJob({ options, budget }: Buyer): { order: BidderOrder; runMs: number } {
@@ -351,8 +408,9 @@ class Run {
       },
     });
     const maxPrice = baseUnits(BigInt(this.#chance.between(20_000, 120_000)) * BigInt(seconds));
+    const quotesWanted = this.#chance.between(this.#scenario.quotesMin, 5);
     return {
-      order: { spec, budget, maxPrice, region: options.region },
+      order: { spec, budget, maxPrice, quotesWanted, region: options.region },
       runMs: this.#chance.between(500, seconds * 1_000),
     };
   }
@@ -432,6 +490,8 @@ class Run {
       delivered: ended.filter(({ outcome }) => outcome === 'delivered').length,
       reasons,
       vanished: jobs.length - ended.length,
+      gangs: this.#gangs().length,
+      gangsDelivered: this.#gangs().filter(({ outcome }) => outcome === 'delivered').length,
       bids,
       answersPerBid: bids === 0 ? 0 : (world.counts.get('answers') ?? 0) / bids,
       matchMs: { p50: quantile(times, 0.5), p95: quantile(times, 0.95) },

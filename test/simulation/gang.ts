@@ -1,0 +1,217 @@
+/**
+ * A gang of the simulation: the real gang machine (market/gang.ts) in a shell as sdk/gang-run.ts: bids that hold their
+ * quotes, leases that are signed before any is opened, members as attempts of their own. Each lease is opened by its own
+ * transaction, so that some may open while others do not.
+ */
+import {
+  type BidderOrder,
+  type GangEffect,
+  type GangEvent,
+  type GangOrder,
+  type GangState,
+  type Seat,
+  type VerifiedQuote,
+  createGang,
+  decideGang,
+} from '../../market/index.ts';
+import { MoltError } from '../../protocol/errors.ts';
+import { LIMITS } from '../../protocol/limits.ts';
+import { Attempt } from './attempt.ts';
+import { type Buyer, Purchase } from './buyer.ts';
+import type { Committed } from './spending.ts';
+import { Violation } from './world.ts';
+
+/** The provider that has one slot, or is to have it. */
+interface Place {
+  readonly attempt: Attempt;
+  committed?: Committed;
+  /** The provider has signed, or not. */
+  hasAnswered: boolean;
+  onAnswered?: () => void;
+}
+
+const SPARE_QUOTES = 3;
+
+export class GangPurchase {
+  readonly buyer: Buyer;
+  /** Of one slot. */
+  readonly order: BidderOrder;
+  readonly slots: number;
+  state: GangState;
+  isVanished = false;
+  outcome: 'delivered' | MoltError | undefined;
+  /** Of all leases, those that were given up among them, as far as it is known. */
+  paid = 0n;
+  readonly #runMs: number;
+  readonly #first: readonly GangEffect[];
+  readonly #places = new Map<number, Place>();
+  readonly #started = new Set<number>();
+  #asks: Purchase[] = [];
+
+  constructor(buyer: Buyer, order: BidderOrder, runMs: number, gang: Omit<GangOrder, 'shapes'> & { slots: number }) {
+    const { slots, ...rest } = gang;
+    const { state, effects } = createGang({ ...rest, shapes: Array.from({ length: slots }, () => 0) });
+    this.buyer = buyer;
+    this.order = order;
+    this.slots = slots;
+    this.state = state;
+    this.#runMs = runMs;
+    this.#first = effects;
+  }
+
+  begin(): void {
+    for (const effect of this.#first) this.#perform(effect);
+  }
+
+  cancel(): void {
+    this.#do({ type: 'cancelled', error: new MoltError('job/cancelled', 'the gang was cancelled') });
+  }
+
+  #do(event: GangEvent): void {
+    const { state, effects } = decideGang(this.state, event);
+    this.state = state;
+    for (const effect of effects) this.#perform(effect);
+  }
+
+  #perform(effect: GangEffect): void {
+    switch (effect.type) {
+      case 'ask':
+        return this.#ask(effect);
+      case 'sign':
+        return this.#sign(effect.filling, effect.seats);
+      case 'open':
+        return this.#open(effect.filling, effect.ranks);
+      case 'leave':
+        return this.#leave(effect);
+      case 'let-quotes-go':
+        for (const ask of this.#asks.splice(0)) ask.release();
+        return undefined;
+      case 'start':
+        return this.#start(effect.rank);
+      case 'stop':
+        return this.#places.get(effect.rank)?.attempt.stop();
+      case 'deliver':
+      case 'fail':
+        return this.#end(effect);
+      default:
+        return undefined;
+    }
+  }
+
+  #ask({ filling, shape, slots, without }: GangEffect & { type: 'ask' }): void {
+    const { buyer } = this;
+    const quotesWanted = Math.min(LIMITS.quotesWanted, slots + SPARE_QUOTES);
+    const ask = new Purchase(buyer, { ...this.order, attempts: 1, quotesWanted, without }, this.#runMs, {
+      hold: (quotes) => {
+        const { balance, locked } = buyer.at.chain.budgets.get(buyer.budget)!;
+        this.#do({ type: 'quoted', filling, shape, quotes, budgetFree: balance - locked });
+      },
+      failed: (error) => this.#do({ type: 'unquoted', filling, error }),
+    });
+    this.#asks.push(ask);
+    buyer.asks.push(ask);
+    ask.begin();
+  }
+
+  #sign(filling: number, seats: readonly Seat[]): void {
+    for (const { rank, quote } of seats) {
+      if (quote === undefined) continue;
+      const place = this.#placeFor(filling, rank, quote);
+      this.#places.set(rank, place);
+      this.buyer.commit(quote.content.amount, (result) => {
+        if (result instanceof MoltError) return this.#answered(place, () => this.#refuse(filling, rank, result));
+        place.committed = result;
+        return place.attempt.accept();
+      });
+    }
+  }
+
+  #refuse(filling: number, rank: number, error: MoltError): void {
+    this.#do({ type: 'refused', filling, rank, error });
+  }
+
+  #answered(place: Place, tell: () => void): void {
+    place.hasAnswered = true;
+    tell();
+    place.onAnswered?.();
+  }
+
+  #placeFor(filling: number, rank: number, quote: VerifiedQuote): Place {
+    const attempt = new Attempt(this.buyer, quote, this.#runMs, {
+      signed: () => this.#answered(place, () => this.#do({ type: 'signed', filling, rank })),
+      opened: () => this.#do({ type: 'opened', filling, ranks: [rank] }),
+      delivered: (paid) => {
+        this.#count(place, paid);
+        this.#do({ type: 'delivered', rank });
+      },
+      failed: (error) => {
+        if (!place.hasAnswered) return this.#answered(place, () => this.#refuse(filling, rank, error));
+        if (!this.#started.has(rank)) return this.#do({ type: 'unopened', filling, ranks: [rank], error });
+        return attempt.leave(true, () => {
+          this.#count(place, attempt.paid(error));
+          this.#do({ type: 'lost', rank, error });
+        });
+      },
+    });
+    const place: Place = { attempt, hasAnswered: false };
+    return place;
+  }
+
+  #count({ committed }: Place, paid: bigint | undefined): void {
+    this.paid += paid ?? 0n;
+    committed?.end(paid);
+  }
+
+  #open(filling: number, ranks: readonly number[]): void {
+    for (const rank of ranks) {
+      if (this.#places.get(rank)?.attempt.isConnected === true) continue;
+      const message = 'the provider went away before the leases were opened';
+      return this.#refuse(filling, rank, new MoltError('mesh/closed', message));
+    }
+    for (const rank of ranks) this.#places.get(rank)?.attempt.open();
+    return undefined;
+  }
+
+  #leave({ filling, rank, mayBeOpen }: GangEffect & { type: 'leave' }): void {
+    const place = this.#places.get(rank);
+    const left = (): void => {
+      this.#places.delete(rank);
+      this.#do({ type: 'left', filling, rank });
+    };
+    if (place === undefined) return this.buyer.after(0, 'had no place', left);
+    const leave = (): void =>
+      place.attempt.leave(mayBeOpen, () => {
+        this.#count(place, place.attempt.onChain === undefined ? 0n : place.attempt.paid(undefined));
+        left();
+      });
+    // What was asked for is waited for: a signature that comes late binds all the same.
+    if (place.hasAnswered) return leave();
+    place.onAnswered = leave;
+    return undefined;
+  }
+
+  /** No member runs before every slot has its lease, and none of one provider where they are to be distinct. */
+  #start(rank: number): void {
+    const seats = this.state.seats.filter(({ state }) => state === 'running' || state === 'done');
+    const first = this.#started.size === 0;
+    if (first && seats.length < this.slots) throw new Violation(`${this.buyer.name} starts a gang of ${seats.length}`);
+    for (const { rank: one, quote } of seats) {
+      if (this.#places.get(one)?.attempt.onChain === undefined)
+        throw new Violation(`${this.buyer.name} starts slot ${rank} of a gang whose slot ${one} has no lease`);
+      const twin = seats.find((seat) => seat.rank !== one && seat.quote?.signer === quote?.signer);
+      if (twin !== undefined && this.state.order.spread === 'distinct-providers')
+        throw new Violation(`${this.buyer.name} has slots ${one} and ${twin.rank} of a gang at one provider`);
+    }
+    this.#started.add(rank);
+    this.#places.get(rank)?.attempt.run();
+  }
+
+  #end(effect: GangEffect & { type: 'deliver' | 'fail' }): void {
+    if (this.outcome !== undefined) throw new Violation(`a gang of ${this.buyer.name} ends twice`);
+    this.outcome = effect.type === 'deliver' ? 'delivered' : (effect.error as MoltError);
+    const settled = [...this.#places.values()].filter(({ attempt }) => attempt.onChain?.state === 'settled').length;
+    if (effect.type === 'deliver' && settled < (this.state.order.quorum ?? this.slots))
+      throw new Violation(`a gang of ${this.buyer.name} has ${settled} of ${this.slots} results`);
+    this.buyer.at.world.trace(`${this.buyer.name} gang ends: ${effect.type}`);
+  }
+}

@@ -73,13 +73,7 @@ export {
   openOfferFeed,
 } from './offers.ts';
 export { type Following, type Neighbours, followMarket } from './following.ts';
-export {
-  type Acquaintances,
-  type KeptNeighbours,
-  type NeighbourOptions,
-  NEIGHBOURS_HEALTHY,
-  keepNeighbours,
-} from './neighbours.ts';
+export { type Acquaintances, KeptNeighbours, type NeighbourOptions, NEIGHBOURS_HEALTHY } from './neighbours.ts';
 export type { Moment } from './moment.ts';
 export { type Obstacle, type ObstacleName, type OfferJudgement, type Wanted } from './obstacle.ts';
 export { type BidRecord, type RecordedAnswer, type RecordedRanking, endRecord, recordNews } from './record.ts';

@@ -30,11 +30,6 @@ export interface NeighbourOptions {
   readonly wanted: number;
 }
 
-export interface KeptNeighbours extends Disposable {
-  /** Connected sellers that the chain knows. */
-  readonly size: number;
-}
-
 /** Gossip's own degree: fewer neighbours are found by the DHT as well. */
 export const NEIGHBOURS_HEALTHY = 6;
 const DIALS_MAX = 8;
@@ -50,102 +45,126 @@ const ROUNDS_MAX = 3;
 /** The first neighbours of our own choice are asked for their books: those before may have hidden what they know. */
 const PULLS = 2;
 
-/** Keeps `wanted` neighbours until disposed. Never throws. */
-export function keepNeighbours(env: Env, options: NeighbourOptions): KeptNeighbours {
-  const { feed, neighbours, vouch, wanted } = options;
-  const stopped = new AbortController();
-  const random = env.random.split('neighbours');
-  const dialling = new Map<Address, string>();
+/** Keeps `wanted` neighbours from now on until disposed. Never throws. */
+export class KeptNeighbours implements Disposable {
+  readonly #env: Env;
+  readonly #options: NeighbourOptions;
+  readonly #random: Env['random'];
+  readonly #stopped = new AbortController();
+  readonly #opened = new DisposableStack();
+  readonly #dialling = new Map<Address, string>();
   /** Connected sellers that the chain knows, with the range that they offer from. */
-  const chosen = new Map<Address, string>();
+  readonly #chosen = new Map<Address, string>();
   /** Met on a walk. */
-  const met = new Set<Address>();
-  const failed = createBoundedMap<Address, number>(FAILED_MAX);
-  let isLooking = false;
-  let wanderedMs = -Infinity;
-  let pulls = 0;
+  readonly #met = new Set<Address>();
+  readonly #failed = createBoundedMap<Address, number>(FAILED_MAX);
+  #isLooking = false;
+  #wanderedMs = -Infinity;
+  #pulls = 0;
 
-  const isTried = (peer: Address): boolean => env.clock.monotonic() - (failed.get(peer) ?? -Infinity) < AGAIN_MS;
-  const room = (): number => Math.min(wanted - chosen.size - dialling.size, DIALS_MAX - dialling.size);
-  const choose = (peer: Address, range: string): void => {
-    chosen.set(peer, range);
-    if (pulls++ < PULLS) feed.pull(peer, stopped.signal).catch(() => undefined);
-  };
-  const dial = async ({ signer, content }: Message<Offer>, range: string): Promise<void> => {
-    dialling.set(signer, range);
+  constructor(env: Env, options: NeighbourOptions) {
+    this.#env = env;
+    this.#options = options;
+    this.#random = env.random.split('neighbours');
+    const { feed, neighbours } = options;
+    const forget = (peer: Address): void => {
+      this.#chosen.delete(peer);
+      this.#met.delete(peer);
+    };
+    this.#opened.use(neighbours.onPeer(({ type, peer }) => (type === 'disconnected' ? forget(peer) : undefined)));
+    // A large book changes all the time, and its sellers can wait for the next look.
+    const onChange = (): unknown => (feed.book.size <= SMALL_BOOK ? this.#look() : undefined);
+    this.#opened.use(feed.onChange(() => void onChange()));
+    this.#opened.use(env.clock.every(LOOK_EVERY_MS, () => this.#look()));
+  }
+
+  /** Connected sellers that the chain knows. */
+  get size(): number {
+    return this.#chosen.size;
+  }
+
+  [Symbol.dispose](): void {
+    this.#stopped.abort();
+    this.#opened.dispose();
+  }
+
+  async #look(): Promise<void> {
+    if (this.#isLooking || this.#stopped.signal.aborted) return;
+    this.#isLooking = true;
     try {
-      await neighbours.meet(content.addresses, stopped.signal);
-      choose(signer, range);
-    } catch {
-      failed.set(signer, env.clock.monotonic());
+      for (let round = 0; round < ROUNDS_MAX && this.#room() > 0; round++) if (!(await this.#chooseSome())) break;
+      const known = this.#chosen.size + this.#dialling.size;
+      if (known < Math.min(this.#options.wanted, NEIGHBOURS_HEALTHY)) await this.#wander();
+    } catch (error) {
+      this.#env.logger.log('debug', 'no neighbours could be looked for', { error });
     } finally {
-      dialling.delete(signer);
-      void look();
+      this.#isLooking = false;
     }
-  };
-  /** From the offers that were not looked at yet, those of real sellers, each from a range that has the fewest so far. */
-  const lookOnce = async (): Promise<boolean> => {
-    const unknown = feed.book
-      .list()
-      .filter(({ signer }) => !chosen.has(signer) && !dialling.has(signer) && !isTried(signer));
-    const looked = draw(unknown, LOOKED_AT_MAX, (below) => randomInt(random, below));
+  }
+
+  /** Of offers that were not looked at yet, the real sellers, each from a range that has the fewest; true when more wait. */
+  async #chooseSome(): Promise<boolean> {
+    const { feed, neighbours, vouch } = this.#options;
+    const isTaken = (peer: Address): boolean =>
+      this.#chosen.has(peer) || this.#dialling.has(peer) || this.#isTried(peer);
+    const unknown = feed.book.list().filter(({ signer }) => !isTaken(signer));
+    const looked = draw(unknown, LOOKED_AT_MAX, (below) => randomInt(this.#random, below));
     if (looked.length === 0) return false;
     const { genuine } = await vouch(looked);
-    const known = looked.filter(({ signer }) => genuine.has(signer));
-    for (const { signer } of looked) if (!genuine.has(signer)) failed.set(signer, env.clock.monotonic());
-    for (let rest = known; rest.length > 0 && room() > 0;) {
-      const [next] = rest.toSorted((a, b) => crowd(a) - crowd(b));
-      if (next === undefined || stopped.signal.aborted) break;
+    for (const { signer } of looked) if (!genuine.has(signer)) this.#failed.set(signer, this.#env.clock.monotonic());
+    for (let rest = looked.filter(({ signer }) => genuine.has(signer)); this.#room() > 0;) {
+      const [next] = rest.toSorted((a, b) => this.#crowd(a) - this.#crowd(b));
+      if (next === undefined || this.#stopped.signal.aborted) break;
       rest = rest.filter((offer) => offer !== next);
-      if (neighbours.isConnected(next.signer)) choose(next.signer, rangeOf(next));
-      else void dial(next, rangeOf(next));
+      if (neighbours.isConnected(next.signer)) this.#choose(next);
+      else void this.#dial(next);
     }
     return looked.length < unknown.length;
-  };
-  const crowd = (offer: Message<Offer>): number => {
-    const range = rangeOf(offer);
-    return [...chosen.values(), ...dialling.values()].filter((one) => one === range).length;
-  };
-  const look = async (): Promise<void> => {
-    if (isLooking || stopped.signal.aborted) return;
-    isLooking = true;
+  }
+
+  async #dial(offer: Message<Offer>): Promise<void> {
+    const { signer, content } = offer;
+    this.#dialling.set(signer, rangeOf(offer));
     try {
-      for (let round = 0; round < ROUNDS_MAX && room() > 0; round++) if (!(await lookOnce())) break;
-      if (chosen.size + dialling.size < Math.min(wanted, NEIGHBOURS_HEALTHY)) await wander();
-    } catch (error) {
-      env.logger.log('debug', 'no neighbours could be looked for', { error });
+      await this.#options.neighbours.meet(content.addresses, this.#stopped.signal);
+      this.#choose(offer);
+    } catch {
+      this.#failed.set(signer, this.#env.clock.monotonic());
     } finally {
-      isLooking = false;
+      this.#dialling.delete(signer);
+      void this.#look();
     }
-  };
-  const wander = async (): Promise<void> => {
-    if (env.clock.monotonic() - wanderedMs < WANDER_EVERY_MS) return;
-    wanderedMs = env.clock.monotonic();
-    for await (const addresses of neighbours.wander(stopped.signal)) {
-      if (met.size >= NEIGHBOURS_HEALTHY) return;
-      const peer = await neighbours.meet(addresses, stopped.signal).catch(() => undefined);
-      if (peer !== undefined) met.add(peer);
+  }
+
+  #choose(offer: Message<Offer>): void {
+    this.#chosen.set(offer.signer, rangeOf(offer));
+    if (this.#pulls++ < PULLS) this.#options.feed.pull(offer.signer, this.#stopped.signal).catch(() => undefined);
+  }
+
+  async #wander(): Promise<void> {
+    if (this.#env.clock.monotonic() - this.#wanderedMs < WANDER_EVERY_MS) return;
+    this.#wanderedMs = this.#env.clock.monotonic();
+    const { neighbours } = this.#options;
+    for await (const addresses of neighbours.wander(this.#stopped.signal)) {
+      if (this.#met.size >= NEIGHBOURS_HEALTHY) return;
+      const peer = await neighbours.meet(addresses, this.#stopped.signal).catch(() => undefined);
+      if (peer !== undefined) this.#met.add(peer);
     }
-  };
-  const listening = neighbours.onPeer(({ type, peer }) => {
-    if (type === 'connected') return;
-    chosen.delete(peer);
-    met.delete(peer);
-  });
-  // A large book changes all the time, and its sellers can wait for the next look.
-  const changing = feed.onChange(() => {
-    if (feed.book.size <= SMALL_BOOK) void look();
-  });
-  const ticking = env.clock.every(LOOK_EVERY_MS, look);
-  return {
-    get size() {
-      return chosen.size;
-    },
-    [Symbol.dispose]: () => {
-      stopped.abort();
-      for (const one of [listening, changing, ticking]) one[Symbol.dispose]();
-    },
-  };
+  }
+
+  #isTried(peer: Address): boolean {
+    return this.#env.clock.monotonic() - (this.#failed.get(peer) ?? -Infinity) < AGAIN_MS;
+  }
+
+  #room(): number {
+    const { wanted } = this.#options;
+    return Math.min(wanted - this.#chosen.size - this.#dialling.size, DIALS_MAX - this.#dialling.size);
+  }
+
+  #crowd(offer: Message<Offer>): number {
+    const range = rangeOf(offer);
+    return [...this.#chosen.values(), ...this.#dialling.values()].filter((one) => one === range).length;
+  }
 }
 
 /** Who is near in the net tends to be in one hand: the /24 that an offer's first address names. */

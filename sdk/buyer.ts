@@ -24,7 +24,7 @@ import {
   createAdmission,
   createBuckets,
   followMarket,
-  keepNeighbours,
+  KeptNeighbours,
   openOfferFeed,
   autonomyOf,
 } from '../market/index.ts';
@@ -120,7 +120,7 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
   const chainClock = opened.use(await openChainClock(env, chain));
   opened.use(followMarket(env, { feed, neighbours: mesh }));
   const vouch = createVouching(env, chain);
-  opened.use(keepNeighbours(env, { feed, neighbours: mesh, vouch, wanted: WARM_MAX }));
+  opened.use(new KeptNeighbours(env, { feed, neighbours: mesh, vouch, wanted: WARM_MAX }));
   const routes = new Map<string, AnswerRoute>();
   opened.use(await mesh.handle(STREAMS.quote.protocol, STREAMS.quote, (channel) => routeAnswer(channel, routes)));
   const grants = createGrants();

@@ -32,7 +32,7 @@ import { Gossip, type GossipLimits, type Validate } from './gossip.ts';
 import { Guard, type GuardLimits } from './guard.ts';
 import { lazyTls } from './encryption.ts';
 import { ipOf, rangeOf, reachOf } from './ip.ts';
-import { Nat, type NatOptions, type Reachability } from './nat.ts';
+import { Nat, type NatOptions, type Reachability, isCircuit } from './nat.ts';
 import { Pressure, type PressureLimits } from './pressure.ts';
 import { addressOf, parseAddresses, peerIdOf, peerOf } from './peer.ts';
 import { RELAY_LIMITS, type RelayLimits } from './relay.ts';
@@ -274,10 +274,10 @@ class Libp2pMesh implements Mesh {
     for await (const event of dht.getClosestPeers(this.#env.random.bytes(32), { signal: deadline.signal })) {
       if (event.name !== 'PEER_RESPONSE') continue;
       for (const { id, multiaddrs } of event.closer) {
-        if (seen.has(id.toString()) || multiaddrs.length === 0 || this.#parts.libp2p.getConnections(id).length > 0)
-          continue;
+        if (seen.has(id.toString()) || this.#parts.libp2p.getConnections(id).length > 0) continue;
         seen.add(id.toString());
-        yield multiaddrs.map((address) => (peerOf(address) === undefined ? `${address}/p2p/${id}` : String(address)));
+        const direct = multiaddrs.filter((address) => ipOf(address) !== undefined && !isCircuit(address));
+        if (direct.length > 0) yield parseAddresses(direct.map(String), id).map(String);
       }
     }
   }

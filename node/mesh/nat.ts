@@ -507,7 +507,7 @@ function remember(until: Map<string, number>, name: string, time: number): void 
   }
 }
 
-function isCircuit(address: Multiaddr): boolean {
+export function isCircuit(address: Multiaddr): boolean {
   return address.getComponents().some(({ name }) => name === 'p2p-circuit');
 }
 

@@ -12,7 +12,7 @@ import {
   NEIGHBOURS_HEALTHY,
   createAdmission,
   followMarket,
-  keepNeighbours,
+  KeptNeighbours,
   openOfferFeed,
 } from '../../market/index.ts';
 import type { Address } from '../../protocol/address.ts';
@@ -105,7 +105,7 @@ export async function openProvider(base: ProviderParts, opened: AsyncDisposableS
   const feed = opened.use(await openOfferFeed(env, feedOptions));
   opened.use(followMarket(env, { feed, neighbours: mesh }));
   const vouch = createVouching(env, chain);
-  opened.use(keepNeighbours(env, { feed, neighbours: mesh, vouch, wanted: NEIGHBOURS_HEALTHY }));
+  opened.use(new KeptNeighbours(env, { feed, neighbours: mesh, vouch, wanted: NEIGHBOURS_HEALTHY }));
   const shared = { key, provider, chain, network: mesh, journal, tell };
   const content = await openContent(parts);
   const gpus = opened.use(watchGpus(parts, () => trade));

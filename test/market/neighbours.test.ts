@@ -4,7 +4,7 @@
  */
 import { expect, test } from 'vitest';
 
-import { type Book, type NeighbourOptions, createBook, keepNeighbours } from '../../market/index.ts';
+import { type Book, type NeighbourOptions, createBook, KeptNeighbours } from '../../market/index.ts';
 import type { Address } from '../../protocol/address.ts';
 import { type Env, systemEnv } from '../../protocol/env.ts';
 import { MoltError } from '../../protocol/errors.ts';
@@ -42,7 +42,6 @@ class Town {
   };
 
   options(wanted: number): NeighbourOptions {
-    const town = this;
     return {
       wanted,
       feed: {
@@ -70,16 +69,21 @@ class Town {
           this.connected.set(peer, to);
           return peer;
         },
-        wander: async function* () {
-          town.walks++;
-          for (const peer of town.walk) yield [multiaddrOf(peer)];
-        },
+        wander: () => this.#walkOn(),
         onPeer: (listener) => {
           this.#listeners.add(listener);
           return { [Symbol.dispose]: () => this.#listeners.delete(listener) };
         },
       },
     };
+  }
+
+  async *#walkOn(): AsyncGenerator<readonly string[], void, undefined> {
+    this.walks++;
+    for (const peer of this.walk) {
+      await new Promise((resolve) => setImmediate(resolve));
+      yield [multiaddrOf(peer)];
+    }
   }
 
   /** Somebody offers from this range; `isReal`: the chain knows him. */
@@ -115,7 +119,7 @@ test('of a thousand invented offers and eight real ones, six real neighbours com
   const town = new Town();
   for (let index = 0; index < 1_000; index++) town.offer(`invented ${index}`, range(index % 256), false);
   const real = Array.from({ length: 8 }, (_, index) => town.offer(`real ${index}`, range(index), true));
-  using kept = keepNeighbours(town.env, town.options(6));
+  using kept = new KeptNeighbours(town.env, town.options(6));
   for (let turn = 0; turn < 10; turn++) await town.turn(2_000);
   expect(kept.size).toBe(6);
   expect([...town.connected.keys()].every((peer) => real.includes(peer))).toBe(true);
@@ -129,7 +133,7 @@ test('neighbours are taken from as many networks as there are, before a second o
   const town = new Town();
   for (let index = 0; index < 40; index++) town.offer(`rack ${index}`, range(1), true);
   for (let index = 2; index < 7; index++) town.offer(`other ${index}`, range(index), true);
-  using kept = keepNeighbours(town.env, town.options(6));
+  using kept = new KeptNeighbours(town.env, town.options(6));
   await town.turn(2_000);
   expect(kept.size).toBe(6);
   const ranges = [...town.connected.values()].map((to) => to.split('/')[2]?.split('.').slice(0, 3).join('.'));
@@ -140,7 +144,7 @@ test('who cannot be reached takes no place, is dialled again a minute later, and
   const town = new Town();
   for (let index = 0; index < 100; index++) town.deadEnds.add(town.offer(`dead ${index}`, range(index), true));
   const good = town.offer('good', range(200), true);
-  using kept = keepNeighbours(town.env, town.options(24));
+  using kept = new KeptNeighbours(town.env, town.options(24));
   await town.turn(2_000);
   await town.turn(2_000);
   expect(kept.size).toBe(1);
@@ -158,7 +162,7 @@ test('who is connected already counts, once the chain knows him, and one that is
   const [first, ...others] = [1, 2, 3].map((index) => town.offer(`real ${index}`, range(index), true));
   const stranger = town.offer('stranger', range(9), false);
   town.connected.set(first as Address, '').set(stranger, '');
-  using kept = keepNeighbours(town.env, town.options(2));
+  using kept = new KeptNeighbours(town.env, town.options(2));
   await town.turn(2_000);
   expect(kept.size).toBe(2);
   expect(town.dials).toBeLessThanOrEqual(2);
@@ -170,7 +174,7 @@ test('who is connected already counts, once the chain knows him, and one that is
 test('with too few sellers in the book it walks through the DHT, every half minute and no further than needed', async () => {
   const town = new Town();
   town.walk = Array.from({ length: 20 }, (_, index) => town.meetable(address(`met ${index}`)));
-  using kept = keepNeighbours(town.env, town.options(6));
+  using kept = new KeptNeighbours(town.env, town.options(6));
   await town.turn(2_000);
   expect(town.connected.size).toBe(6);
   expect(kept.size).toBe(0);
@@ -191,7 +195,7 @@ test('while the chain does not answer nobody is chosen, and it goes on after', a
   const options = town.options(6);
   let isDown = true;
   const down = new MoltError('chain/unreachable', 'no answer');
-  using kept = keepNeighbours(town.env, {
+  using kept = new KeptNeighbours(town.env, {
     ...options,
     vouch: (o) => (isDown ? Promise.reject(down) : options.vouch(o)),
   });

@@ -12,7 +12,7 @@ import {
   type OfferFeed,
   createAdmission,
   followMarket,
-  keepNeighbours,
+  KeptNeighbours,
   makeBid,
   openOfferFeed,
 } from '../../../market/index.ts';
@@ -57,7 +57,7 @@ export async function openSeller(
     const signers = offers.map(({ signer }) => signer);
     return { genuine: new Set(signers.filter((signer) => on.operators?.includes(signer) ?? true)) };
   };
-  opened.use(keepNeighbours(env, { feed, neighbours: mesh, vouch, wanted: NEIGHBOURS_HEALTHY }));
+  opened.use(new KeptNeighbours(env, { feed, neighbours: mesh, vouch, wanted: NEIGHBOURS_HEALTHY }));
   const provider = address(`provider of ${key.address}`);
   const stake = baseUnits(10n ** 15n);
   const trade = opened.use(

@@ -12,7 +12,7 @@ import { type Address, decodeAddress } from '../protocol/address.ts';
 import { MoltError } from '../protocol/errors.ts';
 import { type JobSpec, featuresOf, storedInputs, warmPrefix } from '../protocol/job-spec.ts';
 import { LIMITS } from '../protocol/limits.ts';
-import type { Bid } from '../protocol/messages.ts';
+import type { Bid, HardwareTier } from '../protocol/messages.ts';
 import { type BaseUnits, U64_MAX, baseUnits, formatMolt } from '../protocol/units.ts';
 
 export interface BidRequest {
@@ -39,6 +39,8 @@ export interface BidRequest {
   readonly budget: Address;
   /** Names the inputs that come from the buyer's store, the first few of them, for all who hear the bid. Default: no. */
   readonly nearData?: boolean;
+  /** Least hardware tier; default A0, which any has. */
+  readonly hardwareTierMin?: HardwareTier;
   /** Challenge window at least, rounded up to whole seconds; default: the provider's own. */
   readonly windowMs?: number;
 }
@@ -77,6 +79,7 @@ export function makeBid(request: BidRequest): Bid {
     startByMs: request.startByMs ?? 0,
     budget: request.budget,
     near: request.nearData === true ? nearOf(spec) : [],
+    hardwareTierMin: request.hardwareTierMin ?? 'A0',
     windowMs: Math.ceil((request.windowMs ?? 0) / 1000) * 1000,
   };
 }

@@ -12,7 +12,14 @@ import type { Verified } from '../protocol/brands.ts';
 import { type ErrorCode, MoltError, hasCode } from '../protocol/errors.ts';
 import { type JobSpec, featuresOf } from '../protocol/job-spec.ts';
 import { LIMITS } from '../protocol/limits.ts';
-import { type Bid, type Message, type Offer, type Quote, resourceClassOf } from '../protocol/messages.ts';
+import {
+  type Bid,
+  type HardwareTier,
+  type Message,
+  type Offer,
+  type Quote,
+  resourceClassOf,
+} from '../protocol/messages.ts';
 import { type BaseUnits, baseUnits, formatMolt } from '../protocol/units.ts';
 import { type MedianLimit, medianCeiling } from './autonomy.ts';
 import { distanceCut, isAsked, makeBid, pricePerSecondWithin } from './bid.ts';
@@ -53,6 +60,8 @@ export interface BidderOrder {
   readonly startWithinMs?: number;
   /** The bid names the job's inputs, so that a provider that has them can say so. Default: no. */
   readonly nearData?: boolean;
+  /** Least hardware tier. Default A0. */
+  readonly hardwareTierMin?: HardwareTier;
   /** Challenge window at least, at most `longestWindowMs`. Default: the provider's own. */
   readonly windowMs?: number;
   /** Where the job must run, as providers say of themselves. Default: anywhere. */
@@ -333,6 +342,7 @@ function beginBid(state: BidderState, event: Of<'begin'>, at: Moment): BidderDec
       ...(order.finishByMs === undefined ? {} : { finishByMs: order.finishByMs }),
       ...(order.startWithinMs === undefined ? {} : { startByMs: at.nowMs + order.startWithinMs }),
       ...(order.nearData === undefined ? {} : { nearData: order.nearData }),
+      ...(order.hardwareTierMin === undefined ? {} : { hardwareTierMin: order.hardwareTierMin }),
       ...(order.windowMs === undefined ? {} : { windowMs: order.windowMs }),
     });
   } catch (error) {
@@ -685,7 +695,9 @@ function noOffers({ order, failed }: BidderState, { bookSize, peers }: Of<'begin
   const features = featuresOf(order.spec);
   const beyond = features.length === 0 ? '' : ` with ${features.join(' and ')}`;
   const there = order.region === undefined || order.region === '' ? '' : ` in region ${order.region}`;
-  return `${bookSize} offers were heard, none sells the ${order.spec.runtime} runtime${beyond} for ${resourceClassOf(order.spec.resources)} jobs${there}${left}`;
+  const { hardwareTierMin: tier = 'A0' } = order;
+  const shown = tier === 'A0' ? '' : ` on hardware of tier ${tier}`;
+  return `${bookSize} offers were heard, none sells the ${order.spec.runtime} runtime${beyond} for ${resourceClassOf(order.spec.resources)} jobs${there}${shown}${left}`;
 }
 
 function nothing(state: BidderState): BidderDecision {

@@ -7,6 +7,7 @@
  */
 import type { Address } from '../protocol/address.ts';
 import type { ErrorCode } from '../protocol/errors.ts';
+import { HARDWARE_TIER_SHOWN } from '../protocol/messages.ts';
 import { formatBytes, formatMolt } from '../protocol/units.ts';
 import type { Obstacle, ObstacleName, OfferJudgement, Wanted } from './obstacle.ts';
 import type { BidRecord, RecordedAnswer } from './record.ts';
@@ -156,6 +157,7 @@ const CODES: Readonly<Partial<Record<ErrorCode, ObstacleName>>> = {
   'market/closed': 'duration',
   'market/finish-too-late': 'duration',
   'market/start-too-late': 'start',
+  'market/tier-too-low': 'tier',
   'market/lease-too-small': 'amount',
   'market/no-capacity': 'busy',
   'chain/stake-too-low': 'stake',
@@ -219,7 +221,8 @@ function would(what: ObstacleName, providers: number): string {
 }
 
 /** Changes that are no number. */
-function wordless({ features, region }: Wanted, what: ObstacleName): string | undefined {
+function wordless({ features, region, hardwareTierMin }: Wanted, what: ObstacleName): string | undefined {
+  if (what === 'tier') return `hardware of tier ${HARDWARE_TIER_SHOWN} instead of ${hardwareTierMin}`;
   if (what === 'region') return `any region instead of ${region}`;
   if (what === 'feature' && features.length > 0) return `a job that does without ${features.join(' and ')}`;
   if (what === 'gpu') return 'fewer or other GPUs';

@@ -4,7 +4,16 @@
  */
 import type { Address } from '../protocol/address.ts';
 import { formatBytes, formatMolt } from '../protocol/units.ts';
-import type { Bid, Feature, Message, Offer, Resources, RuntimeKind } from '../protocol/messages.ts';
+import {
+  type Bid,
+  type Feature,
+  type HardwareTier,
+  type Message,
+  type Offer,
+  type Resources,
+  type RuntimeKind,
+  isTierAtLeast,
+} from '../protocol/messages.ts';
 import { fits } from './fit.ts';
 import { priceOf } from './price.ts';
 
@@ -19,12 +28,16 @@ export interface Wanted {
   readonly stakeMin: string;
   /** Empty: any. */
   readonly region: string;
+  /** Absent from records of before there were tiers. */
+  readonly hardwareTierMin?: HardwareTier;
 }
 
 export type ObstacleName =
   | 'runtime'
   | 'feature'
   | 'region'
+  /** Of the hardware. */
+  | 'tier'
   | 'duration'
   | 'cpu'
   | 'memory'
@@ -64,7 +77,7 @@ export interface OfferJudgement {
 }
 
 /** Obstacles that time does not remove: a provider that has one is not asked. */
-export const LASTING: ReadonlySet<ObstacleName> = new Set(['runtime', 'feature', 'region']);
+export const LASTING: ReadonlySet<ObstacleName> = new Set(['runtime', 'feature', 'region', 'tier']);
 
 export function judgeOffer(
   { signer, content }: Message<Offer>,
@@ -77,13 +90,14 @@ export function judgeOffer(
 }
 
 export function wantedOf(bid: Bid): Wanted {
-  const { runtime, features, need, durationSecondsMax, region, pricePerSecondMax, stakeMin } = bid;
+  const { runtime, features, need, durationSecondsMax, region, hardwareTierMin, pricePerSecondMax, stakeMin } = bid;
   return {
     runtime,
     features,
     need,
     durationSecondsMax,
     region,
+    hardwareTierMin,
     pricePerSecondMax: pricePerSecondMax.toString(),
     stakeMin: stakeMin.toString(),
   };
@@ -98,6 +112,9 @@ function kindObstacles(offer: Offer, wanted: Wanted): Obstacle[] {
   if (lacking.length > 0) found.push({ what: 'feature', text: `does not offer ${lacking.join(' and ')}` });
   if (wanted.region !== '' && offer.region !== wanted.region) {
     found.push({ what: 'region', text: offer.region === '' ? 'names no region' : `is in region ${offer.region}` });
+  }
+  if (!isTierAtLeast(offer.hardwareTier, wanted.hardwareTierMin ?? 'A0')) {
+    found.push({ what: 'tier', text: `shows its hardware at tier ${offer.hardwareTier}` });
   }
   return found;
 }

@@ -8,7 +8,16 @@ import type { Verified } from '../protocol/brands.ts';
 import type { ErrorCode, MoltError } from '../protocol/errors.ts';
 import { OVERHEAD_ALLOWANCE_MS } from '../protocol/job.ts';
 import { LIMITS } from '../protocol/limits.ts';
-import type { Bid, Feature, Message, Quote, Resources, RuntimeKind } from '../protocol/messages.ts';
+import {
+  type Bid,
+  type Feature,
+  HARDWARE_TIER_SHOWN,
+  type Message,
+  type Quote,
+  type Resources,
+  type RuntimeKind,
+  isTierAtLeast,
+} from '../protocol/messages.ts';
 import { type BaseUnits, U64_MAX, baseUnits, formatMolt } from '../protocol/units.ts';
 import { fits } from './fit.ts';
 import { type SellingPolicy, partnerRefusal, sizeRefusal, startRefusal, timeRefusal } from './policy.ts';
@@ -59,7 +68,7 @@ export type Answer = { readonly quote: Quote } | { readonly declined: MoltError 
 
 /**
  * A firm quote, or the first reason against one: `protocol/expired`, `market/draining`, `market/buyer-refused`,
- * `market/image-refused`, `market/unsupported`, `market/duration-too-long`, `market/closed`, `chain/stake-too-low`,
+ * `market/image-refused`, `market/unsupported`, `market/tier-too-low`, `market/duration-too-long`, `market/closed`, `chain/stake-too-low`,
  * `market/start-too-late`, `market/no-capacity`, `market/price-too-low`, `market/lease-too-small`, `market/finish-too-late`, `market/declined`. Whether the bid asks this provider at all is `isAsked`'s question and comes first.
  */
 export function answerBid(request: AnswerRequest): Answer {
@@ -145,6 +154,13 @@ function refusalBeforePrice(request: AnswerRequest): MoltError | undefined {
     return refusal(
       'market/unsupported',
       `the job must run in region ${region}, the provider ${provider.region === '' ? 'names none' : `is in ${provider.region}`}`,
+    );
+  }
+  const { hardwareTierMin } = bid.content;
+  if (!isTierAtLeast(HARDWARE_TIER_SHOWN, hardwareTierMin)) {
+    return refusal(
+      'market/tier-too-low',
+      `the bid asks for hardware of tier ${hardwareTierMin}, the provider can show ${HARDWARE_TIER_SHOWN}`,
     );
   }
   const overheadMs = LIMITS.quoteLifetimeMs + OVERHEAD_ALLOWANCE_MS;

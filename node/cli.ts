@@ -12,6 +12,7 @@ import { createTerminal } from './cli/terminal.ts';
 import { SETTINGS, type SettingName, flagName, fromText } from './config.ts';
 import { AssertionError, MoltError, hasCode } from '../protocol/errors.ts';
 import { systemEnv } from '../protocol/env.ts';
+import { HARDWARE_TIERS } from '../protocol/messages.ts';
 import { MOLT_VERSION } from './version.ts';
 
 type Flags = Readonly<Record<string, unknown>>;
@@ -345,6 +346,12 @@ function jobOptions(made: Command): Command {
     .option(
       '--near-data',
       'tell in the bid, by digests, which inputs the job has: providers that have them come first, and keep them',
+    )
+    .addOption(
+      new Option(
+        '--hardware-tier <tier>',
+        'least that shows on which hardware it runs; so far nobody has more than A0',
+      ).choices(HARDWARE_TIERS),
     )
     .option('--min-stake <amount>', 'only providers with at least so much stake, in MOLT')
     .option('--reserve <amount>', 'stake that must stand behind the lease, in MOLT');

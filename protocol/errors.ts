@@ -61,6 +61,7 @@ export const ERRORS = {
   'market/quote-unacceptable': entry('peer', 'later', 'the quote breaks the bid, the chain or its own sums'),
   'market/gang-incomplete': entry('nobody', 'later', 'fewer slots of a gang found a provider than it has'),
   'market/start-too-late': entry('nobody', 'later', 'the provider cannot promise to start when the bid asks'),
+  'market/tier-too-low': entry('nobody', 'never', 'the provider cannot show so much of its hardware as the bid asks'),
 
   // chain
   'chain/unreachable': entry('chain', 'later', 'the RPC endpoint does not answer'),

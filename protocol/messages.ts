@@ -25,6 +25,20 @@ export type RuntimeKind = (typeof RUNTIMES)[number];
 export const FEATURES = ['egress', 'services', 'sandbox', 'fetch'] as const;
 export type Feature = (typeof FEATURES)[number];
 
+/**
+ * What shows on which hardware a job runs, by wire number, append-only. `A0`: the provider says so. `A1`: a challenge that the
+ * device solved. `A2`: and a TPM. `A3`: a CPU's trusted execution environment. `A4`: and a GPU's report in it.
+ */
+export const HARDWARE_TIERS = ['A0', 'A1', 'A2', 'A3', 'A4'] as const;
+export type HardwareTier = (typeof HARDWARE_TIERS)[number];
+
+/** The highest tier that anybody can show in this version: no offer may name another. */
+export const HARDWARE_TIER_SHOWN: HardwareTier = 'A0';
+
+export function isTierAtLeast(tier: HardwareTier, least: HardwareTier): boolean {
+  return HARDWARE_TIERS.indexOf(tier) >= HARDWARE_TIERS.indexOf(least);
+}
+
 export interface GpuGroup {
   readonly count: number;
   readonly vramBytes: number;
@@ -56,6 +70,7 @@ export interface Offer {
   readonly free: Resources;
   readonly runtimes: readonly RuntimeKind[];
   readonly features: readonly Feature[];
+  readonly hardwareTier: HardwareTier;
   readonly prices: Prices;
   /** Thousands of kernel rounds a second on one core, measured by the provider itself; ranks only after settlement. */
   readonly speed: number;
@@ -93,6 +108,8 @@ export interface Bid {
   readonly budget: Address;
   /** First 8 bytes, hex, of digests of the CIDs of inputs; empty when not told. */
   readonly near: readonly string[];
+  /** Least tier of the provider; A0 when any will do. */
+  readonly hardwareTierMin: HardwareTier;
   /** The challenge window must be at least this, whole seconds; 0 when the provider's own will do. */
   readonly windowMs: number;
 }
@@ -134,6 +151,7 @@ export function encodeOffer(offer: Offer): Uint8Array {
     free: encodeResources(offer.free),
     runtimes: offer.runtimes.map(runtimeNumber),
     features: offer.features.map(featureNumber),
+    hardwareTier: HARDWARE_TIERS.indexOf(offer.hardwareTier),
     prices: {
       base: offer.prices.base,
       cpu: offer.prices.perCpu,
@@ -162,6 +180,7 @@ export function decodeOffer(envelope: Envelope): Message<Offer> {
     free: decodeResources(raw.free),
     runtimes: raw.runtimes.map(runtimeOf),
     features: decodeFeatures(raw.features),
+    hardwareTier: tierOf(raw.hardwareTier, HARDWARE_TIER_SHOWN),
     prices: {
       base: baseUnits(prices.base),
       perCpu: baseUnits(prices.cpu),
@@ -197,6 +216,7 @@ export function encodeBid(bid: Bid): Uint8Array {
     startByMs: BigInt(bid.startByMs),
     budget: decodeAddress(bid.budget),
     windowMs: BigInt(bid.windowMs),
+    hardwareTier: HARDWARE_TIERS.indexOf(bid.hardwareTierMin),
     near: bid.near.map((prefix) => Buffer.from(prefix, 'hex')),
   });
 }
@@ -227,6 +247,7 @@ export function decodeBid(envelope: Envelope): Message<Bid> {
     startByMs: toSafeNumber(raw.startByMs, 'start-by time'),
     budget: decodeKey(raw.budget, 'budget'),
     windowMs: wholeSeconds(raw.windowMs, 'challenge window'),
+    hardwareTierMin: tierOf(raw.hardwareTier, 'A4'),
     near: decodeNear(raw.near, 'bid'),
   };
   return { ...envelope, content };
@@ -302,6 +323,12 @@ function runtimeOf(number: number): RuntimeKind {
   const runtime = RUNTIMES[number - 1];
   if (runtime === undefined) throw malformed('message', `it names runtime ${number}, known are 1 … ${RUNTIMES.length}`);
   return runtime;
+}
+
+function tierOf(number: number, highest: HardwareTier): HardwareTier {
+  const tier = HARDWARE_TIERS[number];
+  if (tier !== undefined && isTierAtLeast(highest, tier)) return tier;
+  throw malformed('message', `it names hardware tier ${tier ?? number}, the highest here is ${highest}`);
 }
 
 function featureNumber(feature: Feature): number {

@@ -152,6 +152,7 @@ export interface Offer {
     addresses: Uint8Array[];
     revoked: boolean;
     features: number[];
+    hardwareTier: number;
 }
 export declare namespace Offer {
     const codec: () => Codec<Offer>;
@@ -247,9 +248,13 @@ export declare namespace Offer {
         index: number;
         value: number;
     }
+    interface OfferHardwareTierFieldEvent {
+        field: '$.hardwareTier';
+        value: number;
+    }
     function encode(obj: Partial<Offer>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Offer>): Offer;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Offer>): Generator<OfferProviderFieldEvent | OfferFreeCpuMillisFieldEvent | OfferFreeMemoryBytesFieldEvent | OfferFreeDiskBytesFieldEvent | OfferFreeGpusCountFieldEvent | OfferFreeGpusVramBytesFieldEvent | OfferFreeGpusModelFieldEvent | OfferFreeGpusComputeCapabilityFieldEvent | OfferRuntimesFieldEvent | OfferPricesBaseFieldEvent | OfferPricesCpuFieldEvent | OfferPricesMemoryFieldEvent | OfferPricesGpuFieldEvent | OfferSpeedFieldEvent | OfferSpeedMeasuredMsFieldEvent | OfferRegionFieldEvent | OfferDurationSecondsMaxFieldEvent | OfferWarmFieldEvent | OfferAddressesFieldEvent | OfferRevokedFieldEvent | OfferFeaturesFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Offer>): Generator<OfferProviderFieldEvent | OfferFreeCpuMillisFieldEvent | OfferFreeMemoryBytesFieldEvent | OfferFreeDiskBytesFieldEvent | OfferFreeGpusCountFieldEvent | OfferFreeGpusVramBytesFieldEvent | OfferFreeGpusModelFieldEvent | OfferFreeGpusComputeCapabilityFieldEvent | OfferRuntimesFieldEvent | OfferPricesBaseFieldEvent | OfferPricesCpuFieldEvent | OfferPricesMemoryFieldEvent | OfferPricesGpuFieldEvent | OfferSpeedFieldEvent | OfferSpeedMeasuredMsFieldEvent | OfferRegionFieldEvent | OfferDurationSecondsMaxFieldEvent | OfferWarmFieldEvent | OfferAddressesFieldEvent | OfferRevokedFieldEvent | OfferFeaturesFieldEvent | OfferHardwareTierFieldEvent>;
 }
 export interface Prices {
     base: bigint;
@@ -297,6 +302,7 @@ export interface Bid {
     budget: Uint8Array;
     windowMs: bigint;
     near: Uint8Array[];
+    hardwareTier: number;
 }
 export declare namespace Bid {
     const codec: () => Codec<Bid>;
@@ -399,9 +405,13 @@ export declare namespace Bid {
         index: number;
         value: Uint8Array;
     }
+    interface BidHardwareTierFieldEvent {
+        field: '$.hardwareTier';
+        value: number;
+    }
     function encode(obj: Partial<Bid>): Uint8Array;
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Bid>): Bid;
-    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Bid>): Generator<BidNeedCpuMillisFieldEvent | BidNeedMemoryBytesFieldEvent | BidNeedDiskBytesFieldEvent | BidNeedGpusCountFieldEvent | BidNeedGpusVramBytesFieldEvent | BidNeedGpusModelFieldEvent | BidNeedGpusComputeCapabilityFieldEvent | BidRuntimeFieldEvent | BidDurationSecondsMaxFieldEvent | BidPricePerSecondMaxFieldEvent | BidStakeMinFieldEvent | BidReserveMinFieldEvent | BidRegionFieldEvent | BidDistanceMaxFieldEvent | BidQuotesWantedFieldEvent | BidWarmFieldEvent | BidAddressesFieldEvent | BidFeaturesFieldEvent | BidFinishByMsFieldEvent | BidStartByMsFieldEvent | BidBudgetFieldEvent | BidWindowMsFieldEvent | BidNearFieldEvent>;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Bid>): Generator<BidNeedCpuMillisFieldEvent | BidNeedMemoryBytesFieldEvent | BidNeedDiskBytesFieldEvent | BidNeedGpusCountFieldEvent | BidNeedGpusVramBytesFieldEvent | BidNeedGpusModelFieldEvent | BidNeedGpusComputeCapabilityFieldEvent | BidRuntimeFieldEvent | BidDurationSecondsMaxFieldEvent | BidPricePerSecondMaxFieldEvent | BidStakeMinFieldEvent | BidReserveMinFieldEvent | BidRegionFieldEvent | BidDistanceMaxFieldEvent | BidQuotesWantedFieldEvent | BidWarmFieldEvent | BidAddressesFieldEvent | BidFeaturesFieldEvent | BidFinishByMsFieldEvent | BidStartByMsFieldEvent | BidBudgetFieldEvent | BidWindowMsFieldEvent | BidNearFieldEvent | BidHardwareTierFieldEvent>;
 }
 export interface Quote {
     bid: Uint8Array;

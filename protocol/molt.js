@@ -588,6 +588,10 @@ export var Offer;
                         w.uint32(value);
                     }
                 }
+                if ((obj.hardwareTier != null && obj.hardwareTier !== 0)) {
+                    w.uint32(104);
+                    w.uint32(obj.hardwareTier);
+                }
                 if (opts.lengthDelimited !== false) {
                     w.ldelim();
                 }
@@ -602,7 +606,8 @@ export var Offer;
                     warm: [],
                     addresses: [],
                     revoked: false,
-                    features: []
+                    features: [],
+                    hardwareTier: 0
                 };
                 const end = length == null ? reader.len : reader.pos + length;
                 while (reader.pos < end) {
@@ -670,6 +675,10 @@ export var Offer;
                                 throw new MaxLengthError('Decode error - repeated field "features" had too many elements');
                             }
                             obj.features.push(reader.uint32());
+                            break;
+                        }
+                        case 13: {
+                            obj.hardwareTier = reader.uint32();
                             break;
                         }
                         default: {
@@ -790,6 +799,13 @@ export var Offer;
                                 value: reader.uint32()
                             };
                             obj.features++;
+                            break;
+                        }
+                        case 13: {
+                            yield {
+                                field: `${prefix}.hardwareTier`,
+                                value: reader.uint32()
+                            };
                             break;
                         }
                         default: {
@@ -1016,6 +1032,10 @@ export var Bid;
                         w.bytes(value);
                     }
                 }
+                if ((obj.hardwareTier != null && obj.hardwareTier !== 0)) {
+                    w.uint32(144);
+                    w.uint32(obj.hardwareTier);
+                }
                 if (opts.lengthDelimited !== false) {
                     w.ldelim();
                 }
@@ -1036,7 +1056,8 @@ export var Bid;
                     startByMs: 0n,
                     budget: uint8ArrayAlloc(0),
                     windowMs: 0n,
-                    near: []
+                    near: [],
+                    hardwareTier: 0
                 };
                 const end = length == null ? reader.len : reader.pos + length;
                 while (reader.pos < end) {
@@ -1119,6 +1140,10 @@ export var Bid;
                                 throw new MaxLengthError('Decode error - repeated field "near" had too many elements');
                             }
                             obj.near.push(reader.bytes());
+                            break;
+                        }
+                        case 18: {
+                            obj.hardwareTier = reader.uint32();
                             break;
                         }
                         default: {
@@ -1269,6 +1294,13 @@ export var Bid;
                                 value: reader.bytes()
                             };
                             obj.near++;
+                            break;
+                        }
+                        case 18: {
+                            yield {
+                                field: `${prefix}.hardwareTier`,
+                                value: reader.uint32()
+                            };
                             break;
                         }
                         default: {

@@ -42,4 +42,5 @@ export { type Env, type Logger, systemEnv } from '../protocol/env.ts';
 export { type ErrorCode, MoltError, hasCode } from '../protocol/errors.ts';
 export type { LogRecord } from '../protocol/job-log.ts';
 export type { JobSpec, JobSpecInput } from '../protocol/job-spec.ts';
+export type { HardwareTier } from '../protocol/messages.ts';
 export { type BaseUnits, formatMolt, parseMolt } from '../protocol/units.ts';

@@ -3,6 +3,7 @@ import type { Autonomy, AutonomyName, OwnRanking } from '../market/index.ts';
 import type { Address } from '../protocol/address.ts';
 import type { KeyPair } from '../protocol/ed25519.ts';
 import type { Env } from '../protocol/env.ts';
+import type { HardwareTier } from '../protocol/messages.ts';
 import type { BaseUnits } from '../protocol/units.ts';
 import type { JobEvent } from './progress.ts';
 
@@ -85,6 +86,11 @@ export interface RunOptions {
    * their CIDs; and the provider keeps the inputs after the job until it needs the room. Default false.
    */
   readonly nearData?: boolean;
+  /**
+   * Least tier of the hardware: what must show that it is what the provider says. So far nobody can show more than A0, the
+   * provider's word; a higher one finds nobody. Default A0.
+   */
+  readonly hardwareTier?: HardwareTier;
   /** Region in which the job must run, as providers say of themselves. */
   readonly region?: string;
   /** Region in which it would better run: counts in ranking, keeps nobody out. */

@@ -54,6 +54,7 @@ export function orderOf(buyer: Buyer, spec: JobSpec, options: RunOptions): Bidde
       ? {}
       : { finishByMs: buyer.chainClock.now() + options.finishWithinSeconds * 1000 }),
     ...(options.startWithinSeconds === undefined ? {} : { startWithinMs: options.startWithinSeconds * 1000 }),
+    ...(options.hardwareTier === undefined ? {} : { hardwareTierMin: options.hardwareTier }),
     ...(options.nearData === undefined ? {} : { nearData: options.nearData }),
     ...(options.region === undefined ? {} : { region: options.region }),
     ...(options.regionWished === undefined ? {} : { regionWished: options.regionWished }),

@@ -11,7 +11,7 @@ import { basename } from 'node:path';
 import { CID } from 'multiformats/cid';
 
 import { MoltError } from '../../protocol/errors.ts';
-import type { RunOptions } from '../../sdk/index.ts';
+import type { HardwareTier, RunOptions } from '../../sdk/index.ts';
 import type { JobSpecInput } from '../../protocol/job-spec.ts';
 import { parseMolt } from '../../protocol/units.ts';
 import { engineSocket, processEnvironment } from '../config.ts';
@@ -238,6 +238,7 @@ export function parseWishes(
   | 'finishWithinSeconds'
   | 'startWithinSeconds'
   | 'nearData'
+  | 'hardwareTier'
   | 'region'
   | 'regionWished'
   | 'minStake'
@@ -253,6 +254,7 @@ export function parseWishes(
     ...(quotes === undefined ? {} : { quotes }),
     ...(finishWithinSeconds === undefined ? {} : { finishWithinSeconds }),
     ...(startWithinSeconds === undefined ? {} : { startWithinSeconds }),
+    ...(flags['hardwareTier'] === undefined ? {} : { hardwareTier: flags['hardwareTier'] as HardwareTier }),
     ...(flags['nearData'] === true ? { nearData: true } : {}),
     ...(region === undefined ? {} : { region }),
     ...(regionWished === undefined ? {} : { regionWished }),

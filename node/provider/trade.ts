@@ -42,6 +42,7 @@ import { LIMITS } from '../../protocol/limits.ts';
 import {
   type Bid,
   type Feature,
+  HARDWARE_TIER_SHOWN,
   type Message,
   type Offer,
   type Quote,
@@ -284,6 +285,7 @@ export class Trade implements AsyncDisposable {
       free: offeredOf(free),
       runtimes: this.#options.runtimes(),
       features: this.#options.features,
+      hardwareTier: HARDWARE_TIER_SHOWN,
       prices: currentPrices(policy, this.utilisation()),
       speed: speed.score,
       speedMeasuredMs: speed.measuredMs,

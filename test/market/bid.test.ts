@@ -36,6 +36,7 @@ test('a bid carries needs and limits of the spec, five quotes by default, and no
     startByMs: 0,
     near: [],
     windowMs: 0,
+    hardwareTierMin: 'A0',
     quotesWanted: 5,
     warm: warmPrefix(MODULE),
     addresses: ['/a', '/b', '/c'],

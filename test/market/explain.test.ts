@@ -241,6 +241,12 @@ test('what wins more providers comes first', () => {
   ]);
 });
 
+test('a tier of hardware that nobody has keeps the bid from going out, and says which would do', () => {
+  const record = bidFor([{}, {}], {}, { hardwareTierMin: 'A1' });
+  expect(texts(record)['a']).toBe('was not asked: it shows its hardware at tier A0');
+  expect(changes(record)).toEqual(['hardware of tier A0 instead of A1 would have got a quote from 2 providers']);
+});
+
 test('when every provider wants several changes, the nearest is named with all of them', () => {
   const offer = { free: { ...PLENTY, memoryBytes: GIB }, prices: pricesOf(3_000_000n) };
   const worse = { ...offer, free: { ...SMALL, cpuMillis: 10, memoryBytes: GIB } };

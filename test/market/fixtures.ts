@@ -48,6 +48,7 @@ export function offerContent(signer: KeyPair, changes: Partial<Offer> = {}): Off
     free: SMALL,
     runtimes: ['wasm'],
     features: [],
+    hardwareTier: 'A0',
     prices: { base: baseUnits(1000n), perCpu: baseUnits(0n), perGib: baseUnits(0n), perGpu: baseUnits(0n) },
     speed: 100,
     speedMeasuredMs: NOW,
@@ -79,6 +80,7 @@ export function bidContent(changes: Partial<Bid> = {}): Bid {
     near: [],
     budget: address('budget'),
     windowMs: 0,
+    hardwareTierMin: 'A0',
     ...changes,
   };
 }

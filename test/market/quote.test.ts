@@ -211,6 +211,13 @@ test.each<[string, Partial<AnswerRequest>, Partial<Bid>, string, string]>([
     'the job needs services and sandbox, which the provider does not offer',
   ],
   [
+    'a tier of hardware that nobody can show',
+    {},
+    { hardwareTierMin: 'A1' },
+    'market/tier-too-low',
+    'the bid asks for hardware of tier A1, the provider can show A0',
+  ],
+  [
     'another region',
     {},
     { region: 'us' },

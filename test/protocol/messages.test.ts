@@ -15,6 +15,7 @@ import {
   type Offer,
   type Quote,
   FEATURES,
+  HARDWARE_TIERS,
   RUNTIMES,
   decodeBid,
   decodeOffer,
@@ -60,6 +61,7 @@ const offers: fc.Arbitrary<Offer> = fc.record({
   speedMeasuredMs: safe,
   region: text(LIMITS.regionCharacters),
   durationSecondsMax: fc.nat(LIMITS.leaseSeconds),
+  hardwareTier: fc.constant('A0' as const),
   warm: fc.array(prefix, { maxLength: LIMITS.warmPerOffer }),
   addresses: multiaddrs,
   revoked: fc.boolean(),
@@ -77,6 +79,7 @@ const bids: fc.Arbitrary<Bid> = fc.record({
   finishByMs: fc.nat(2 ** 40).map((seconds) => seconds * 1000),
   startByMs: safe,
   near: fc.array(prefix, { maxLength: LIMITS.nearPerBid }),
+  hardwareTierMin: fc.constantFrom(...HARDWARE_TIERS),
   windowMs: fc.nat(2 ** 40).map((seconds) => seconds * 1000),
   quotesWanted: fc.integer({ min: 1, max: LIMITS.quotesWanted }),
   warm: fc.oneof(fc.constant(''), prefix),
@@ -170,6 +173,7 @@ test.each<[string, Partial<wire.Offer>]>([
   ['five kinds of GPU', { free: { ...plain, gpus: [gpu, gpu, gpu, gpu, gpu] } }],
   ['a long GPU model', { free: { ...plain, gpus: [{ ...gpu, model: 'x'.repeat(41) }] } }],
   ['memory beyond 2^53', { free: { ...plain, memoryBytes: 2n ** 53n } }],
+  ['a hardware tier that nobody can show', { hardwareTier: 1 }],
 ])('an offer with %s is malformed', (_what, changes) => {
   expect(codeOf(() => decodeOffer(enveloped('offer', wire.Offer.encode({ ...oneOffer, ...changes }))))).toBe(
     'protocol/malformed',
@@ -184,6 +188,11 @@ test.each<[string, Partial<wire.Bid>]>([
   ['a runtime that is not known', { runtime: 9 }],
   ['a warm digest of 9 bytes', { warm: new Uint8Array(9) }],
   ['a long region', { region: 'x'.repeat(13) }],
+  ['a start beyond 2^53', { startByMs: 2n ** 53n }],
+  ['a challenge window of half a second', { windowMs: 500n }],
+  ['too many inputs', { near: Array.from({ length: 5 }, () => new Uint8Array(8)) }],
+  ['a digest of an input with 7 bytes', { near: [new Uint8Array(7)] }],
+  ['a hardware tier that there is not', { hardwareTier: 5 }],
 ])('a bid with %s is malformed', (_what, changes) => {
   expect(codeOf(() => decodeBid(enveloped('bid', wire.Bid.encode({ ...oneBid, ...changes }))))).toBe(
     'protocol/malformed',
@@ -195,6 +204,7 @@ test.each<[string, Partial<wire.Quote>]>([
   ['a provider of 33 bytes', { provider: new Uint8Array(33) }],
   ['a deadline between two seconds', { finishByMs: 1_500n }],
   ['a grace beyond 2^53', { graceMs: 2n ** 60n }],
+  ['too many inputs', { near: Array.from({ length: 5 }, () => new Uint8Array(8)) }],
 ])('a quote with %s is malformed', (_what, changes) => {
   expect(codeOf(() => decodeQuote(enveloped('quote', wire.Quote.encode({ ...oneQuote, ...changes }))))).toBe(
     'protocol/malformed',

@@ -274,6 +274,7 @@ export class Provider extends Peer {
       free,
       runtimes: provider.runtimes,
       features: [],
+      hardwareTier: 'A0',
       prices: currentPrices(policy, utilisation(this.seller.capacity, this.now())),
       speed: 100,
       speedMeasuredMs: 0,

@@ -33,6 +33,7 @@ test('wishes about the provider are read with their units, and what is no number
     parseWishes({
       finishWithin: '90',
       nearData: true,
+      hardwareTier: 'A0',
       startWithin: '20',
       inRegion: 'eu',
       nearRegion: 'eu-w',
@@ -43,6 +44,7 @@ test('wishes about the provider are read with their units, and what is no number
     finishWithinSeconds: 90,
     startWithinSeconds: 20,
     nearData: true,
+    hardwareTier: 'A0',
     region: 'eu',
     regionWished: 'eu-w',
     minStake: 1_500_000_000n,

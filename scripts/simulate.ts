@@ -4,6 +4,7 @@
  *   --seed S             a small market with faults, as the tests draw it from this seed
  *   --seeds N            the first N of them, up to the first that breaks an invariant
  *   --nodes N --bids M   a large one without crashes or liars, for figures (default 1,000 nodes, 20 bids)
+ *   --faults             with them, and with more books
  *   --json               the report as one line
  *   --mutants            puts faults into the machines, one at a time, and tells by which of N seeds (default 200) each is
  *                        found; fails when one is not that nothing else makes good. Minutes
@@ -23,6 +24,7 @@ const { values } = parseArgs({
     mutant: { type: 'string' },
     nodes: { type: 'string' },
     bids: { type: 'string' },
+    faults: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
   },
 });
@@ -62,11 +64,13 @@ function findMutants(seeds: number): void {
 
 async function play(): Promise<void> {
   // Only now: a fault must be in before the machines are.
-  const { FailedRun, drawScenario, largeScenario, simulate } = await import('../test/simulation/simulate.ts');
+  const { FailedRun, drawScenario, largeScenario, largeScenarioWithFaults, simulate } =
+    await import('../test/simulation/simulate.ts');
   const isLarge = values.seed === undefined || values.nodes !== undefined || values.bids !== undefined;
   const seed = values.seed ?? 'large';
   const nodes = count(values.nodes, 1_000, 'nodes');
-  const scenario = isLarge ? largeScenario(nodes, count(values.bids, 20, 'bids')) : drawScenario(seed);
+  const large = values.faults ? largeScenarioWithFaults : largeScenario;
+  const scenario = isLarge ? large(nodes, count(values.bids, 20, 'bids')) : drawScenario(seed);
   try {
     if (values.seeds !== undefined) {
       const reports = Array.from({ length: count(values.seeds, 1, 'seeds') }, (_, one) => simulate(String(one)));
@@ -99,6 +103,7 @@ function print(report: Report, { providers, liars, buyers, squatters }: Scenario
     ['seed', report.seed],
     ['market', `${providers} providers, ${liars} liars, ${buyers} buyers, ${squatters} squatters`],
     ['jobs', `${report.jobs}, ${report.delivered} delivered, ${report.vanished} left by their buyer`],
+    ['gangs', `${report.gangs}, ${report.gangsDelivered} delivered`],
     ['without result', reasons.length === 0 ? 'none' : reasons.join(', ')],
     ['answers per bid', `${report.answersPerBid.toFixed(1)} over ${report.bids} bids`],
     ['to a lease', `p50 ${report.matchMs.p50} ms, p95 ${report.matchMs.p95} ms of the market's own time`],

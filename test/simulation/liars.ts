@@ -156,6 +156,7 @@ class Flooder extends Provider {
 }
 
 const FLOOD_EVERY_MS = 2_000;
+const STEAL_EVERY_MS = 500;
 
 export const LIARS: readonly (typeof Provider)[] = [
   Phantom,
@@ -181,20 +182,36 @@ export class Squatter extends Buyer {
         const job = this.jobs.find(({ state }) => state.bid?.id === (frame as BidAnswerFrame).bid);
         const id = quote === undefined || job === undefined ? undefined : job.quoteId(quote);
         if (id === undefined) return;
-        const accepting = this.at.network.connect(this, link.remoteOf(this), 'lease', SILENCE);
-        for (const taken of [this.#stolen(link.remoteOf(this)), id])
-          accepting.send(this, { type: 'accept', quote: taken, budget: this.budget } satisfies LeaseFrame);
-        this.after(LIMITS.quoteLifetimeMs, 'hangs up', () => accepting.close(this));
+        this.#accept(link.remoteOf(this), id);
       },
       onEnd: () => undefined,
     };
   }
 
-  /** A quote that this node made for somebody else, however its name came here. */
-  #stolen(node: Address): string {
-    const quotes = this.at.peers.flatMap((peer) =>
-      peer instanceof Buyer && peer !== this ? peer.jobs.flatMap(({ state }) => state.quotes) : [],
-    );
-    return quotes.find(({ quote }) => quote.signer === node)?.quote.id ?? '';
+  override start(): void {
+    super.start();
+    this.#steal();
+  }
+
+  #accept(node: Address, quote: string): void {
+    const accepting = this.at.network.connect(this, node, 'lease', SILENCE);
+    accepting.send(this, { type: 'accept', quote, budget: this.budget } satisfies LeaseFrame);
+    this.after(LIMITS.quoteLifetimeMs, 'hangs up', () => accepting.close(this));
+  }
+
+  /** Accepts quotes that were made for others, however their names came here. */
+  #steal(): void {
+    this.after(STEAL_EVERY_MS, 'steals', () => {
+      if (this.at.isCalm) return;
+      const others = this.at.peers.filter((peer) => peer instanceof Buyer && peer !== this);
+      const quotes = others.flatMap((peer) =>
+        peer instanceof Buyer ? peer.jobs.flatMap(({ state }) => (state.phase === 'over' ? [] : state.quotes)) : [],
+      );
+      if (quotes.length > 0) {
+        const { quote } = this.chance.pick(quotes);
+        this.#accept(quote.signer, quote.id);
+      }
+      this.#steal();
+    });
   }
 }

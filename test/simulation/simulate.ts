@@ -77,6 +77,8 @@ export interface Report {
   readonly gangs: number;
   readonly gangsDelivered: number;
   readonly bids: number;
+  /** Buyers that spent more in all than they allow themselves in one hour. */
+  readonly buyersOverAnHour: number;
   /** Quotes and refusals per bid. */
   readonly answersPerBid: number;
   readonly matchMs: { readonly p50: number; readonly p95: number };
@@ -168,6 +170,47 @@ export function largeScenario(nodes: number, bids: number): Scenario {
     autonomyShare: 0,
     gangShare: 0,
     quotesMin: 5,
+  };
+}
+
+/** A large market with everything that goes wrong in a small one, and books beside those of the buyers. */
+export function largeScenarioWithFaults(nodes: number, bids: number): Scenario {
+  const clean = largeScenario(nodes, bids);
+  const liars = Math.ceil(nodes / 20);
+  return {
+    ...clean,
+    providers: clean.providers - liars,
+    liars,
+    squatters: 1,
+    activeMs: 90_000,
+    lossShare: 0.1,
+    duplicateShare: 0.05,
+    transactionLossShare: 0.05,
+    crashes: Math.ceil(nodes / 10),
+    cuts: 2,
+    wrongClockShare: 0.05,
+    reach: 6,
+    books: Math.ceil(nodes / 20),
+    regions: 2,
+    hasPolicies: true,
+    autonomyShare: 0.3,
+    gangShare: 0.2,
+    quotesMin: 1,
+  };
+}
+
+/** Some hours of a small market, whose buyers all trade on their own. */
+export function longScenario(): Scenario {
+  return {
+    ...largeScenario(7, 240),
+    buyers: 3,
+    providers: 4,
+    activeMs: 9_000_000,
+    lossShare: 0.05,
+    crashes: 12,
+    books: 1,
+    autonomyShare: 1,
+    quotesMin: 1,
   };
 }
 
@@ -276,7 +319,7 @@ class Run {
       const balance = BigInt(this.#chance.between(1, 30)) * 100_000_000n;
       const caps = { capPerLease: balance / BigInt(this.#chance.between(1, 4)), capInAll: this.#drawCap(balance) };
       const region = this.#drawRegion();
-      const own = this.#chance.happens(this.#scenario.autonomyShare) ? { autonomy: this.#drawAutonomy(balance) } : {};
+      const own = this.#chance.happens(this.#scenario.autonomyShare) ? { autonomy: this.#drawAutonomy() } : {};
       const options = { skewMs: this.#drawSkew(), region, shards: shardsIn(region), balance, ...caps, ...own };
       const buyer = new Kind(`buyer ${index}`, this.#at, options);
       (index < buyers ? this.#buyers : this.#squatters).push(buyer);
@@ -297,9 +340,10 @@ class Run {
     return this.#chance.happens(0.5) ? balance : balance / BigInt(this.#chance.between(2, 6));
   }
 
-  #drawAutonomy(balance: bigint): Autonomy {
+  #drawAutonomy(): Autonomy {
     const chance = this.#chance;
-    const hourMax = baseUnits(balance / BigInt(chance.between(2, 20)));
+    // Of the order of what a few jobs cost, so that it binds.
+    const hourMax = baseUnits(BigInt(chance.between(3, 40)) * 100_000n);
     return {
       medianPercentMax: chance.pick([100, 150, 400]),
       offersMin: chance.between(1, 2),
@@ -478,6 +522,10 @@ class Run {
       if (outcome === undefined || outcome === 'delivered') continue;
       reasons[outcome.code] = (reasons[outcome.code] ?? 0) + 1;
     }
+    const overHour = this.#buyers.filter(({ options, budget }) => {
+      const spent = this.#at.chain.budgets.get(budget)?.spent ?? 0n;
+      return options.autonomy !== undefined && spent > options.autonomy.hourMax;
+    });
     const times = ended.flatMap(({ matchedMs, startedMs }) => (matchedMs === undefined ? [] : [matchedMs - startedMs]));
     times.sort((a, b) => a - b);
     const bids = world.counts.get('bids') ?? 0;
@@ -493,6 +541,7 @@ class Run {
       gangs: this.#gangs().length,
       gangsDelivered: this.#gangs().filter(({ outcome }) => outcome === 'delivered').length,
       bids,
+      buyersOverAnHour: overHour.length,
       answersPerBid: bids === 0 ? 0 : (world.counts.get('answers') ?? 0) / bids,
       matchMs: { p50: quantile(times, 0.5), p95: quantile(times, 0.95) },
       counts: Object.fromEntries(world.counts),

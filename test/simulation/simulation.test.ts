@@ -8,7 +8,7 @@ import { join } from 'node:path';
 
 import { beforeAll, expect, test } from 'vitest';
 
-import { largeScenario, simulate } from './simulate.ts';
+import { largeScenario, largeScenarioWithFaults, longScenario, simulate } from './simulate.ts';
 
 const SEEDS = 200;
 const kept = JSON.parse(readFileSync(join(import.meta.dirname, 'seeds.json'), 'utf8')) as readonly string[];
@@ -23,14 +23,16 @@ test.each(kept)('seed %s, which failed once, holds', (seed) => {
 });
 
 test(`${SEEDS} markets under faults hold, and in most of them somebody is served`, { timeout: 300_000 }, () => {
-  let [jobs, delivered] = [0, 0];
+  let [jobs, delivered, gangsDelivered] = [0, 0, 0];
   for (let seed = 0; seed < SEEDS; seed++) {
     const report = simulate(String(seed));
     jobs += report.jobs;
     delivered += report.delivered;
+    gangsDelivered += report.gangsDelivered;
   }
   // Invariants alone would hold of a market in which nothing ever happens.
   expect(delivered).toBeGreaterThan(jobs / 10);
+  expect(gangsDelivered).toBeGreaterThan(0);
 });
 
 test('a seed plays the same run again, to the last step', () => {
@@ -43,4 +45,24 @@ test('a bid costs as many answers among 400 nodes as among 100', { timeout: 60_0
   const [small, large] = [100, 400].map((nodes) => simulate('large', largeScenario(nodes, 10)));
   expect(large?.answersPerBid).toBeLessThan(2 * (small?.answersPerBid ?? 0));
   expect(large?.answersPerBid).toBeLessThan(40);
+});
+
+test('two hundred nodes with liars, crashes, cuts and lost messages hold, and their books are one in the end', () => {
+  const report = simulate('faults', largeScenarioWithFaults(200, 30));
+  expect(report.delivered).toBeGreaterThan(report.jobs / 2);
+});
+
+test('what was spent in one hour may be spent again in the next, and never more in any', () => {
+  const report = simulate('long', longScenario());
+  expect(report.counts['jobs over the limits']).toBeGreaterThan(0);
+  expect(report.buyersOverAnHour).toBeGreaterThan(0);
+});
+
+test('who follows one region hears no bid that must run in another', () => {
+  const [whole, sharded] = [0, 6].map((regions) => {
+    const { counts, bids } = simulate('shards', { ...largeScenario(80, 20), regions });
+    return (counts['gossip bids heard'] ?? 0) / bids;
+  });
+  expect(sharded).toBeGreaterThan(0);
+  expect(sharded).toBeLessThan((whole ?? 0) / 2);
 });

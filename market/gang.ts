@@ -108,6 +108,8 @@ export type GangNews =
       readonly code: ErrorCode;
       readonly reason: string;
       readonly replacing: boolean;
+      /** The others are stopped. */
+      readonly ending: boolean;
     };
 
 export type GangEffect =
@@ -323,12 +325,11 @@ function lose(state: GangState, rank: number, error: unknown): GangDecision {
   const node = seat.quote.signer;
   const mayReplace = state.order.onLoss === 'replace' && !state.isEnding && state.filling < state.order.fillings;
   const replacing = mayReplace && isWorthRetrying(error);
-  const news = { type: 'member-lost', rank, node, ...wordsOf(error), replacing } as const;
+  const without = withSeat(state, { ...seat, state: 'gone' });
+  const ending = !replacing && !isEnoughLeft(without);
+  const news = { type: 'member-lost', rank, node, ...wordsOf(error), replacing, ending } as const;
   const told: readonly GangEffect[] = [{ type: 'tell', news }];
-  if (!replacing) {
-    const without = withSeat(state, { ...seat, state: 'gone' });
-    return addFirst(told, isEnoughLeft(without) ? conclude(without) : end(without, error));
-  }
+  if (!replacing) return addFirst(told, ending ? end(without, error) : conclude(without));
   const next = { ...withSeat(state, vacate(seat)), failed: new Set(state.failed).add(node) };
   // A filling that is under way goes on; it finds this slot vacant when it is through.
   return addFirst(told, state.phase === 'running' ? fill(next) : nothing(next));

@@ -66,8 +66,8 @@ const SAYINGS: Sayings = {
     `slot ${rank}: quote of ${provider} at ${formatMolt(pricePerSecond)} a second, held`,
   'gang-opened': ({ slots, locked }) => `all ${slots} slots have their lease, ${formatMolt(locked)} locked`,
   'gang-undone': ({ reason, retrying }) => `given up: ${reason}${retrying ? '; trying again' : ''}`,
-  'member-lost': ({ rank, reason, replacing }) =>
-    `slot ${rank} lost: ${reason}; ${replacing ? 'another provider is sought' : 'the others are stopped'}`,
+  'member-lost': ({ rank, reason, replacing, ending }) =>
+    `slot ${rank} lost: ${reason}; ${replacing ? 'another provider is sought' : `the others ${ending ? 'are stopped' : 'go on'}`}`,
   'lease-left': ({ rank, lease, paid }) => `slot ${rank}: lease ${lease} given up, ${sayPaid(paid)}`,
   'replicas-compared': ({ agreed, outvoted, lost }) =>
     `${agreed.length} of ${agreed.length + outvoted.length + lost.length} replicas agree${named(outvoted, 'outvoted')}${named(lost, 'lost')}`,

@@ -78,6 +78,45 @@ test('a program that fails the same everywhere is told as failed, once, and paid
   });
 });
 
+test('molt run --replicas tells each step and leaves a proof of every replica', async () => {
+  await threeOffers();
+  const { home } = await market.buyer();
+  const out = await mkdtemp(join(market.directory, 'out-'));
+  const lines: Readonly<Record<string, unknown>>[] = [];
+  const program = ['--image', 'python', '--', 'python', '-c', 'print(6 * 7)'];
+  const child = market.spawn(
+    [
+      'run',
+      '--home',
+      home.directory,
+      '--out',
+      out,
+      '--replicas',
+      '3',
+      '--max-price',
+      '6',
+      '--timeout',
+      '60',
+      ...program,
+    ],
+    (line) => lines.push(line),
+  );
+  await child.exited;
+  expect(lines.find(({ type }) => type === 'replicas-compared')).toMatchObject({ agreed: [0, 1, 2] });
+  expect(lines.at(-1)).toMatchObject({
+    type: 'result',
+    exitCode: 0,
+    replicas: [{ rank: 0 }, { rank: 1 }, { rank: 2 }],
+  });
+  expect((await readdir(out)).toSorted()).toEqual([
+    'proof-0.json',
+    'proof-1.json',
+    'proof-2.json',
+    'proof.json',
+    'spec.json',
+  ]);
+});
+
 test('one that is lost is let be', async () => {
   await threeOffers();
   const [victim] = honest;

@@ -28,6 +28,25 @@ const log = (rank: number, text: string): GangEvent => ({
 });
 const place = { provider: address('provider'), node: address('node') };
 
+describe('molt run --replicas', () => {
+  test('says who agreed, who did not, and what became of the claim of one that was outvoted', () => {
+    const outvoted = { code: 'proof/outvoted', reason: 'it came to something else', replacing: false } as const;
+    expect(
+      printed([
+        { type: 'member-lost', rank: 1, node: place.node, ...outvoted, ending: false },
+        { type: 'replicas-compared', agreed: [0, 2], outvoted: [1], lost: [] },
+        { type: 'lease-disputed', rank: 1, lease: address('lease'), transaction: 't', claimed: molt(0.002) },
+        { type: 'replicas-compared', agreed: [0, 1, 2], outvoted: [], lost: [3, 4] },
+      ]),
+    ).toEqual([
+      'slot 1 lost: it came to something else; the others go on',
+      '2 of 3 replicas agree; outvoted: 1',
+      'slot 1: its claim of 0.002 MOLT is disputed',
+      '3 of 5 replicas agree; lost: 3, 4',
+    ]);
+  });
+});
+
 describe('molt gang', () => {
   test('says word by word how the slots were filled, opened, lost and given up', () => {
     expect(
@@ -43,6 +62,7 @@ describe('molt gang', () => {
           code: 'job/provider-lost',
           reason: 'it no longer answers',
           replacing: false,
+          ending: true,
         },
         { type: 'lease-left', rank: 1, lease: address('lease'), paid: molt(0.002) },
         { type: 'lease-left', rank: 2, lease: address('lease'), paid: undefined },

@@ -190,6 +190,21 @@ describe('lines for machines', () => {
   });
 });
 
+it('gives a receipt that names every replica of a job and what became of it', () => {
+  const terminal = createTerminal({ stdout: { write: () => 0 }, stderr: { write: () => 0 }, environment: {} });
+  const replicas = [
+    { rank: 0, provider, outcome: 'agreed' },
+    { rank: 1, provider, outcome: 'outvoted', code: 'proof/outvoted', reason: 'it came to something else' },
+    { rank: 2, outcome: 'lost' },
+  ] as const;
+  const lines = receipt(terminal, resultLine({ ...result, replicas }, 'out/proof.json'));
+  expect(lines.filter((line) => line.startsWith('replica'))).toEqual([
+    `replica 0     agreed: ${provider}`,
+    `replica 1     outvoted: ${provider}, it came to something else`,
+    'replica 2     lost: nobody',
+  ]);
+});
+
 it('gives a receipt with who, what, how much and where', () => {
   const terminal = createTerminal({ stdout: { write: () => 0 }, stderr: { write: () => 0 }, environment: {} });
   const text = receipt(terminal, resultLine(result, 'out/proof.json')).join('\n');

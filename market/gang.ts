@@ -128,7 +128,7 @@ export type GangEffect =
   | { readonly type: 'open'; readonly filling: number; readonly ranks: readonly number[] }
   /** Ends as `left`. */
   | { readonly type: 'leave'; readonly filling: number; readonly rank: number; readonly mayBeOpen: boolean }
-  /** No quote of this filling is wanted any more: their streams are closed, also of those that an `ask` still brings. */
+  /** No quote of this filling is wanted any more: they are let go, also those that an `ask` still brings. */
   | { readonly type: 'let-quotes-go'; readonly filling: number }
   /** Hands over the job. Ends as `delivered` or `lost`. */
   | { readonly type: 'start'; readonly rank: number }

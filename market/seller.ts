@@ -110,7 +110,7 @@ export type SellerEvent =
     }
   | { readonly type: 'quote-signed'; readonly quote: Omit<OpenQuote, 'gpus'> }
   | { readonly type: 'quote-unsigned'; readonly bid: string }
-  /** The stream that the quote went out on has ended. */
+  /** The buyer let the quote go, or its stream ended. */
   | { readonly type: 'quote-ended'; readonly quote: string }
   | { readonly type: 'quote-expired'; readonly quote: string }
   | { readonly type: 'quote-accepted'; readonly quote: string; readonly buyer: Address; readonly lease: Address }

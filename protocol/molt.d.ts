@@ -518,6 +518,19 @@ export declare namespace BidAnswer {
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BidAnswer>): BidAnswer;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BidAnswer>): Generator<BidAnswerQuoteFieldEvent | BidAnswerDeclinedCodeFieldEvent | BidAnswerDeclinedReasonFieldEvent | BidAnswerDeclinedEnoughFieldEvent | BidAnswerBidFieldEvent>;
 }
+export interface LetGo {
+    bid: Uint8Array;
+}
+export declare namespace LetGo {
+    const codec: () => Codec<LetGo>;
+    interface LetGoBidFieldEvent {
+        field: '$.bid';
+        value: Uint8Array;
+    }
+    function encode(obj: Partial<LetGo>): Uint8Array;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LetGo>): LetGo;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<LetGo>): Generator<LetGoBidFieldEvent>;
+}
 export interface Refusal {
     code: string;
     reason: string;

@@ -1715,6 +1715,76 @@ export var BidAnswer;
     }
     BidAnswer.stream = stream;
 })(BidAnswer || (BidAnswer = {}));
+export var LetGo;
+(function (LetGo) {
+    let _codec;
+    LetGo.codec = () => {
+        if (_codec == null) {
+            _codec = message((obj, w, opts = {}) => {
+                if (opts.lengthDelimited !== false) {
+                    w.fork();
+                }
+                if ((obj.bid != null && obj.bid.byteLength > 0)) {
+                    w.uint32(10);
+                    w.bytes(obj.bid);
+                }
+                if (opts.lengthDelimited !== false) {
+                    w.ldelim();
+                }
+            }, (reader, length, opts = {}) => {
+                const obj = {
+                    bid: uint8ArrayAlloc(0)
+                };
+                const end = length == null ? reader.len : reader.pos + length;
+                while (reader.pos < end) {
+                    const tag = reader.uint32();
+                    switch (tag >>> 3) {
+                        case 1: {
+                            obj.bid = reader.bytes();
+                            break;
+                        }
+                        default: {
+                            reader.skipType(tag & 7);
+                            break;
+                        }
+                    }
+                }
+                return obj;
+            }, function* (reader, length, prefix, opts = {}) {
+                const end = length == null ? reader.len : reader.pos + length;
+                while (reader.pos < end) {
+                    const tag = reader.uint32();
+                    switch (tag >>> 3) {
+                        case 1: {
+                            yield {
+                                field: `${prefix}.bid`,
+                                value: reader.bytes()
+                            };
+                            break;
+                        }
+                        default: {
+                            reader.skipType(tag & 7);
+                            break;
+                        }
+                    }
+                }
+            });
+        }
+        return _codec;
+    };
+    function encode(obj) {
+        return encodeMessage(obj, LetGo.codec());
+    }
+    LetGo.encode = encode;
+    function decode(buf, opts) {
+        return decodeMessage(buf, LetGo.codec(), opts);
+    }
+    LetGo.decode = decode;
+    function stream(buf, opts) {
+        return streamMessage(buf, LetGo.codec(), opts);
+    }
+    LetGo.stream = stream;
+})(LetGo || (LetGo = {}));
 export var Refusal;
 (function (Refusal) {
     let _codec;

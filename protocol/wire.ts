@@ -17,6 +17,7 @@ import {
   ForwardRequest,
   LeaseRequest,
   LeaseResponse,
+  LetGo,
   OffersRequest,
   type Refusal,
 } from './molt.js';
@@ -58,14 +59,15 @@ export function marketCid(network: Address, resourceClass: ResourceClass): strin
   return CID.createV1(RAW_CODEC, Digest.create(SHA_256_CODE, digest)).toString();
 }
 
-/** Stream protocols with their bounds. Kept streams (lease) are few per peer; pulls are short. */
+/** Stream protocols with their bounds. Kept streams (quote, lease) are few per peer; pulls are short. */
 export const STREAMS = {
   quote: {
     protocol: '/molt/1/quote',
     maxFrameBytes: LIMITS.bidAnswerFrameBytes,
-    maxStreamsPerPeer: 16,
+    maxStreamsPerPeer: 4,
     maxStreams: 512,
-    idleMs: 30_000,
+    // The provider ends a stream that it has no use for after half this time.
+    idleMs: 120_000,
   },
   offers: {
     protocol: '/molt/1/offers',
@@ -93,6 +95,7 @@ export const STREAMS = {
 } as const;
 
 export const decodeBidAnswer = (bytes: Uint8Array): BidAnswer => decodeCanonical(BidAnswer, bytes, 'answer to a bid');
+export const decodeLetGo = (bytes: Uint8Array): LetGo => decodeCanonical(LetGo, bytes, 'word that a quote is let go');
 export const decodeLeaseRequest = (bytes: Uint8Array): LeaseRequest =>
   decodeCanonical(LeaseRequest, bytes, 'lease request');
 export const decodeLeaseResponse = (bytes: Uint8Array): LeaseResponse =>

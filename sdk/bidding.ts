@@ -1,9 +1,9 @@
 /**
- * The buyer's end of the market: the shell around `market/bidder.ts`. Publishes bids, keeps the streams that quotes come
- * on, reads the chain, and has the quotes tried that the machine picks.
+ * The buyer's end of the market: the shell around `market/bidder.ts`. Publishes bids, keeps the quotes that come, reads the
+ * chain, and has the quotes tried that the machine picks.
  *
- * A quote's stream stays open while it may still be accepted; closing it tells the provider that its capacity is free
- * again. The machine says when.
+ * A quote is held while it may still be accepted; letting it go tells the provider that its capacity is free again. The
+ * machine says when.
  */
 import {
   type BidRecord,
@@ -21,16 +21,15 @@ import {
   nextSequence,
   recordNews,
 } from '../market/index.ts';
-import type { Channel } from '../market/ports.ts';
 import type { BudgetAccount } from '../chain/index.ts';
 import type { Address } from '../protocol/address.ts';
 import { type Envelope, decodeEnvelope, sealEnvelope, verifyEnvelope } from '../protocol/envelope.ts';
 import { MoltError } from '../protocol/errors.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import { type Bid, type Message, type Offer, decodeQuote, encodeBid, resourceClassOf } from '../protocol/messages.ts';
-import type { BidAnswer } from '../protocol/molt.js';
 import { BASE_UNITS_PER_MOLT } from '../protocol/units.ts';
 import { bidsTopic, fromRefusal } from '../protocol/wire.ts';
+import type { Answer } from './answers.ts';
 import type { Buyer } from './buyer.ts';
 import type { JobEvent } from './progress.ts';
 
@@ -62,26 +61,21 @@ export async function buyJob<Result>(buyer: Buyer, options: BiddingOptions<Resul
   return new Bidding(buyer, options).result;
 }
 
-/** A stream that a quote came on, open while the quote may be accepted. */
-interface Held {
-  readonly channel: Channel;
-  readonly done: () => void;
-}
-
 class Bidding<Result> {
   readonly result: Promise<Result>;
   readonly #buyer: Buyer;
   readonly #options: BiddingOptions<Result>;
   readonly #end: PromiseWithResolvers<Result> = Promise.withResolvers<Result>();
-  readonly #held = new Map<number, Held>();
+  /** Answers whose quotes may still be accepted, by a number of ours. */
+  readonly #held = new Map<number, Answer>();
   #state: BidderState;
-  #streams = 0;
+  #answers = 0;
   /** Of the bid that is out. */
   #envelope: Envelope | undefined;
   #budget: Promise<BudgetAccount> | undefined;
   #stopListening: () => void = () => undefined;
   #waiting = new AbortController();
-  /** Streams that are being closed; the result waits for them. */
+  /** Quotes that are being let go; the result waits for them. */
   #closing: Promise<unknown> = Promise.resolve();
   #delivered: { readonly result: Result } | undefined;
   /** Of the bid that is out, or was last. */
@@ -204,29 +198,26 @@ class Bidding<Result> {
     const { mesh, chain } = this.#buyer;
     if (this.#envelope === undefined) return;
     this.#waiting = new AbortController();
-    this.#stopListening = this.#buyer.routeAnswers(bid, (channel, answer) => this.#hear(bid, channel, answer));
+    this.#stopListening = this.#buyer.routeAnswers(bid, (answer) => this.#hear(bid, answer));
     this.#budget = this.#buyer.budget();
     this.#budget.catch(() => undefined);
     const region = this.#state.bid?.content.region ?? '';
     await mesh.publish(bidsTopic(chain.network, this.#class(), region), this.#envelope.bytes);
   }
 
-  /** Resolves when the stream may be closed. */
-  #hear(bid: string, channel: Channel, answer: BidAnswer): Promise<void> {
-    const stream = this.#streams++;
-    const { promise, resolve: done } = Promise.withResolvers<void>();
-    this.#held.set(stream, { channel, done });
-    this.#dispatch({ type: 'answered', stream, node: channel.remote, bid, answer: this.#read(channel, answer) });
-    return promise;
+  #hear(bid: string, answer: Answer): void {
+    const number = this.#answers++;
+    this.#held.set(number, answer);
+    this.#dispatch({ type: 'answered', stream: number, node: answer.from, bid, answer: this.#read(answer) });
   }
 
   /** The quote in an answer, if its signer is the peer that sent it; else what speaks against it. */
-  #read(channel: Channel, answer: BidAnswer): VerifiedQuote | MoltError {
-    if (answer.declined !== undefined) return fromRefusal(answer.declined);
+  #read({ from, content }: Answer): VerifiedQuote | MoltError {
+    if (content.declined !== undefined) return fromRefusal(content.declined);
     try {
       const at = { network: this.#buyer.chain.network, nowMs: this.#buyer.env.clock.now() };
-      const envelope = decodeEnvelope('quote', answer.quote ?? new Uint8Array(), at);
-      if (envelope.signer !== channel.remote) {
+      const envelope = decodeEnvelope('quote', content.quote ?? new Uint8Array(), at);
+      if (envelope.signer !== from) {
         throw new MoltError('protocol/wrong-signer', 'a quote must come from the node that signed it');
       }
       return verifyEnvelope(decodeQuote(envelope));
@@ -241,9 +232,9 @@ class Bidding<Result> {
     this.#buyer.env.clock.sleep(ms, this.#waiting.signal).then(timeUp, () => undefined);
   }
 
-  #letGo(stream: number): void {
-    this.#held.get(stream)?.done();
-    this.#held.delete(stream);
+  #letGo(number: number): void {
+    void this.#held.get(number)?.letGo();
+    this.#held.delete(number);
   }
 
   #letAllGo(): void {
@@ -251,11 +242,7 @@ class Bidding<Result> {
     this.#waiting.abort(new MoltError('market/quote-expired', 'the bid is over'));
     const held = [...this.#held.values()];
     this.#held.clear();
-    const closing = held.map(async ({ channel, done }) => {
-      await channel.close().catch(() => undefined);
-      done();
-    });
-    this.#closing = Promise.all([this.#closing, ...closing]);
+    this.#closing = Promise.all([this.#closing, ...held.map((answer) => answer.letGo())]);
   }
 
   async #weigh(bid: string, providers: readonly Address[]): Promise<void> {

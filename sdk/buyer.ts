@@ -28,22 +28,19 @@ import {
   openOfferFeed,
   autonomyOf,
 } from '../market/index.ts';
-import type { Channel } from '../market/ports.ts';
 import { type Artifacts, type Mesh, openArtifacts, openMesh } from '../node/mesh/index.ts';
 import type { Address } from '../protocol/address.ts';
 import { Deadline } from '../protocol/deadline.ts';
 import type { KeyPair } from '../protocol/ed25519.ts';
 import { type Env, randomInt, systemEnv } from '../protocol/env.ts';
 import { MoltError } from '../protocol/errors.ts';
-import type { BidAnswer } from '../protocol/molt.js';
 import { type Message, type Offer, RESOURCE_CLASSES } from '../protocol/messages.ts';
-import { STREAMS, decodeBidAnswer, marketCid, meshName } from '../protocol/wire.ts';
+import { STREAMS, marketCid, meshName } from '../protocol/wire.ts';
+import { type AnswerRoute, takeAnswers } from './answers.ts';
 import { type Contests, openContests } from './contest.ts';
 import { type BuyerJournal, openBuyerJournal } from './journal.ts';
 import type { ConnectOptions } from './options.ts';
 import { type Spending, openSpending } from './spending.ts';
-
-type AnswerRoute = (channel: Channel, answer: BidAnswer) => Promise<void>;
 
 export interface Buyer extends AsyncDisposable {
   readonly env: Env;
@@ -122,7 +119,7 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
   const vouch = createVouching(env, chain);
   opened.use(new KeptNeighbours(env, { feed, neighbours: mesh, vouch, wanted: WARM_MAX }));
   const routes = new Map<string, AnswerRoute>();
-  opened.use(await mesh.handle(STREAMS.quote.protocol, STREAMS.quote, (channel) => routeAnswer(channel, routes)));
+  opened.use(await mesh.handle(STREAMS.quote.protocol, STREAMS.quote, (channel) => takeAnswers(env, channel, routes)));
   const grants = createGrants();
   opened.use(await artifacts.serve(mesh, grants.allows));
   const random = env.random.split('ranking');
@@ -223,16 +220,6 @@ function createGrants(): { allows: (peer: Address, cid: string) => boolean; gran
       return { [Symbol.dispose]: () => change(peer, cids, -1) };
     },
   };
-}
-
-async function routeAnswer(channel: Channel, routes: ReadonlyMap<string, AnswerRoute>): Promise<void> {
-  for await (const frame of channel) {
-    const answer = decodeBidAnswer(frame);
-    const route = routes.get(Buffer.from(answer.bid).toString('hex'));
-    if (route !== undefined) await route(channel, answer);
-    break;
-  }
-  await channel.close();
 }
 
 function cachedProviders(env: Env, chain: Chain): (address: Address) => Promise<ProviderAccount> {

@@ -14,6 +14,7 @@ import type { Address } from '../../protocol/address.ts';
 import { type Env, randomInt } from '../../protocol/env.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import { Deadline } from '../../protocol/deadline.ts';
+import { STREAMS } from '../../protocol/wire.ts';
 import { GRAYLIST_SCORE, type Gossip } from './gossip.ts';
 import type { Guard } from './guard.ts';
 import { addressOf, peerIdOf } from './peer.ts';
@@ -161,7 +162,10 @@ export class Watch implements Disposable {
 
   /** True when somebody above the mesh has a stream to this peer. */
   #carriesStreams(peer: Address): boolean {
-    const own = (protocol: string | undefined): boolean => protocol?.startsWith(`${this.#prefix}/molt/`) === true;
+    // Streams for quotes are kept in case of a next bid.
+    const kept = `${this.#prefix}${STREAMS.quote.protocol}`;
+    const own = (protocol: string | undefined): boolean =>
+      protocol?.startsWith(`${this.#prefix}/molt/`) === true && protocol !== kept;
     return this.#libp2p
       .getConnections(peerIdOf(peer))
       .some(({ streams }) => streams.some((stream) => own(stream.protocol)));

@@ -29,7 +29,7 @@ import {
   recordSale,
   utilisation,
 } from '../../market/index.ts';
-import type { Channel, Network, OpenOptions, PubSub } from '../../market/ports.ts';
+import type { Network, PubSub } from '../../market/ports.ts';
 import type { Address } from '../../protocol/address.ts';
 import type { Verified } from '../../protocol/brands.ts';
 import { Deadline } from '../../protocol/deadline.ts';
@@ -53,11 +53,11 @@ import {
   encodeQuote,
   resourceClassOf,
 } from '../../protocol/messages.ts';
-import { BidAnswer } from '../../protocol/molt.js';
-import { STREAMS, bidsTopic, offersTopic, toRefusal } from '../../protocol/wire.ts';
+import { bidsTopic, offersTopic } from '../../protocol/wire.ts';
 import type { Tell } from '../events.ts';
 import type { Journal } from '../journal.ts';
 import { type Approve, bidQuestion } from './approval.ts';
+import { type Asker, Bidders } from './bidders.ts';
 import type { Buyers } from './buyers.ts';
 import { offeredOf, sealWhatFits } from './offered.ts';
 
@@ -94,8 +94,6 @@ export interface TradeOptions {
 }
 
 const ADDRESSES_OFFERED = 2;
-/** Bidders that are no peers and are dialled at a time. */
-const STRANGERS_MAX = 32;
 
 export class Trade implements AsyncDisposable {
   readonly #env: Env;
@@ -106,14 +104,12 @@ export class Trade implements AsyncDisposable {
   #sales: Sales;
   /** The journal's latest write of the sequence; nothing is signed before it. */
   #keeping: Promise<void> = Promise.resolve();
-  /** Streams to bidders that were no peers, by bid, until the answer goes out. */
-  readonly #met = new Map<string, Channel>();
-  /** Strangers that are being dialled. */
-  #meeting = 0;
+  readonly #bidders: Bidders;
 
   constructor(env: Env, options: TradeOptions) {
     this.#env = env;
     this.#options = options;
+    this.#bidders = new Bidders(env, options.network);
     this.#sales = createSales(env.clock.now());
     this.#seller = createSeller(options.total, { gpus: options.gpus, isDraining: options.draining });
   }
@@ -121,6 +117,7 @@ export class Trade implements AsyncDisposable {
   /** Starts to listen and to offer. Capacity of recovered jobs must have been taken before. */
   async open(): Promise<void> {
     const { pubsub, networkId, journal } = this.#options;
+    this.#opened.use(this.#bidders);
     const sequence = await journal.counter('sequence');
     for (const resourceClass of new Set<ResourceClass>(['cpu', this.#class()])) {
       for (const region of new Set(['', this.#options.region])) {
@@ -329,7 +326,7 @@ export class Trade implements AsyncDisposable {
       if (!network.isConnected(bid.signer)) {
         // Who has no money is not dialled to be told so.
         if (known instanceof MoltError) throw known;
-        await this.#meet(bid);
+        await this.#bidders.meet(askerOf(bid));
       }
       // Where a stranger comes from is known now.
       const buyer = known instanceof MoltError ? known : await buyers.standing(bid, from);
@@ -338,30 +335,7 @@ export class Trade implements AsyncDisposable {
     } catch (error) {
       const code = error instanceof MoltError ? error.code : 'mesh/unreachable';
       tell({ type: 'bid-declined', bid: bid.id, code, reason: (error as Error).message });
-    } finally {
-      await this.#met.get(bid.id)?.close();
-      this.#met.delete(bid.id);
     }
-  }
-
-  async #meet({ id, signer, content }: Verified<Message<Bid>>): Promise<void> {
-    if (this.#meeting >= STRANGERS_MAX) {
-      throw new MoltError('market/rate-limited', `${STRANGERS_MAX} strangers are being dialled; bid again later`);
-    }
-    this.#meeting++;
-    try {
-      const { addresses } = content;
-      this.#met.set(id, await this.#options.network.open(signer, STREAMS.quote.protocol, { addresses }));
-    } finally {
-      this.#meeting--;
-    }
-  }
-
-  /** The stream to a bidder that was just met, or a new one. */
-  async #channelTo(bid: string, to: Address, options: OpenOptions): Promise<Channel> {
-    const met = this.#met.get(bid);
-    this.#met.delete(bid);
-    return met ?? this.#options.network.open(to, STREAMS.quote.protocol, options);
   }
 
   #terms(buyer: SellerTerms['buyer']): SellerTerms {
@@ -387,9 +361,7 @@ export class Trade implements AsyncDisposable {
     const { tell } = this.#options;
     this.#note({ type: 'declined', bid: bid.id, reason });
     tell({ type: 'bid-declined', bid: bid.id, code: reason.code, reason: reason.message });
-    const channel = await this.#channelTo(bid.id, bid.signer, { addresses: bid.content.addresses });
-    await channel.send(BidAnswer.encode({ bid: Buffer.from(bid.id, 'hex'), declined: toRefusal(reason) }));
-    await channel.close();
+    await this.#bidders.decline(askerOf(bid), reason);
   }
 
   /** Write ahead, then sign. */
@@ -416,21 +388,13 @@ export class Trade implements AsyncDisposable {
     tell({ type: 'quoted', bid: content.bid, quote: id, pricePerSecond: content.pricePerSecond });
     using expiry = new Deadline(this.#env.clock, LIMITS.quoteLifetimeMs);
     try {
-      const channel = await this.#channelTo(content.bid, buyer, {
-        addresses: bid.addresses,
-        signal: expiry.signal,
-      });
-      await channel.send(BidAnswer.encode({ bid: Buffer.from(content.bid, 'hex'), quote: bytes }));
-      expiry.signal.addEventListener(
-        'abort',
-        () => channel.abort(new MoltError('market/quote-expired', 'the quote expired')),
-        { once: true },
-      );
-      // The buyer says nothing more here; the end of the stream is the word.
-      for await (const _frame of channel) break;
-      await channel.close();
+      await this.#bidders.quote({ bid: content.bid, bidder: buyer, addresses: bid.addresses }, bytes, expiry.signal);
     } finally {
       await this.#dispatch({ type: expiry.expired ? 'quote-expired' : 'quote-ended', quote: id });
     }
   }
+}
+
+function askerOf({ id, signer, content }: Verified<Message<Bid>>): Asker {
+  return { bid: id, bidder: signer, addresses: content.addresses };
 }

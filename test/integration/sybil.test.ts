@@ -51,12 +51,10 @@ async function openBidder(key: KeyPair, budget: Address): Promise<Bidder> {
     network: meshName(network),
   });
   const answers = new Map<string, (answer: string) => void>();
-  const held = Promise.withResolvers<void>();
   await mesh.handle(STREAMS.quote.protocol, STREAMS.quote, async (channel) => {
     for await (const frame of channel) {
       const { bid, declined } = decodeBidAnswer(frame);
       answers.get(Buffer.from(bid).toString('hex'))?.(declined === undefined ? 'quote' : declined.code);
-      if (declined === undefined) await held.promise;
     }
   });
   await until('the bidder is connected', () => mesh.peers().length > 0);
@@ -79,10 +77,7 @@ async function openBidder(key: KeyPair, budget: Address): Promise<Bidder> {
       await mesh.publish(bidsTopic(network, 'cpu'), bytes);
       return answer.promise;
     },
-    [Symbol.asyncDispose]: async () => {
-      held.resolve();
-      await mesh[Symbol.asyncDispose]();
-    },
+    [Symbol.asyncDispose]: () => mesh[Symbol.asyncDispose](),
   };
 }
 

@@ -22,6 +22,7 @@ import { systemEnv, systemRandom } from '../../../protocol/env.ts';
 import { decodeEnvelope, sealEnvelope, verifyEnvelope } from '../../../protocol/envelope.ts';
 import { type JobSpec, parseJobSpec } from '../../../protocol/job-spec.ts';
 import { type Message, type Offer, decodeQuote, encodeBid } from '../../../protocol/messages.ts';
+import { LetGo } from '../../../protocol/molt.js';
 import { baseUnits } from '../../../protocol/units.ts';
 import { STREAMS, bidsTopic, decodeBidAnswer, meshName } from '../../../protocol/wire.ts';
 import { address } from '../../market/fixtures.ts';
@@ -145,8 +146,8 @@ export async function openBidder(on: Place): Promise<TestBidder> {
         if (quote !== undefined) {
           const envelope = decodeEnvelope('quote', quote, { network, nowMs: env.clock.now() });
           routes.get(Buffer.from(bid).toString('hex'))?.(verifyEnvelope(decodeQuote(envelope)).signer);
+          await channel.send(LetGo.encode({ bid }));
         }
-        break;
       }
     }),
   );

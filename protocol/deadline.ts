@@ -1,6 +1,9 @@
 /** A signal that aborts when time is up or when the caller's own signal does: `using deadline = new Deadline(…)`. */
 import type { Clock } from './env.ts';
 
+/** Nobody sees it; a fresh one for each wait would capture a stack that nobody reads. */
+const OVER = new DOMException('the wait is over', 'AbortError');
+
 export class Deadline implements Disposable {
   readonly signal: AbortSignal;
   readonly #aborter = new AbortController();
@@ -24,6 +27,6 @@ export class Deadline implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#timer.abort();
+    this.#timer.abort(OVER);
   }
 }

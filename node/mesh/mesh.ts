@@ -30,12 +30,14 @@ import { Deadline } from '../../protocol/deadline.ts';
 import { Gate, type GateLimits } from './gater.ts';
 import { Gossip, type GossipLimits, type Validate } from './gossip.ts';
 import { Guard, type GuardLimits } from './guard.ts';
+import { Heartbeat } from './heartbeat.ts';
 import { lazyTls } from './encryption.ts';
 import { ipOf, rangeOf, reachOf } from './ip.ts';
 import { Nat, type NatOptions, type Reachability, isCircuit } from './nat.ts';
 import { Pressure, type PressureLimits } from './pressure.ts';
 import { addressOf, parseAddresses, peerIdOf, peerOf } from './peer.ts';
 import { RELAY_LIMITS, type RelayLimits } from './relay.ts';
+import { silentComponents } from './silence.ts';
 import { type MeshOpenOptions, type StreamHandler, Streams } from './streams.ts';
 import { Watch } from './watch.ts';
 
@@ -192,6 +194,7 @@ class Libp2pMesh implements Mesh {
   readonly #parts: Parts;
   readonly #streams: Streams;
   readonly #watch: Watch;
+  readonly #heartbeat: Heartbeat;
   readonly #relayCid: string;
   readonly #listeners = new Set<(event: PeerEvent) => void>();
   readonly #stopped = new AbortController();
@@ -201,6 +204,7 @@ class Libp2pMesh implements Mesh {
     this.#parts = parts;
     this.#streams = new Streams(env, { libp2p: parts.libp2p, pressure: parts.pressure, prefix });
     this.#watch = new Watch(env, { ...parts, prefix });
+    this.#heartbeat = new Heartbeat(env, parts.libp2p);
     this.#relayCid = relayCid(prefix);
     const self = addressOf(parts.libp2p.peerId);
     assert(self !== undefined, 'the node key is Ed25519');
@@ -354,6 +358,7 @@ class Libp2pMesh implements Mesh {
     if (this.#stopped.signal.aborted) return;
     this.#stopped.abort(new MoltError('node/stopped', 'this node is closing'));
     this.#watch[Symbol.dispose]();
+    this.#heartbeat[Symbol.dispose]();
     this.#parts.pressure[Symbol.dispose]();
     this.#streams.abortAll();
     await this.#parts.nat[Symbol.asyncDispose]();
@@ -410,12 +415,12 @@ async function configuration(
       // watch.ts redials: libp2p would give up after a few tries.
       reconnectRetries: 0,
     },
-    connectionMonitor: { pingInterval: 5_000 },
+    // heartbeat.ts does that.
+    connectionMonitor: { enabled: false },
+    logger: silentComponents,
     services: {
       identify: identify(),
       identifyPush: identifyPush(),
-      // The DHT and the connection monitor ping by themselves. With libp2p's limit of one outbound ping the second one fails
-      // when both do at once, and the monitor takes that for a dead peer.
       ping: ping({ maxInboundStreams: 8, maxOutboundStreams: 4 }),
       gossip: parts.gossip.service,
       circuits: parts.nat.service,
@@ -437,7 +442,8 @@ async function configuration(
 function muxer(limits: MeshLimits): Parameters<typeof yamux>[0] {
   return {
     maxInboundStreams: limits.inboundStreamsMax,
-    keepAliveInterval: 15_000,
+    // heartbeat.ts pings.
+    enableKeepAlive: false,
     streamOptions: {
       maxStreamWindowSize: limits.windowBytesMax,
       maxReadBufferLength: limits.windowBytesMax + 1024 * 1024,

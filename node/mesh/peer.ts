@@ -7,6 +7,7 @@ import type { PeerId } from '@libp2p/interface';
 import { peerIdFromPublicKey } from '@libp2p/peer-id';
 import { CODE_P2P, type Multiaddr, multiaddr } from '@multiformats/multiaddr';
 
+import { createBoundedMap } from '../../market/index.ts';
 import { type Address, decodeAddress, encodeAddress } from '../../protocol/address.ts';
 import { MoltError } from '../../protocol/errors.ts';
 
@@ -14,10 +15,19 @@ import { MoltError } from '../../protocol/errors.ts';
 const ADDRESSES_MAX = 16;
 const ADDRESS_CHARACTERS_MAX = 256;
 
+/** Both ways cost some 10 µs, and the mesh asks for the same few hundred again and again. */
+const idsByAddress = createBoundedMap<Address, PeerId>(1_024);
+const addressesById = new WeakMap<PeerId, Address>();
+
 /** Node key → PeerId. Throws `protocol/malformed` when the 32 bytes are no Ed25519 key. */
 export function peerIdOf(address: Address): PeerId {
+  const known = idsByAddress.get(address);
+  if (known !== undefined) return known;
   try {
-    return peerIdFromPublicKey(publicKeyFromRaw(decodeAddress(address)));
+    const peer = peerIdFromPublicKey(publicKeyFromRaw(decodeAddress(address)));
+    idsByAddress.set(address, peer);
+    addressesById.set(peer, address);
+    return peer;
   } catch (cause) {
     throw new MoltError(
       'protocol/malformed',
@@ -30,7 +40,12 @@ export function peerIdOf(address: Address): PeerId {
 
 /** PeerId → node key; undefined for every key type but Ed25519, which the mesh refuses to talk to. */
 export function addressOf(peer: PeerId): Address | undefined {
-  return peer.type === 'Ed25519' ? encodeAddress(peer.publicKey.raw) : undefined;
+  if (peer.type !== 'Ed25519') return undefined;
+  const known = addressesById.get(peer);
+  if (known !== undefined) return known;
+  const address = encodeAddress(peer.publicKey.raw);
+  addressesById.set(peer, address);
+  return address;
 }
 
 /**

@@ -33,8 +33,9 @@ export interface ChildOptions {
   readonly onLine?: (line: Readonly<Record<string, unknown>>) => void;
 }
 
-/** As in the first line of molt.js. */
+/** As in the first line of molt.js, which says why. */
 export const NODE_FLAGS: readonly string[] = ['--max-semi-space-size=1'];
+export const NODE_ENVIRONMENT: Readonly<Record<string, string>> = { MALLOC_ARENA_MAX: '1' };
 
 const STDERR_KEPT = 20_000;
 const living = new Set<ChildProcess>();
@@ -53,7 +54,7 @@ export function startMolt(env: Env, options: ChildOptions): MoltChild {
   const child = spawn(process.execPath, [...NODE_FLAGS, moltProgram(), '--json', ...options.args], {
     stdio: ['pipe', 'pipe', 'pipe'],
     detached: true,
-    env: Object.fromEntries(inherited),
+    env: { ...Object.fromEntries(inherited), ...NODE_ENVIRONMENT },
   });
   living.add(child);
   const lines: Readonly<Record<string, unknown>>[] = [];

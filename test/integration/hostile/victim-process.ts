@@ -1,8 +1,9 @@
-/** A seller in a process of its own, asked over IPC how it fares. */
+/** A seller in a process of its own, started as the program is, and asked over IPC how it fares. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 
+import { NODE_ENVIRONMENT, NODE_FLAGS } from '../../../node/cli/demo/child.ts';
 import type { Address } from '../../../protocol/address.ts';
 import { keyPairFromSeed } from '../../../protocol/ed25519.ts';
 import { type Place, env } from './seller.ts';
@@ -42,7 +43,8 @@ export async function openVictim(place: Place, namespace?: string): Promise<Vict
 }
 
 function start(args: readonly string[], namespace: string | undefined): ChildProcess {
-  const command = [process.execPath, '--expose-gc', join(import.meta.dirname, 'victim.ts'), ...args];
+  const command = [process.execPath, ...NODE_FLAGS, '--expose-gc', join(import.meta.dirname, 'victim.ts'), ...args];
   const [program = '', ...rest] = namespace === undefined ? command : ['ip', 'netns', 'exec', namespace, ...command];
-  return spawn(program, rest, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+  const environment = { ...process.env, ...NODE_ENVIRONMENT };
+  return spawn(program, rest, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'], env: environment });
 }

@@ -198,7 +198,7 @@ describe.skipIf(reason !== '')(`a service of a job${reason === '' ? '' : ` (${re
     const before = await market.chain.budget(buyer.budget);
     const network = { egress: ['example.com:80'] };
     await expect(molt.run(job('true', { network }), { maxPrice: '2', attempts: 1 })).rejects.toMatchObject({
-      code: 'market/declined',
+      code: 'market/egress-refused',
       message: expect.stringContaining('example.com:80'),
     });
     const unknown = { egress: ['nothing.invalid:443'] };

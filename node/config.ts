@@ -282,9 +282,9 @@ export const SETTINGS = {
   },
   containerPool: {
     schema: z.number().int().min(0).max(64),
-    default: 0,
+    default: 1,
     unit: 'containers',
-    text: 'Containers started ahead for images in frequent use, each used once. A short job starts several times sooner; each costs about 5 MB of memory and a disk that is empty. Docker only, and only for jobs without inputs, secrets, network, GPUs and working directory.',
+    text: 'Containers started ahead for images in frequent use, each used once. A short job starts several times sooner; each costs about 5 MB of memory and a disk that is empty, from the second job of an image on until ten minutes after its last. More than 1 pays where short jobs come at once; 0 keeps the engine empty between jobs. Docker only, and only for jobs without inputs, secrets, network, GPUs and working directory.',
   },
   durationSecondsMax: {
     schema: z.int().min(1).max(LIMITS.leaseSeconds),

@@ -54,7 +54,7 @@ import { serveForwards } from './services.ts';
 import { Trade } from './trade.ts';
 
 const FACTS_REFRESH_MS = 5_000;
-const PROBE_MS = 30_000;
+const PROBE_MS = 60_000;
 const ANNOUNCE_EVERY_MS = 1_000;
 /** Of `artifactQuotaBytes`: modules are kept as files beside the store. */
 const MODULE_SHARE = 0.25;
@@ -313,7 +313,7 @@ async function usableRuntimes(
   if (usable.size === 0) {
     throw new MoltError(
       'runtime/unavailable',
-      `none of the runtimes ${config.runtimes.join(', ')} works here; the reasons are above`,
+      `none of the runtimes of this node works here: ${probed.map(({ kind, reason }) => `${kind}: ${reason}`).join('; ')}`,
     );
   }
   return { runtimes: usable, features, probed };

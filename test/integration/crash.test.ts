@@ -224,6 +224,8 @@ describe.skipIf(engine.socketPath === undefined)(
         pricePerCpu: '0.001',
         runtimes: ['container'],
         containerSocket: engine.socketPath,
+        // The engine is looked at while the node runs: what it keeps ready is not left over.
+        containerPool: 0,
       });
       const buyer = await market.buyer({ deposit: '500' });
       const molt = await buyer.connect();

@@ -78,7 +78,9 @@ describe.skipIf(cannot !== '')(`a container job${cannot === '' ? '' : ` (skipped
       events.push(event);
       if (event.type === 'log') harmed ??= harm();
     };
-    const running = molt.run(job(seconds), { maxPrice: '2', reconnectMs: 60_000, attempts: 1, onEvent });
+    // A quote may take its time on a machine that does other things: this is about what comes after it.
+    const patience = { reconnectMs: 60_000, quoteTimeoutMs: 30_000 };
+    const running = molt.run(job(seconds), { maxPrice: '2', ...patience, attempts: 1, onEvent });
     const [outcome] = await Promise.allSettled([running]);
     await harmed;
     const left = async (): Promise<unknown> => ({

@@ -350,7 +350,9 @@ function beginBid(state: BidderState, event: Of<'begin'>, at: Moment): BidderDec
     return failBid(state, { error });
   }
   const wanted = wantedOf(content);
-  const judged = event.offers.map((offer) => ({ offer, judgement: judgeOffer(offer, wanted, failed) }));
+  // The book drops what expired only now and then.
+  const live = event.offers.filter(({ expiresMs }) => expiresMs > at.nowMs);
+  const judged = live.map((offer) => ({ offer, judgement: judgeOffer(offer, wanted, failed) }));
   const told: BidderEffect = {
     type: 'tell',
     news: { type: 'offers', count: event.bookSize, judged: nearest(judged.map(({ judgement }) => judgement)), wanted },

@@ -124,6 +124,7 @@ export {
   createSales,
   explainSales,
   recordSale,
+  resumeSales,
 } from './sales.ts';
 export {
   type OpenQuote,

@@ -24,6 +24,8 @@ export interface Sale {
 
 export interface Sales {
   readonly sinceMs: number;
+  /** How often the node started again since. */
+  readonly restarts: number;
   /** Bids heard that asked others. */
   readonly notAsked: number;
   /** The last that asked this provider, oldest first. */
@@ -44,7 +46,17 @@ export type SalesEvent =
 const SALES_MAX = 256;
 
 export function createSales(sinceMs: number): Sales {
-  return { sinceMs, notAsked: 0, sales: [], dropped: 0 };
+  return { sinceMs, restarts: 0, notAsked: 0, sales: [], dropped: 0 };
+}
+
+/** An older record than this says little about why a provider does not earn now. */
+const KEPT_MS = 30 * 86_400_000;
+
+/** The record of an earlier start goes on: bids that were under way then got no further. */
+export function resumeSales(kept: Sales | undefined, nowMs: number): Sales {
+  if (kept === undefined || kept.sinceMs > nowMs || nowMs - kept.sinceMs > KEPT_MS) return createSales(nowMs);
+  const sales = kept.sales.map((sale) => (sale.outcome === 'quoted' ? ({ ...sale, outcome: 'lost' } as const) : sale));
+  return { ...kept, sales, restarts: kept.restarts + 1 };
 }
 
 export function recordSale(record: Sales, event: SalesEvent, nowMs: number): Sales {
@@ -103,7 +115,7 @@ export function explainSales(record: Sales, situation: SalesSituation): SalesExp
   const byCode = Map.groupBy(declined, ({ refused }) => refused?.code ?? 'market/declined');
   const reasons = [...byCode].map(([what, group]) => ({ what, bids: group.length, text: declineText(what, group) }));
   return {
-    headline: `${all} heard in ${duration(situation.nowMs - record.sinceMs)}, ${sales.length + dropped} asked this provider${shown}: ${counted}`,
+    headline: `${all} heard ${span(record, situation.nowMs)}, ${sales.length + dropped} asked this provider${shown}: ${counted}`,
     obstacles: obstaclesOf(record, situation),
     reasons: [
       ...reasons,
@@ -198,6 +210,12 @@ function silentText(bids: number): string {
 /** Whole percent, rounded up, by which `price` must fall to be no more than `limit`. */
 function percentLess(price: bigint, limit: bigint): number {
   return Number(((price - limit) * 100n + price - 1n) / price);
+}
+
+function span({ sinceMs, restarts }: Sales, nowMs: number): string {
+  if (restarts === 0) return `in ${duration(nowMs - sinceMs)}`;
+  const from = new Date(sinceMs).toISOString().slice(0, 16).replace('T', ' ');
+  return `since ${from} UTC, over ${count(restarts, 'restart')}`;
 }
 
 function duration(ms: number): string {

@@ -20,6 +20,7 @@ import { MoltError } from '../protocol/errors.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import { RUNTIMES, type RuntimeKind } from '../protocol/messages.ts';
 import { parseMolt } from '../protocol/units.ts';
+import type { MeshLimits } from './mesh/index.ts';
 
 /** What a running provider needs, complete and checked. Built by `nodeConfig`. */
 export interface NodeConfig {
@@ -37,6 +38,12 @@ export interface NodeConfig {
   readonly mdns: boolean;
   readonly upnp: boolean;
   readonly relay: boolean;
+  readonly relayLimits: Pick<
+    MeshLimits,
+    'relayReservationsMax' | 'relayCircuitsMax' | 'relayCircuitBytes' | 'relayBytesPerHour'
+  >;
+  /** Hear only the offers of this region; empty: all. */
+  readonly followRegion: string;
   readonly region: string;
   /** To whom what is sold, when, and for how much. */
   readonly policy: SellingPolicy;
@@ -147,7 +154,37 @@ export const SETTINGS = {
     schema: z.boolean(),
     default: true,
     unit: 'true, false',
-    text: 'Relays for peers behind NAT while the world reaches this node directly: at most 64 peers and 10 GiB an hour. They are the buyers and sellers of your market too.',
+    text: 'Relays for peers behind NAT while the world reaches this node directly, within the limits below. They are the buyers and sellers of your market too.',
+  },
+  relayPeersMax: {
+    schema: z.int().min(1).max(1_000),
+    default: 64,
+    unit: 'peers',
+    text: 'Peers behind NAT that this node holds a place for, and connections between them and others at once.',
+  },
+  relayConnectionBytes: {
+    schema: z
+      .int()
+      .min(1 << 20)
+      .max(2 ** 44),
+    default: 2 ** 30,
+    unit: 'bytes',
+    text: 'What one relayed connection carries in both directions together, before it ends; jobs take it up again.',
+  },
+  relayBytesPerHour: {
+    schema: z
+      .int()
+      .min(1 << 20)
+      .max(2 ** 50),
+    default: 10 * 2 ** 30,
+    unit: 'bytes',
+    text: 'All that this node relays in an hour. Less keeps your line free, more keeps providers behind NAT in the market.',
+  },
+  followRegion: {
+    schema: z.string().max(LIMITS.regionCharacters),
+    default: '',
+    unit: 'text',
+    text: 'Hears the offers of this region alone, as buyer and as provider: less traffic in a large market, and nothing of the rest of it. Empty hears all.',
   },
   region: {
     schema: z.string().max(LIMITS.regionCharacters),
@@ -485,6 +522,13 @@ export async function nodeConfig(home: string, key: KeyPair, settings: Settings)
     mdns: settings.mdns,
     upnp: settings.upnp,
     relay: settings.relay,
+    relayLimits: {
+      relayReservationsMax: settings.relayPeersMax,
+      relayCircuitsMax: settings.relayPeersMax,
+      relayCircuitBytes: settings.relayConnectionBytes,
+      relayBytesPerHour: settings.relayBytesPerHour,
+    },
+    followRegion: settings.followRegion,
     region: settings.region,
     policy: sellingPolicy(settings),
     approval: { command: settings.approvalCommand, timeoutMs: settings.approvalTimeoutMs },

@@ -68,6 +68,7 @@ function openMeshOf(env: Env, config: NodeConfig, networkId: Address): Promise<M
     mdns: config.mdns,
     upnp: config.upnp,
     relay: config.relay,
+    limits: config.relayLimits,
     role: 'node',
     network: meshName(networkId),
   });

@@ -61,6 +61,8 @@ export interface Buyer extends AsyncDisposable {
   /** Waits until one more bid is within what peers take from one origin. */
   bidTurn(signal: AbortSignal): Promise<void>;
   budgetAddress: Address;
+  /** The one region that is followed; empty: all. */
+  readonly followRegion: string;
   /** The budget that pays, fresh. Throws `chain/account-missing`, `chain/budget-limit`, `chain/budget-empty`. */
   budget(): Promise<BudgetAccount>;
   /** A provider's account, at most a few seconds old. */
@@ -112,6 +114,7 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
       network: mesh,
       networkId: network,
       admission: createAdmission({ network }),
+      regions: [options.followRegion ?? ''],
     }),
   );
   const chainClock = opened.use(await openChainClock(env, chain));
@@ -139,6 +142,7 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
     contests,
     sequence: 0,
     budgetAddress: options.budget,
+    followRegion: options.followRegion ?? '',
     bidTurn: bidTurns(env),
     budget: () => readBudget(chain, options.budget, { delegate: key.address, chainNowMs: chainClock.now() }),
     providerAccount: cachedProviders(env, chain),

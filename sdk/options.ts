@@ -25,6 +25,11 @@ export interface ConnectOptions {
    * `journal`, in which spending is counted. What goes beyond them ends with `market/spending-limit`.
    */
   readonly autonomy?: AutonomyName | Autonomy;
+  /**
+   * Hear only the offers of this region, as providers say of themselves, and bid there: less traffic in a large market, and
+   * nothing of the rest of it. Empty or absent: all.
+   */
+  readonly followRegion?: string;
   /** Program id, when it is not the well-known one. */
   readonly programId?: Address;
   /** Addresses to listen on; by default loopback or, with non-loopback bootstrap peers, all interfaces. */

@@ -40,6 +40,8 @@ export function orderOf(buyer: Buyer, spec: JobSpec, options: RunOptions): Bidde
     (a, b) => (a > b ? a : b),
   );
   const wished = priceOf(options.maxPrice);
+  // Offers from elsewhere are not heard where one region is followed.
+  const region = options.region ?? buyer.followRegion;
   return {
     spec,
     budget: buyer.budgetAddress,
@@ -56,7 +58,7 @@ export function orderOf(buyer: Buyer, spec: JobSpec, options: RunOptions): Bidde
     ...(options.startWithinSeconds === undefined ? {} : { startWithinMs: options.startWithinSeconds * 1000 }),
     ...(options.hardwareTier === undefined ? {} : { hardwareTierMin: options.hardwareTier }),
     ...(options.nearData === undefined ? {} : { nearData: options.nearData }),
-    ...(options.region === undefined ? {} : { region: options.region }),
+    ...(region === '' ? {} : { region }),
     ...(options.regionWished === undefined ? {} : { regionWished: options.regionWished }),
     ...(options.rank === undefined ? {} : { rank: options.rank }),
     ...(options.lotShare === undefined ? {} : { lotShare: options.lotShare }),

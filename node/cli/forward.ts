@@ -57,6 +57,7 @@ async function forwardAlone(
     budget,
     bootstrap: settings.bootstrap,
     mdns: settings.mdns,
+    followRegion: settings.followRegion,
     ...(settings.programId === null ? {} : { programId: parseAddress(settings.programId) }),
     env,
   });

@@ -35,6 +35,7 @@ export async function gangCommand(context: CommandContext, flags: Flags, words: 
     budget,
     bootstrap: settings.bootstrap,
     mdns: settings.mdns,
+    followRegion: settings.followRegion,
     ...(settings.programId === null ? {} : { programId: parseAddress(settings.programId) }),
     env,
     journal: home.buyer,

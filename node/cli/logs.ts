@@ -106,6 +106,7 @@ async function printBought(context: CommandContext, flags: Flags, { word, wanted
     budget,
     bootstrap: settings.bootstrap,
     mdns: settings.mdns,
+    followRegion: settings.followRegion,
     ...(settings.programId === null ? {} : { programId: parseAddress(settings.programId) }),
     env,
   });

@@ -23,11 +23,11 @@ export async function offersCommand(context: CommandContext, flags: Readonly<Rec
   const { env, signal } = context;
   const { settings } = await loadSettings(context, flags);
   const programId = settings.programId === null ? {} : { programId: parseAddress(settings.programId) };
-  const { rpcUrl, bootstrap, mdns } = settings;
+  const { rpcUrl, bootstrap, mdns, followRegion } = settings;
   // A key for this look alone: the home's own may be in use by a running job, and nothing is bought here.
   const key = keyPairFromSeed(env.random.bytes(32));
   const budget = key.address;
-  await using molt = await connect({ rpcUrl, key, budget, bootstrap, mdns, env, ...programId });
+  await using molt = await connect({ rpcUrl, key, budget, bootstrap, mdns, followRegion, env, ...programId });
   await using chain = await connectChain(env, { rpcUrl, ...programId });
   const read = async (waitMs: number): Promise<Row[]> => {
     const offers = await molt.offers(waitMs);

@@ -55,6 +55,7 @@ export async function runCommand(context: CommandContext, flags: Flags, words: r
       budget,
       bootstrap: settings.bootstrap,
       mdns: settings.mdns,
+      followRegion: settings.followRegion,
       ...(settings.programId === null ? {} : { programId: parseAddress(settings.programId) }),
       env,
       journal: home.buyer,

@@ -57,7 +57,7 @@ export interface Operator extends AsyncDisposable {
   jobs(): Promise<readonly JobSummary[]>;
   /** Throws `job/unknown`. */
   logs(lease: Address, query: LogQuery, signal: AbortSignal): AsyncIterable<LogRecord>;
-  /** Why bids were won or not since the start; undefined when the node does not run, for then it hears none. */
+  /** Why bids were won or not, in earlier starts too; undefined when the node does not run, for then it hears none. */
   market(): Promise<SalesExplanation | undefined>;
   /** Finish what runs and take nothing new, or take work again. Kept across restarts. */
   setDraining(on: boolean): Promise<{ readonly draining: boolean; readonly unfinished: number }>;

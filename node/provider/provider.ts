@@ -100,7 +100,7 @@ export async function openProvider(base: ProviderParts, opened: AsyncDisposableS
   const { key, provider, home, policy, egress } = config;
   const admission = metrics.counting(createAdmission({ network: networkId }));
   const onRefused = ({ code, reason }: Refusal): void => tell({ type: 'offer-refused', code, reason });
-  const regions = [...new Set(['', config.region])];
+  const regions = config.followRegion === '' ? [...new Set(['', config.region])] : [config.followRegion];
   const feedOptions = { pubsub: mesh, network: mesh, networkId, admission, regions, onRefused };
   const feed = opened.use(await openOfferFeed(env, feedOptions));
   opened.use(followMarket(env, { feed, neighbours: mesh }));

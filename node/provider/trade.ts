@@ -18,7 +18,6 @@ import {
   type SellerTerms,
   type SellingPolicy,
   OFFER_REPEAT_MS,
-  createSales,
   createSeller,
   currentPrices,
   decideSeller,
@@ -27,6 +26,7 @@ import {
   isAsked,
   quoteFor,
   recordSale,
+  resumeSales,
   utilisation,
 } from '../../market/index.ts';
 import type { Network, PubSub } from '../../market/ports.ts';
@@ -94,6 +94,9 @@ export interface TradeOptions {
 }
 
 const ADDRESSES_OFFERED = 2;
+/** Name of the journal's record of bids. */
+const SALES = 'sales';
+const KEEP_SALES_MS = 5_000;
 
 export class Trade implements AsyncDisposable {
   readonly #env: Env;
@@ -102,6 +105,8 @@ export class Trade implements AsyncDisposable {
   readonly #offerWait = new AbortController();
   #seller: SellerState;
   #sales: Sales;
+  /** As it stands in the journal. */
+  #kept: Sales | undefined;
   /** The journal's latest write of the sequence; nothing is signed before it. */
   #keeping: Promise<void> = Promise.resolve();
   readonly #bidders: Bidders;
@@ -110,7 +115,7 @@ export class Trade implements AsyncDisposable {
     this.#env = env;
     this.#options = options;
     this.#bidders = new Bidders(env, options.network);
-    this.#sales = createSales(env.clock.now());
+    this.#sales = resumeSales(undefined, env.clock.now());
     this.#seller = createSeller(options.total, { gpus: options.gpus, isDraining: options.draining });
   }
 
@@ -119,6 +124,8 @@ export class Trade implements AsyncDisposable {
     const { pubsub, networkId, journal } = this.#options;
     this.#opened.use(this.#bidders);
     const sequence = await journal.counter('sequence');
+    this.#sales = resumeSales(parseSales(await journal.record(SALES)), this.#env.clock.now());
+    this.#opened.use(this.#env.clock.every(KEEP_SALES_MS, () => this.#keepSales()));
     for (const resourceClass of new Set<ResourceClass>(['cpu', this.#class()])) {
       for (const region of new Set(['', this.#options.region])) {
         const topic = bidsTopic(networkId, resourceClass, region);
@@ -198,11 +205,22 @@ export class Trade implements AsyncDisposable {
     const revoking = this.#dispatch({ type: 'closed' }).catch(() => undefined);
     await this.#opened.disposeAsync();
     await revoking;
+    await this.#keepSales();
   }
 
-  /** What became of the bids heard since the start. */
+  /** What became of the bids heard since the record began, in earlier starts too. */
   get sales(): Sales {
     return this.#sales;
+  }
+
+  /** A crash loses the last seconds of the record, and nothing else. */
+  async #keepSales(): Promise<void> {
+    if (this.#kept === this.#sales) return;
+    this.#kept = this.#sales;
+    const bytes = Buffer.from(JSON.stringify(this.#sales));
+    await this.#options.journal
+      .setRecord(SALES, bytes)
+      .catch((error: unknown) => this.#env.logger.log('warn', 'the record of sales could not be kept', { error }));
   }
 
   #note(event: SalesEvent): void {
@@ -397,4 +415,12 @@ export class Trade implements AsyncDisposable {
 
 function askerOf({ id, signer, content }: Verified<Message<Bid>>): Asker {
   return { bid: id, bidder: signer, addresses: content.addresses };
+}
+
+/** One that this version cannot read begins anew. */
+function parseSales(kept: Uint8Array | undefined): Sales | undefined {
+  if (kept === undefined) return undefined;
+  const read = JSON.parse(Buffer.from(kept).toString()) as Partial<Sales>;
+  const isSales = Array.isArray(read.sales) && Number.isInteger(read.restarts) && Number.isInteger(read.sinceMs);
+  return isSales ? (read as Sales) : undefined;
 }

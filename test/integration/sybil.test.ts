@@ -5,6 +5,7 @@
  */
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
+import { openOperator } from '../../node/operator/index.ts';
 import { type Mesh, openMesh } from '../../node/mesh/index.ts';
 import type { Address } from '../../protocol/address.ts';
 import { type KeyPair, keyPairFromSeed } from '../../protocol/ed25519.ts';
@@ -147,7 +148,9 @@ test('a thousand invented offers keep no provider from being asked', async () =>
   }
 });
 
-test('who paid before is known after a restart', async () => {
+test('who paid before is known after a restart, and what became of earlier bids is still told', async () => {
+  // The record is written every five seconds.
+  await new Promise((resolve) => setTimeout(resolve, 6_000));
   await provider.kill();
   await provider.start();
   await using strangers = new AsyncDisposableStack();
@@ -157,4 +160,8 @@ test('who paid before is known after a restart', async () => {
     answers.push(await strangers.use(await openBidder(key, budget)).bid(1));
   }
   expect(answers).toEqual([...Array.from({ length: 6 }, () => 'quote'), 'market/no-capacity']);
+  await using operator = await openOperator(market.env, provider.home);
+  const explained = await operator.market();
+  expect(explained?.headline).toMatch(/^\d+ bids heard since \d{4}-\d\d-\d\d \d\d:\d\d UTC, over 1 restart, /);
+  expect(explained?.reasons.map(({ what }) => what)).toContain('chain/account-missing');
 });

@@ -331,6 +331,19 @@ test.each([
   expect(bidder.tried).toEqual([]);
 });
 
+test('an offer that has expired since it was heard is not asked', () => {
+  const bidder = new Bidder();
+  const [kept, expired] = [
+    verifiedOffer(key('a'), { expiresMs: NOW + 5_001 }),
+    verifiedOffer(key('b'), { expiresMs: NOW + 5_000 }),
+  ];
+  const offers = [kept, expired];
+  bidder.do({ type: 'begin', offers, bookSize: 2, peers: 1, addresses: [] }, 5_000);
+  bidder.vouch(offers);
+  bidder.do({ type: 'bid-signed', bid: BID }, 5_000);
+  expect(bidder.state.asked).toEqual(new Set([kept.signer]));
+});
+
 describe('invented offers', () => {
   const real = ['a', 'b', 'c'].map((name) => verifiedOffer(key(name)));
   const inventedOnes = (count: number) =>

@@ -8,6 +8,7 @@ import {
   type SalesEvent,
   type SalesSituation,
   createSales,
+  resumeSales,
   explainSales,
   recordSale,
   refusal,
@@ -173,4 +174,24 @@ test('only the last bids are remembered, and how many there were is', () => {
   expect(explained(events).headline).toBe(
     '300 bids heard in 12 min, 300 asked this provider; of the last 256: 0 declined, 0 quoted, 0 won',
   );
+});
+
+test('the record goes on after a restart and says from when; what was quoted then is lost, and old records are dropped', () => {
+  const bid = verifiedBid(key('buyer'));
+  const before = [
+    { type: 'asked' as const, bid },
+    { type: 'quoted' as const, bid: bid.id, pricePerSecond: 1_000n },
+    { type: 'not-asked' as const },
+  ].reduce((record, event) => recordSale(record, event, NOW), createSales(NOW));
+  // As it comes back from the journal.
+  const kept = JSON.parse(JSON.stringify(before)) as typeof before;
+  const resumed = resumeSales(kept, NOW + 3_600_000);
+  expect(resumed).toMatchObject({ sinceMs: NOW, restarts: 1, notAsked: 1, sales: [{ bid: bid.id, outcome: 'lost' }] });
+  const situation = { self: key('self').address, draining: false, peers: 1, offers: [], nowMs: NOW + 7_200_000 };
+  expect(explainSales(resumed, situation).headline).toBe(
+    '2 bids heard since 2027-01-15 08:00 UTC, over 1 restart, 1 asked this provider: 0 declined, 1 quoted, 0 won',
+  );
+  const month = 31 * 86_400_000;
+  expect(resumeSales(kept, NOW + month)).toEqual(createSales(NOW + month));
+  expect(resumeSales(undefined, NOW)).toEqual(createSales(NOW));
 });

@@ -21,6 +21,7 @@ import { addressOf, parseAddresses, peerIdOf } from '../../../node/mesh/peer.ts'
 import { type PeerEvent } from '../../../node/mesh/index.ts';
 import { keyPairFromSeed } from '../../../protocol/ed25519.ts';
 import { systemClock, systemRandom } from '../../../protocol/env.ts';
+import { rawPeer } from '../../integration/hostile/raw-peer.ts';
 import { Peers, collect, pause, text, until } from './peers.ts';
 
 const TOPIC = '/molt/1/offers/cpu';
@@ -248,5 +249,30 @@ describe('addresses', () => {
       expect.objectContaining({ code: 'protocol/malformed' }),
     );
     expect(() => parseAddresses([])).toThrow(expect.objectContaining({ code: 'protocol/malformed' }));
+  });
+});
+
+describe('pings', () => {
+  it('answers as many at once as the parts of a peer send without knowing of each other', async () => {
+    await using peers = new Peers();
+    const mesh = await peers.open();
+    await using other = await rawPeer(mesh.addresses[0] ?? '');
+    // The DHT and the connection monitor ping without knowing of each other; libp2p's own limits are one out and two in.
+    const payload = Buffer.alloc(32, 7);
+    const echoes = await Promise.all(
+      Array.from({ length: 6 }, async () => {
+        const stream = await other.connection.newStream('/ipfs/ping/1.0.0', { maxOutboundStreams: 6 });
+        const echo = new Promise<Uint8Array>((resolve, reject) => {
+          stream.addEventListener('message', ({ data }) => resolve(data.subarray()), { once: true });
+          stream.addEventListener('close', () => reject(new Error('the ping was refused')), { once: true });
+        });
+        // All six are open before the first is answered.
+        await until('all are open', () => other.connection.streams.length >= 6);
+        stream.send(payload);
+        return echo;
+      }),
+    );
+    for (const echo of echoes) expect(Buffer.from(echo)).toEqual(payload);
+    expect(mesh.peers()).toHaveLength(1);
   });
 });

@@ -420,8 +420,10 @@ class Run {
 
   #planGang(atMs: number, buyer: Buyer, order: BidderOrder, runMs: number): void {
     const chance = this.#chance;
+    const slots = chance.between(2, 3);
     const gang = {
-      slots: chance.between(2, 3),
+      slots,
+      ...(chance.happens(0.3) ? { quorum: slots - 1 } : {}),
       spread: chance.pick(['any', 'distinct-providers'] as const),
       onLoss: chance.pick(['fail', 'replace'] as const),
       fillings: chance.between(1, 3),

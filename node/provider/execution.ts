@@ -31,6 +31,7 @@ import { watchHealth } from './health.ts';
 import { proveRun } from './evidence.ts';
 import type { Exit, Job } from './job.ts';
 import type { EventBody, Jobs } from './jobs.ts';
+import { WarmImages } from './warm-images.ts';
 import { collectOutputs } from './outputs.ts';
 import { paceLogs } from './log-pace.ts';
 
@@ -88,6 +89,7 @@ export class Execution implements AsyncDisposable {
   readonly #options: ExecutionOptions;
   readonly #live = new Map<Address, Live>();
   readonly #confidential = new Map<Address, Confidential>();
+  readonly #images = new WarmImages();
   readonly #closing = new AbortController();
   /** What of finished jobs is being removed. */
   readonly #leaving = new Set<Promise<void>>();
@@ -102,9 +104,11 @@ export class Execution implements AsyncDisposable {
     this.#confidential.set(lease, confidential);
   }
 
-  /** Modules and images that a new job would find here. */
+  /** Modules and images that a new job would find here, by turns: an offer has room for a few. */
   warm(): readonly string[] {
-    return this.#options.content.warm();
+    const [images, modules] = [this.#images.list(), this.#options.content.warm()];
+    const longest = Math.max(images.length, modules.length);
+    return Array.from({ length: longest }, (_, index) => [images[index] ?? [], modules[index] ?? []].flat()).flat();
   }
 
   /** Those of these inputs, as bids name them, that are at hand. */
@@ -240,6 +244,7 @@ export class Execution implements AsyncDisposable {
         report(doneBytes, totalBytes, totalLayers === 0 ? '' : `, ${doneLayers} of ${totalLayers} layers`),
       live.abort.signal,
     );
+    if (image.kind === 'image') this.#images.use(image.reference, image.credentials !== undefined);
     await jobs.dispatch(job.agreement.lease, { type: 'prepared', attempt: job.attempt });
   }
 

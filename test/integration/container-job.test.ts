@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import { verifyProof } from '../../attestation/index.ts';
-import type { JobSpecInput } from '../../protocol/job-spec.ts';
+import { type JobSpecInput, warmPrefix } from '../../protocol/job-spec.ts';
 import type { JobEvent } from '../../sdk/index.ts';
 import { findEngine, openBusyboxRegistry } from '../fixtures/engine.ts';
 import type { Registry } from '../fixtures/registry.ts';
@@ -71,6 +71,17 @@ describe.skipIf(engine.socketPath === undefined)(
         locked: 0n,
         free: (before?.free ?? 0n) - result.cost,
       });
+    });
+
+    test('is told to have its image at hand where an earlier job used it', async () => {
+      const buyer = await market.buyer();
+      await using molt = await buyer.connect();
+      const warm = warmPrefix(registry.reference);
+      await expect.poll(async () => (await molt.offers())[0]?.warm, { timeout: 30_000 }).toEqual([warm]);
+      const events: JobEvent[] = [];
+      await molt.run(job('true'), { maxPrice: '2', onEvent: (event) => events.push(event) });
+      const [quote] = events.flatMap((event) => (event.type === 'ranked' ? event.quotes : []));
+      expect(quote?.reasons.find(({ what }) => what === 'warm')?.text).toBe('says it has the image at hand');
     });
 
     test('an image that does not exist is named, costs nothing, and is the buyer’s own fault', async () => {

@@ -38,7 +38,7 @@ export function flow(nodes: number): Group {
     name: `flow-${nodes}`,
     about: `one no-op wasm job, warm, ${nodes} provider processes on loopback, p50 of ${JOBS}`,
     run: async (tell) => {
-      await using market = await openMarket();
+      await using market = await openMarket({ logLevel: 'info' });
       for (let index = 0; index < nodes; index++) await market.provider({ pricePerCpu: `0.00${index + 1}` });
       const buyer = await market.buyer();
       await using molt = await buyer.connect();

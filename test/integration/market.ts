@@ -60,7 +60,8 @@ export interface TestMarket extends AsyncDisposable {
   spawn(args: readonly string[], onLine?: (line: Line) => void): MoltChild;
 }
 
-export async function openMarket(): Promise<TestMarket> {
+/** `logLevel`: of the providers; a bench has what users have. */
+export async function openMarket({ logLevel = 'debug' }: { readonly logLevel?: string } = {}): Promise<TestMarket> {
   const env = systemEnv();
   await using opened = new AsyncDisposableStack();
   const directory = await mkdtemp(join(tmpdir(), 'molt-test-'));
@@ -93,6 +94,7 @@ export async function openMarket(): Promise<TestMarket> {
         rpcUrl,
         settings,
         bootstrap: [...addresses],
+        logLevel,
       });
       resources.defer(() => provider.stop());
       addresses.push(provider.address);
@@ -130,9 +132,15 @@ export async function openMarket(): Promise<TestMarket> {
 
 async function createProvider(
   env: Env,
-  options: { home: Home; rpcUrl: string; settings: Readonly<Record<string, unknown>>; bootstrap: readonly string[] },
+  options: {
+    home: Home;
+    rpcUrl: string;
+    settings: Readonly<Record<string, unknown>>;
+    bootstrap: readonly string[];
+    logLevel: string;
+  },
 ): Promise<TestProvider> {
-  const { home, rpcUrl, bootstrap } = options;
+  const { home, rpcUrl, bootstrap, logLevel } = options;
   // A fixed port, so that a restarted provider is where its buyers know it.
   const port = await freePort();
   const settings = {
@@ -159,7 +167,7 @@ async function createProvider(
   const start = async (): Promise<void> => {
     child = startMolt(env, {
       name: home.directory,
-      args: ['up', '--home', home.directory, '--until-stdin-ends', '--log-level', 'debug'],
+      args: ['up', '--home', home.directory, '--until-stdin-ends', '--log-level', logLevel],
       onLine,
     });
     address = String(((await child.first('listening'))['addresses'] as unknown[])[0]);

@@ -1,5 +1,6 @@
 /** Goal: one text per key. Method: round trips, and every near miss refused. */
 import * as fc from 'fast-check';
+import { base58btc } from 'multiformats/bases/base58';
 import { expect, test } from 'vitest';
 
 import { type Address, decodeAddress, encodeAddress, parseAddress } from '../../protocol/address.ts';
@@ -14,7 +15,21 @@ test('32 bytes become a text that is read back to the same bytes', () => {
       expect(decodeAddress(text)).toEqual(bytes);
     }),
   );
+  expect(encodeAddress(new Uint8Array(32).fill(255))).toBe('JEKNVnkbo3jma5nREBBJCDoXFVeKkD56V3xKrvRmWxFG' as Address);
   expect(encodeAddress(new Uint8Array(32))).toBe('11111111111111111111111111111111' as Address);
+});
+
+test('the text is the base58 of everybody else, however many zero bytes are in front', () => {
+  for (let zeros = 0; zeros <= 32; zeros++) {
+    fc.assert(
+      fc.property(fc.uint8Array({ minLength: 32 - zeros, maxLength: 32 - zeros }), (rest) => {
+        const bytes = new Uint8Array(32);
+        bytes.set(rest, zeros);
+        expect(encodeAddress(bytes)).toBe(base58btc.baseEncode(bytes) as Address);
+      }),
+      { numRuns: 20 },
+    );
+  }
 });
 
 test.each([

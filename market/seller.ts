@@ -225,7 +225,8 @@ export function decideSeller(state: SellerState, event: SellerEvent, at: Moment)
     case 'offer-due':
       return offerNow({ ...state, isOfferDue: false }, at);
     case 'offer-repeat':
-      return offerNow(state, at);
+      // Right after another it would use up what peers take of one origin, and a withdrawal would find nobody who hears it.
+      return at.monotonicMs - state.offeredMs < OFFER_MIN_GAP_MS ? nothing(state) : offerNow(state, at);
     case 'draining':
       return drain(state, event.on, at);
     case 'closed':

@@ -198,11 +198,18 @@ test('every signed number was kept before it, and after a crash none comes again
   for (const startMs of [0, -30_000]) {
     const seller = new Seller();
     live(seller, seller.do({ type: 'opened', sequence: kept }, startMs));
-    for (let round = 0; round < 10; round++)
+    for (let round = 1; round <= 10; round++)
       live(seller, seller.do({ type: 'offer-repeat' }, startMs + round * 20_000));
   }
   expect(numbers).toHaveLength(22);
   expect([...new Set(numbers)].sort((a, b) => a - b)).toEqual(numbers);
+});
+
+test('an offer is not repeated right after another, so that peers have room left for a withdrawal', () => {
+  const seller = new Seller();
+  seller.do({ type: 'opened', sequence: 1 });
+  expect(types(seller.do({ type: 'offer-repeat' }, 4_999))).toEqual([]);
+  expect(types(seller.do({ type: 'offer-repeat' }, 5_000))).toContain('publish-offer');
 });
 
 test('a restored lease has its capacity before the first offer says what is free', () => {

@@ -41,6 +41,7 @@ export interface LeaseAccount {
   claimed: bigint;
   /** By its end. */
   paid: bigint;
+  last: LeaseEvent;
 }
 
 interface ProviderAccount {
@@ -201,12 +202,13 @@ export class Chain {
       this.#close(lease, paid, event === 'expire');
     }
     lease.state = next;
+    lease.last = event;
     for (const watcher of this.#watchers) watcher(lease);
   }
 
   #draft({ lease: address, terms }: Transaction): LeaseAccount {
     if (terms === undefined || this.leases.has(address)) throw refuse('chain/refused', 'the lease was opened already');
-    return { address, terms, state: 'none', openedMs: this.nowMs(), provenMs: 0, claimed: 0n, paid: 0n };
+    return { address, terms, state: 'none', openedMs: this.nowMs(), provenMs: 0, claimed: 0n, paid: 0n, last: 'open' };
   }
 
   #assertSigned(transaction: Transaction, terms: Terms): void {

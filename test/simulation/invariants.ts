@@ -12,6 +12,8 @@ import { type Actor, Violation, type World } from './world.ts';
 
 /** Clocks further off than this hear nobody in time and are heard by nobody: they are left out where all must agree. */
 const SANE_SKEW_MS = 5_000;
+/** A node that is up for so long has seen to everything that it was left with. */
+const THERE_MS = 60_000;
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 const ASKED_BEFORE_MS = 60_000;
@@ -68,6 +70,7 @@ export class Invariants {
     const open = this.#open.get(operator) ?? new Set();
     this.#open.set(operator, open);
     if (isLeaseEnd(lease.state)) open.delete(lease);
+    if (lease.last === 'expire') this.#checkExpired(lease);
     if (lease.state !== 'running') return;
     open.add(lease);
     for (const signer of [operator, delegate]) {
@@ -112,6 +115,36 @@ export class Invariants {
       const spent = spentOn([...(this.#leases.get(budget) ?? [])].filter(({ openedMs }) => openedMs > sinceMs));
       if (spent > most)
         throw new Violation(`${name} spent ${spent} in ${spanMs / HOUR_MS} h, its own limit is ${most}`);
+    }
+  }
+
+  /** An honest provider that is there proves what it ran, or gives the money back, before its lease runs out. */
+  #checkExpired({ address, terms }: LeaseAccount): void {
+    const provider = this.#providers.get(terms.operator);
+    if (provider?.isHonest !== true || !provider.isUp) return;
+    if (this.#world.nowMs - provider.upSinceMs < THERE_MS) return;
+    const phase = provider.journal.jobs.get(address)?.phase;
+    throw new Violation(`${provider.name} let lease ${address} run out, its job is ${phase}`);
+  }
+
+  /** A withdrawal is heard by all who are there, long before the offer would have run out. */
+  checkWithdrawn({ address, name }: Provider, hearers: readonly Peer[]): void {
+    for (const peer of hearers) {
+      if (peer.isUp && Math.abs(peer.skewMs) <= SANE_SKEW_MS && peer.book?.get(address) !== undefined)
+        throw new Violation(`the book of ${peer.name} still has the offer that ${name} has withdrawn`);
+    }
+  }
+
+  /** Whoever says two things under one number is believed by nobody, or by all the same. */
+  #checkEquivocators(peers: readonly Peer[]): void {
+    const heard = new Map<string, string>();
+    for (const { book, isUp, skewMs, name } of peers) {
+      if (!isUp || Math.abs(skewMs) > SANE_SKEW_MS) continue;
+      for (const { signer, sequence, id } of book?.list() ?? []) {
+        const other = heard.get(`${signer} ${sequence}`) ?? id;
+        if (other !== id) throw new Violation(`the book of ${name} has another offer ${sequence} of ${signer}`);
+        heard.set(`${signer} ${sequence}`, id);
+      }
     }
   }
 
@@ -234,6 +267,7 @@ export class Invariants {
       if (faults.length > (mayLag ? honest.length * MISSING_MAX_SHARE : 0))
         throw new Violation(`the book of ${name} ${faults.join(', ')}`);
     }
+    if (!mayLag) this.#checkEquivocators(peers);
   }
 }
 

@@ -87,6 +87,8 @@ export abstract class Peer implements Member {
   /** How far this clock is ahead, ms. */
   skewMs: number;
   life = 0;
+  /** World time at which this life began. */
+  upSinceMs = 0;
   isUp = false;
   admission: Admission;
   /** Undefined for a node that keeps none. */
@@ -124,6 +126,7 @@ export abstract class Peer implements Member {
   start(): void {
     this.life++;
     this.isUp = true;
+    this.upSinceMs = this.at.world.nowMs;
     this.#admitted.clear();
     this.admission = this.#newAdmission();
     this.book = this.shards.length > 0 ? createBook({ offersMax: OFFERS_MAX }) : undefined;

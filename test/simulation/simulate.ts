@@ -511,8 +511,19 @@ class Run {
       } else this.#start(provider);
     }
     for (const buyer of [...this.#buyers, ...this.#squatters]) this.#start(buyer);
-    const honest = this.#providers.filter(({ isUp }) => isUp);
-    if (isFaulty && honest.length > 0) this.#chance.pick(honest).drain();
+    const honest = this.#providers.filter(
+      ({ isUp, isHonest, skewMs }) => isUp && isHonest && Math.abs(skewMs) <= 5_000,
+    );
+    if (!isFaulty || honest.length === 0) return;
+    const leaving = this.#chance.pick(honest);
+    // What it says right after its start may be lost on those who start as well.
+    this.world.after(DELIVERY_MS, 'one leaves as it should', undefined, () => {
+      leaving.drain();
+      const hearers = this.#peers.filter(({ isUp }) => isUp);
+      this.world.after(DELIVERY_MS, 'all have heard it', undefined, () =>
+        this.#invariants.checkWithdrawn(leaving, hearers),
+      );
+    });
   }
 
   #report(): Report {

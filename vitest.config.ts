@@ -31,8 +31,18 @@ class SideBySide extends BaseSequencer {
   }
 }
 
-/** The one file that computes for a minute: begun last, it would run alone. Its size does not tell. */
-const isLong = ({ moduleId }: TestSpecification): boolean => moduleId.endsWith('test/chain/model.test.ts');
+/** Short files that take long, which vitest cannot know at first: begun last, they would run alone. */
+const LONG = [
+  'test/chain/model.test.ts',
+  'test/integration/partition.test.ts',
+  'test/integration/engine-gvisor.test.ts',
+  'test/integration/engine-mapped-users.test.ts',
+  'test/integration/engine-podman.test.ts',
+];
+
+function isLong({ moduleId }: TestSpecification): boolean {
+  return LONG.some((name) => moduleId.endsWith(name));
+}
 
 /**
  * Two lanes: `unit` holds everything that runs inside one process; `integration` starts real processes, a real chain

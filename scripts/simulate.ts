@@ -2,7 +2,7 @@
  * `node scripts/simulate.ts`: plays a market and says what came of it.
  *
  *   --seed S             a small market with faults, as the tests draw it from this seed
- *   --seeds N            the first N of them, up to the first that breaks an invariant
+ *   --seeds N            some hours of buyers on their own, then the first N of them, up to the first that breaks an invariant
  *   --nodes N --bids M   a large one without crashes or liars, for figures (default 1,000 nodes, 20 bids)
  *   --faults             with them, and with more books
  *   --json               the report as one line
@@ -64,15 +64,20 @@ function findMutants(seeds: number): void {
 
 async function play(): Promise<void> {
   // Only now: a fault must be in before the machines are.
-  const { FailedRun, drawScenario, largeScenario, largeScenarioWithFaults, simulate } =
+  const { FailedRun, drawScenario, largeScenario, largeScenarioWithFaults, longScenario, simulate } =
     await import('../test/simulation/simulate.ts');
   const isLarge = values.seed === undefined || values.nodes !== undefined || values.bids !== undefined;
   const seed = values.seed ?? 'large';
   const nodes = count(values.nodes, 1_000, 'nodes');
   const large = values.faults ? largeScenarioWithFaults : largeScenario;
-  const scenario = isLarge ? large(nodes, count(values.bids, 20, 'bids')) : drawScenario(seed);
+  const scenario = isLarge
+    ? large(nodes, count(values.bids, 20, 'bids'))
+    : seed === 'long'
+      ? longScenario()
+      : drawScenario(seed);
   try {
     if (values.seeds !== undefined) {
+      simulate('long', longScenario());
       const reports = Array.from({ length: count(values.seeds, 1, 'seeds') }, (_, one) => simulate(String(one)));
       const jobs = reports.reduce((sum, report) => sum + report.jobs, 0);
       const delivered = reports.reduce((sum, report) => sum + report.delivered, 0);

@@ -89,7 +89,7 @@ function moneyRefusal(hold: Hold, { free, capPerLease }: BuyerStanding, open: re
   if (amount > free) {
     return refusal(
       'chain/budget-empty',
-      `the lease locks ${formatMolt(amount)}, the budget has ${formatMolt(free)} free`,
+      `the lease locks ${formatMolt(amount)}, the budget has ${formatMolt(free)} free; deposit more, or shorten the job`,
     );
   }
   if (amount > capPerLease) {

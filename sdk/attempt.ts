@@ -16,6 +16,7 @@ import type { LeaseAccount, LeaseTerms } from '../chain/index.ts';
 import type { VerifiedQuote } from '../market/index.ts';
 import { type Address, decodeAddress } from '../protocol/address.ts';
 import type { VerifiedProof } from '../protocol/brands.ts';
+import { verifySignature } from '../protocol/ed25519.ts';
 import { MoltError, hasCode } from '../protocol/errors.ts';
 import { type JobSpec, recordedInputs, storedInputs, termsDigest, wantedEgress } from '../protocol/job-spec.ts';
 import { LIMITS } from '../protocol/limits.ts';
@@ -52,6 +53,10 @@ const CANCEL_WAIT_MS = 15_000;
 const START_GRACE_MS = LIMITS.clockFutureMs;
 /** Clocks differ a little, and the lease opens a moment before we hear of it. */
 const CLOCK_SLACK_MS = 1_000;
+/** How long after a lease may be expired its proof is still waited for, and how often that is looked at. */
+const END_SLACK_MS = 5_000;
+/** Both streams of a run together: each provider cuts a program's output off at `LIMITS.logBytes`. */
+const LOG_BYTES_MAX = 2 * LIMITS.logBytes;
 
 /** A lease that is on chain. */
 export interface Opened {
@@ -91,7 +96,7 @@ export async function attemptJob(buyer: Buyer, request: AttemptRequest): Promise
 async function paidFor(buyer: Buyer, opened: Opened | undefined, error: unknown): Promise<bigint | undefined> {
   if (opened !== undefined) return (await buyer.chain.leaseEnding(opened.lease).catch(() => undefined))?.paid;
   // A refusal came before anything was sent to the chain; after that the lease may exist, whatever was heard of it.
-  const isBefore = error instanceof MoltError && /^(?:market|mesh)\//.test(error.code);
+  const isBefore = error instanceof MoltError && /^(?:market|mesh|protocol)\//.test(error.code);
   return isBefore ? 0n : undefined;
 }
 
@@ -169,6 +174,10 @@ async function openLease(buyer: Buyer, client: LeaseClient, request: AttemptRequ
     message: new Uint8Array(),
     egress: [...wantedEgress(request.spec)],
   });
+  if (!verifySignature(draft.message, operatorSignature, decodeAddress(quote.signer))) {
+    const message = 'the provider signed something else than the terms that it quoted; another one is taken';
+    throw new MoltError('protocol/bad-signature', message, { node: quote.signer });
+  }
   tell({ type: 'accepted', provider: content.provider, node: quote.signer, pricePerSecond: content.pricePerSecond });
   const signatures = new Map([
     [key.address, key.sign(draft.message)],
@@ -198,6 +207,9 @@ async function follow(buyer: Buyer, client: LeaseClient, request: AttemptRequest
     );
   };
   void watchStart(buyer, client, request, { record, signal: cancelling.signal }).catch((error: unknown) => {
+    if (!cancelling.signal.aborted) overdue.abort(error);
+  });
+  void watchEnd(buyer, opened, cancelling.signal).catch((error: unknown) => {
     if (!cancelling.signal.aborted) overdue.abort(error);
   });
   if (request.signal.aborted) onAbort();
@@ -238,6 +250,17 @@ async function watchStart(
     }
     await env.clock.sleep(CLOCK_SLACK_MS, signal);
   }
+}
+
+/** Throws `job/provider-lost` when the time for a proof is over: a provider that still sends something does not work for it. */
+async function watchEnd({ env, chainClock }: Buyer, { terms }: Opened, signal: AbortSignal): Promise<void> {
+  const { finishByMs, graceMs } = terms;
+  while (chainClock.now() <= finishByMs + graceMs + END_SLACK_MS) await env.clock.sleep(END_SLACK_MS, signal);
+  throw new MoltError(
+    'job/provider-lost',
+    `the provider did not prove the job by ${new Date(finishByMs).toISOString()} and its grace is over; the money comes back`,
+    { finishByMs },
+  );
 }
 
 /** What is wrong with a proof is found here; a provider that says so itself has none. */
@@ -525,6 +548,7 @@ class RunRecord {
   readonly #tell: (event: JobEvent) => void;
   #attempt = 1;
   #stdout = createHash('sha256');
+  #logBytes = 0;
   /** The program runs, or ran. */
   hasBegun = false;
   transcript: Transcript;
@@ -552,6 +576,7 @@ class RunRecord {
       this.tails.stdout = new Tail();
       this.tails.stderr = new Tail();
       this.#stdout = createHash('sha256');
+      this.#logBytes = 0;
     }
     const { phase, log, usage, ready } = event;
     if (phase !== undefined) {
@@ -561,6 +586,12 @@ class RunRecord {
     } else if (log !== undefined) {
       if (log.bytes.length > LIMITS.logChunkBytes)
         throw new MoltError('protocol/oversize', `a log chunk has at most ${LIMITS.logChunkBytes} bytes`);
+      this.#logBytes += log.bytes.length;
+      if (this.#logBytes > LOG_BYTES_MAX)
+        throw new MoltError(
+          'protocol/oversize',
+          `the provider sends more than ${LOG_BYTES_MAX} bytes of output of one run`,
+        );
       const stream = log.stream === 1 ? 'stdout' : 'stderr';
       this.transcript.log(stream, log.bytes);
       this.tails[stream].push(log.bytes);

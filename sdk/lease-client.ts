@@ -20,6 +20,11 @@ const ANSWER_MS = 10_000;
 const SILENT_MS = 6_000;
 const RECONNECT_EVERY_MS = 500;
 const RECONNECT_MS = 8_000;
+/** How long a provider may take to end the stream after we have. */
+const LEAVE_MS = 1_000;
+/** Events that wait to be taken: a provider that sends more is read no further until they are. */
+const WAITING_MAX = 1_024;
+const WAITING_BYTES_MAX = 4 * 1024 * 1024;
 
 export interface LeaseClientOptions {
   readonly node: Address;
@@ -45,8 +50,12 @@ export class LeaseClient implements AsyncDisposable {
   /** The job itself, until the provider is seen to have it. */
   #unheard: NonNullable<Request['submit']> | undefined;
   #next = 0;
-  readonly #events: WireJobEvent[] = [];
+  readonly #events: { readonly event: WireJobEvent; readonly sizeBytes: number }[] = [];
+  #waitingBytes = 0;
+  #isOver = false;
   #wake: () => void = () => undefined;
+  /** Lets the reader go on. */
+  #drained: () => void = () => undefined;
   #broken: unknown;
   #refused: MoltError | undefined;
   #lastHeardMs = 0;
@@ -102,7 +111,7 @@ export class LeaseClient implements AsyncDisposable {
   /** The job's events until `closed`; throws `job/provider-lost` when the provider does not come back. */
   async *events(signal: AbortSignal): AsyncGenerator<WireJobEvent> {
     for (;;) {
-      const event = this.#events.shift();
+      const event = this.#shift();
       if (event !== undefined) {
         yield event;
         if (event.closed !== undefined) return;
@@ -119,8 +128,17 @@ export class LeaseClient implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#channel?.close().catch(() => undefined);
+    this.#isOver = true;
+    this.#drained();
+    const channel = this.#channel;
+    if (channel === undefined) return;
+    // Our last word may arrive; whoever goes on talking to nobody after it is cut off.
+    const left = new AbortController();
+    const cutOff = (): void => channel.abort(new MoltError('node/stopped', 'the buyer has left this job'));
+    this.#buyer.env.clock.sleep(LEAVE_MS, left.signal).then(cutOff, () => undefined);
+    await channel.close().catch(() => undefined);
     await this.#reader?.catch(() => undefined);
+    left.abort();
   }
 
   async #ask(request: Request, wants: Waiter['wants']): Promise<Uint8Array> {
@@ -167,12 +185,13 @@ export class LeaseClient implements AsyncDisposable {
       for await (const frame of channel) {
         this.#lastHeardMs = this.#buyer.env.clock.monotonic();
         const response = decodeLeaseResponse(frame);
-        if (response.event !== undefined) this.#take(response.event);
+        if (response.event !== undefined) this.#take(response.event, frame.length);
         else if (response.accepted !== undefined) this.#answer('accepted', response.accepted.operatorSignature);
         else if (response.settleSigned !== undefined)
           this.#answer('settleSigned', response.settleSigned.operatorSignature);
         else if (response.refused !== undefined) this.#refuse(fromRefusal(response.refused));
         this.#wake();
+        await this.#room();
       }
     } catch (error) {
       reason = error;
@@ -184,7 +203,27 @@ export class LeaseClient implements AsyncDisposable {
     this.#wake();
   }
 
-  #take(event: WireJobEvent): void {
+  #shift(): WireJobEvent | undefined {
+    const first = this.#events.shift();
+    this.#waitingBytes -= first?.sizeBytes ?? 0;
+    if (this.#hasRoom) this.#drained();
+    return first?.event;
+  }
+
+  get #hasRoom(): boolean {
+    return this.#isOver || (this.#events.length < WAITING_MAX && this.#waitingBytes < WAITING_BYTES_MAX);
+  }
+
+  /** Resolves when there is room for more events. */
+  async #room(): Promise<void> {
+    while (!this.#hasRoom) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#drained = resolve;
+      await promise;
+    }
+  }
+
+  #take(event: WireJobEvent, sizeBytes: number): void {
     const sequence = Number(event.sequence);
     if (sequence < this.#next) return;
     if (sequence > this.#next) {
@@ -192,7 +231,8 @@ export class LeaseClient implements AsyncDisposable {
     }
     this.#next = sequence + 1;
     if (event.phase?.phase !== 'queued') this.#unheard = undefined;
-    this.#events.push(event);
+    this.#events.push({ event, sizeBytes });
+    this.#waitingBytes += sizeBytes;
   }
 
   #answer(kind: Waiter['wants'], signature: Uint8Array): void {

@@ -15,6 +15,7 @@ import { logLatency } from './bench/log-latency.ts';
 import { nodeStart } from './bench/node-start.ts';
 import { simulation } from './bench/simulation.ts';
 import { endings } from './bench/endings.ts';
+import { stall } from './bench/stall.ts';
 import { wasm } from './bench/wasm.ts';
 import { type Group, type Row, holds, ratio, readable } from './bench/row.ts';
 
@@ -25,6 +26,7 @@ const GROUPS: readonly Group[] = [
   gossip,
   quotes,
   book,
+  stall,
   simulation,
   chainCost,
   endings,

@@ -27,6 +27,7 @@ interface Place {
   committed?: Committed;
   /** The provider has signed, or not. */
   hasAnswered: boolean;
+  hasStarted: boolean;
   onAnswered?: () => void;
 }
 
@@ -45,7 +46,7 @@ export class GangPurchase {
   readonly #runMs: number;
   readonly #first: readonly GangEffect[];
   readonly #places = new Map<number, Place>();
-  readonly #started = new Set<number>();
+  #hasStarted = false;
   #asks: Purchase[] = [];
 
   constructor(buyer: Buyer, order: BidderOrder, runMs: number, gang: Omit<GangOrder, 'shapes'> & { slots: number }) {
@@ -146,14 +147,14 @@ export class GangPurchase {
       },
       failed: (error) => {
         if (!place.hasAnswered) return this.#answered(place, () => this.#refuse(filling, rank, error));
-        if (!this.#started.has(rank)) return this.#do({ type: 'unopened', filling, ranks: [rank], error });
+        if (!place.hasStarted) return this.#do({ type: 'unopened', filling, ranks: [rank], error });
         return attempt.leave(true, () => {
           this.#count(place, attempt.paid(error));
           this.#do({ type: 'lost', rank, error });
         });
       },
     });
-    const place: Place = { attempt, hasAnswered: false };
+    const place: Place = { attempt, hasAnswered: false, hasStarted: false };
     return place;
   }
 
@@ -193,8 +194,8 @@ export class GangPurchase {
   /** No member runs before every slot has its lease, and none of one provider where they are to be distinct. */
   #start(rank: number): void {
     const seats = this.state.seats.filter(({ state }) => state === 'running' || state === 'done');
-    const first = this.#started.size === 0;
-    if (first && seats.length < this.slots) throw new Violation(`${this.buyer.name} starts a gang of ${seats.length}`);
+    if (!this.#hasStarted && seats.length < this.slots)
+      throw new Violation(`${this.buyer.name} starts a gang of ${seats.length}`);
     for (const { rank: one, quote } of seats) {
       if (this.#places.get(one)?.attempt.onChain === undefined)
         throw new Violation(`${this.buyer.name} starts slot ${rank} of a gang whose slot ${one} has no lease`);
@@ -202,8 +203,11 @@ export class GangPurchase {
       if (twin !== undefined && this.state.order.spread === 'distinct-providers')
         throw new Violation(`${this.buyer.name} has slots ${one} and ${twin.rank} of a gang at one provider`);
     }
-    this.#started.add(rank);
-    this.#places.get(rank)?.attempt.run();
+    this.#hasStarted = true;
+    const place = this.#places.get(rank);
+    if (place === undefined) return;
+    place.hasStarted = true;
+    place.attempt.run();
   }
 
   #end(effect: GangEffect & { type: 'deliver' | 'fail' }): void {

@@ -469,7 +469,7 @@ export class Provider extends Peer {
         return this.#awaitLease(job.agreement);
       case 'fetch':
         return soon('fetched', () =>
-          this.chance.happens(0.02)
+          this.chance.happens(0.05)
             ? { type: 'failed', attempt, failure: { code: 'job/input-missing', message: 'no such content' } }
             : { type: 'fetched', inputs: {}, attempt },
         );

@@ -130,7 +130,7 @@ export function drawScenario(seed: string): Scenario {
     lossShare: share(0.3),
     duplicateShare: share(0.3),
     slowShare: share(0.3),
-    transactionLossShare: share(0.15),
+    transactionLossShare: share(0.3),
     crashes: chance.happens(0.3) ? 0 : chance.between(1, 8),
     cuts: chance.happens(0.5) ? 0 : chance.between(1, 2),
     wrongClockShare: share(0.2),

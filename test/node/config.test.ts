@@ -128,6 +128,20 @@ describe('what a provider runs on', () => {
     expect(config.capacity.diskBytes).toBeGreaterThan(0);
   });
 
+  it('bounds what is relayed, and follows one region where it is told to', async () => {
+    const provider = key.address;
+    const told = { relayPeersMax: 8, relayConnectionBytes: 2 ** 20, relayBytesPerHour: 2 ** 21, followRegion: 'eu' };
+    const config = await nodeConfig(tmpdir(), key, mergeSettings({ file: { provider, ...told } }).settings);
+    expect(config.relayLimits).toEqual({
+      relayReservationsMax: 8,
+      relayCircuitsMax: 8,
+      relayCircuitBytes: 2 ** 20,
+      relayBytesPerHour: 2 ** 21,
+    });
+    expect(config.followRegion).toBe('eu');
+    expect(() => mergeSettings({ file: { relayPeersMax: 0 } })).toThrow('relayPeersMax');
+  });
+
   it('needs a provider account and says how to make one', async () => {
     await expect(nodeConfig(tmpdir(), key, mergeSettings({}).settings)).rejects.toMatchObject({
       code: 'config/invalid',

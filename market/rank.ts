@@ -201,10 +201,8 @@ function compareRanked(a: RankedQuote, b: RankedQuote): number {
 
 function judgePrice({ quote }: Candidate, { candidates }: RankingContext): Judgement {
   const price = quote.content.pricePerSecond;
-  const lowest = candidates.reduce((least, { quote }) => {
-    const other = quote.content.pricePerSecond;
-    return other < least ? other : least;
-  }, price);
+  const among = bestOf(candidates).price ?? price;
+  const lowest = among < price ? among : price;
   const asked = `asks ${formatMolt(price)} a second`;
   if (price === lowest) {
     return { value: 1, text: candidates.length === 1 ? `${asked}, the only quote` : `${asked}, the lowest price` };
@@ -228,10 +226,34 @@ function judgeStake({ quote }: Candidate): Judgement {
   return { value, text: `puts ${formatMolt(reserve)} of stake behind a lease of ${formatMolt(amount)}` };
 }
 
+interface Best {
+  readonly price: bigint | undefined;
+  readonly worth: number;
+}
+
+/** Everybody is held against the same best: looked for once, or 10,000 quotes would be looked at 10,000 times each. */
+const bests = new WeakMap<readonly Candidate[], Best>();
+
+function bestOf(candidates: readonly Candidate[]): Best {
+  const known = bests.get(candidates);
+  if (known !== undefined) return known;
+  let price: bigint | undefined;
+  let best = 0;
+  for (const candidate of candidates) {
+    const { pricePerSecond } = candidate.quote.content;
+    if (price === undefined || pricePerSecond < price) price = pricePerSecond;
+    best = Math.max(best, worth(candidate));
+  }
+  const found = { price, worth: best };
+  bests.set(candidates, found);
+  return found;
+}
+
+const worth = ({ quote: { content } }: Candidate): number => content.speed / (Number(content.pricePerSecond) + 1);
+
 /** Speed for the money: what one base unit buys of it, beside the best of the others. */
 function judgeSpeed(candidate: Candidate, { candidates, history }: RankingContext): Judgement {
-  const worth = ({ quote: { content } }: Candidate): number => content.speed / (Number(content.pricePerSecond) + 1);
-  const best = Math.max(...candidates.map(worth));
+  const best = bestOf(candidates).worth;
   const backing = historyScore(candidate.account, history);
   const share = best === 0 ? 0 : worth(candidate) / best;
   const percent = Number(backing / 10_000n);

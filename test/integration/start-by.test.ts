@@ -75,13 +75,13 @@ function lateLease(events: readonly JobEvent[]): Address {
 
 test('one that cannot begin in time gives the money back by itself', async () => {
   tamper(async (run) => {
-    await market.env.clock.sleep(8_000);
+    await market.env.clock.sleep(20_000);
     return run;
   });
   const before = await market.chain.budget(buyer.budget);
   await using molt = await buyer.connect();
   const events: JobEvent[] = [];
-  const { cost } = await runIn(5, molt, events);
+  const { cost } = await runIn(15, molt, events);
   expect(events.find((event) => event.type === 'provider-failed')).toMatchObject({
     node: (await readWallet(late.home.nodeKey)).address,
     code: 'job/started-late',
@@ -111,12 +111,12 @@ test('one whose own proof says that it began late is not paid, and disputed when
 test('one that is not heard to begin is given up for another, whatever its clock says', async () => {
   tamper(async (run) => {
     offsetMs = -600_000;
-    await market.env.clock.sleep(25_000);
+    await market.env.clock.sleep(40_000);
     return run;
   });
   await using molt = await buyer.connect();
   const events: JobEvent[] = [];
-  await runIn(4, molt, events);
+  await runIn(15, molt, events);
   expect(events.find((event) => event.type === 'provider-failed')).toMatchObject({
     code: 'job/started-late',
     reason: expect.stringContaining('promised to begin the job by'),

@@ -49,8 +49,8 @@ const RESUMES_MAX = 5;
 /** One that broke before the first block is tried again as often in a row, for the peer may be reached another way by then. */
 const FRUITLESS_MAX = 2;
 const RETRY_MS = 500;
-/** Blocks that are being written while the next ones arrive. */
-const WRITES_AT_ONCE = 8;
+/** Blocks that are being hashed and written while the next ones arrive. */
+const KEPT_AT_ONCE = 8;
 
 /** Brings every missing block here. Throws what `Artifacts.fetch` documents. */
 export async function fetchBlocks(
@@ -119,13 +119,17 @@ class Source implements AsyncDisposable {
     if (!decodeCarHeader(await this.#frame()).equals(this.root)) throw corrupt('the header names another root');
   }
 
-  /** The next block, which must be this one. */
-  async block(expected: CID): Promise<Uint8Array> {
+  /** The bytes sent as the next block, which must be called this one. They are not hashed yet. */
+  async next(expected: CID): Promise<Uint8Array> {
     const { cid, bytes } = decodeSection(await this.#frame());
     if (!expected.equals(cid)) throw corrupt(`block ${expected.toString()} was due, another came`);
-    if (!isBlock(expected, bytes)) throw corrupt(`block ${expected.toString()} does not hash to its CID`);
     this.blocks++;
     return bytes;
+  }
+
+  /** Whoever waits for the next block gets this error, now. */
+  fail(error: Error): void {
+    this.#channel?.abort(error);
   }
 
   /** The bytes of a block that nobody needs any more; a block that is not given back is simply kept. */
@@ -159,10 +163,10 @@ class Receiver {
   readonly #store: Store;
   readonly #source: Source;
   readonly #options: FetchOptions;
-  readonly #writing = new Set<Promise<void>>();
+  readonly #keeping = new Set<Promise<void>>();
   #bytesDone = 0;
   #bytesTotal: number | undefined;
-  #failure: unknown;
+  #failure: Error | undefined;
 
   constructor(store: Store, source: Source, options: FetchOptions) {
     this.#store = store;
@@ -178,9 +182,9 @@ class Receiver {
       await checkTree((cid) => this.#store.blocks.get(cid), this.#source.root, bounds);
       await this.#leaves();
     } finally {
-      await Promise.allSettled(this.#writing);
+      await Promise.all(this.#keeping);
     }
-    // The last writes may have failed after the last look.
+    // The last blocks may have failed after the last look.
     if (this.#failure !== undefined) throw this.#failure;
   }
 
@@ -196,14 +200,13 @@ class Receiver {
         isHere = false;
         await this.#source.ask('nodes', have);
       }
-      const bytes = isHere ? await this.#store.blocks.get(cid) : await this.#source.block(cid);
+      const bytes = isHere ? await this.#store.blocks.get(cid) : await this.#source.next(cid);
       if (isHere) have.push(true);
       this.#count(bytes.length);
-      if (!isHere) await this.#store.put(cid, bytes);
+      if (!isHere) await this.#keep(cid, bytes);
       walk.enter(cid, bytes);
       this.#tell(claimedBytes(cid, bytes));
     }
-    await Promise.all(this.#writing);
   }
 
   async #leaves(): Promise<void> {
@@ -211,9 +214,9 @@ class Receiver {
     if (missing.length === 0) return;
     await this.#source.ask('leaves', have);
     for (const cid of missing) {
-      const bytes = await this.#source.block(cid);
+      const bytes = await this.#source.next(cid);
       this.#count(bytes.length);
-      await this.#write(cid, bytes);
+      await this.#keepBehind(cid, bytes);
       this.#tell(bytes.length);
     }
   }
@@ -240,17 +243,24 @@ class Receiver {
     return { have, missing };
   }
 
-  /** Hands a block to the disk and goes on while it is written. */
-  async #write(cid: CID, bytes: Uint8Array): Promise<void> {
-    const writing = this.#store
-      .put(cid, bytes)
-      .catch((error: unknown) => {
+  /** Keeps a block that is what it is called. Throws `artifact/corrupt`, and what the disk says. */
+  async #keep(cid: CID, bytes: Uint8Array): Promise<void> {
+    if (!(await isBlock(cid, bytes))) throw corrupt(`block ${cid.toString()} does not hash to its CID`);
+    await this.#store.put(cid, bytes);
+  }
+
+  /** Goes on while earlier blocks are hashed and written, by other threads. */
+  async #keepBehind(cid: CID, bytes: Uint8Array): Promise<void> {
+    const keeping = this.#keep(cid, bytes).then(
+      () => this.#source.giveBack(bytes),
+      (error: Error) => {
         this.#failure ??= error;
-      })
-      .then(() => this.#source.giveBack(bytes));
-    this.#writing.add(writing);
-    void writing.then(() => this.#writing.delete(writing));
-    if (this.#writing.size >= WRITES_AT_ONCE) await Promise.race(this.#writing);
+        this.#source.fail(error);
+      },
+    );
+    this.#keeping.add(keeping);
+    void keeping.then(() => this.#keeping.delete(keeping));
+    if (this.#keeping.size >= KEPT_AT_ONCE) await Promise.race(this.#keeping);
     if (this.#failure !== undefined) throw this.#failure;
   }
 

@@ -191,7 +191,7 @@ export async function isBlock(cid: CID, bytes: Uint8Array): Promise<boolean> {
   const digest =
     bytes.length < HASHED_ELSEWHERE_BYTES
       ? createHash('sha256').update(bytes).digest()
-      : new Uint8Array(await webcrypto.subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>));
+      : new Uint8Array(await webcrypto.subtle.digest('SHA-256', bytes));
   return Buffer.from(digest).equals(cid.multihash.digest);
 }
 

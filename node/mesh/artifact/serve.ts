@@ -43,9 +43,10 @@ export async function serveBlocks(
           throw new MoltError('artifact/not-found', `artifact ${wanted.root.toString()} is not served here`);
         await sendCar(channel, blocks, wanted);
       } catch (error) {
-        if (!(error instanceof MoltError) || error.code.startsWith('mesh/') || error instanceof MidCarError)
-          throw error;
+        if (!(error instanceof MoltError) || error.code.startsWith('mesh/')) throw error;
         env.logger.log('debug', 'artifact refused', { remote: channel.remote, code: error.code });
+        // Ended, not broken off: the blocks before it must arrive, or the next request would come to nothing as well.
+        if (error instanceof MidCarError) return;
         await channel.send(ArtifactAnswer.encode({ refused: toRefusal(error) }));
       }
     }

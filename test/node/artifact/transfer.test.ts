@@ -250,7 +250,7 @@ describe('a transfer', () => {
   });
 
   it('says that a block was lost on the sending side when it comes to it', async () => {
-    const { cid } = await there.addBytes(randomBytes(3 * MIB));
+    const { cid } = await there.addBytes(randomBytes(12 * MIB));
     await there.serve(seller, () => true);
     const blocks = join(directory, 'there', 'blocks');
     const paths = (await readdir(blocks, { recursive: true })).map((name) => join(blocks, name));

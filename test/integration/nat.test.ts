@@ -122,7 +122,8 @@ describe.skipIf(reason !== '')(`behind two NATs${reason === '' ? '' : ` (skipped
     };
     // They met over a circuit, which a direct connection has replaced.
     expect((await Promise.all(streets.map(relayedBytes))).some((bytes) => bytes > 1_000)).toBe(true);
-    await expect.poll(circuits).toBe(0);
+    // A first dial may fail on a machine that others use; the next comes after a minute.
+    await expect.poll(circuits, { timeout: 100_000 }).toBe(0);
     said.length = 0;
     await expect.poll(() => said.length > 2).toBe(true);
     expect(said).not.toContain('false');

@@ -10,6 +10,7 @@ export interface ProofRow {
 export function describeProof(proof: Proof): readonly ProofRow[] {
   const { exit, usage, logs, metering } = proof;
   const code = exit.exitCode === undefined ? '' : ` with code ${exit.exitCode}`;
+  const isSaid = exit.detail === '' || exit.detail === `exit code ${exit.exitCode}`;
   const fuel = usage.fuel === undefined ? '' : `, ${usage.fuel} instructions`;
   return [
     row('proof', proof.digest),
@@ -23,7 +24,7 @@ export function describeProof(proof: Proof): readonly ProofRow[] {
     row('image', proof.image.reference),
     ...(proof.gpus ?? []).map((id) => row('gpu', id)),
     ...proof.inputs.map(({ path, cid }) => row(`input ${path}`, cid)),
-    row('ended', `${exit.reason}${code}${exit.detail === '' ? '' : `: ${exit.detail}`}`),
+    row('ended', `${exit.reason}${code}${isSaid ? '' : `: ${exit.detail}`}`),
     row('started', new Date(proof.startedAtMs).toISOString()),
     row('finished', new Date(proof.finishedAtMs).toISOString()),
     row('billed', `${proof.billedMs / 1000} s at ${formatMolt(proof.pricePerSecond)} a second`),

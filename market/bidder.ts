@@ -326,25 +326,9 @@ function freshBid(order: BidderOrder, on: Pick<BidderState, 'attempt' | 'failed'
 
 function beginBid(state: BidderState, event: Of<'begin'>, at: Moment): BidderDecision {
   const { order, failed } = state;
-  const { spec } = order;
   let content: Bid;
   try {
-    content = makeBid({
-      spec,
-      budget: order.budget,
-      pricePerSecondMax: pricePerSecondWithin(order.maxPrice, spec.maxDurationSeconds),
-      bookSize: 0,
-      addresses: event.addresses,
-      ...(order.region === undefined ? {} : { region: order.region }),
-      ...(order.quotesWanted === undefined ? {} : { quotesWanted: order.quotesWanted }),
-      ...(order.stakeMin === undefined ? {} : { stakeMin: order.stakeMin }),
-      ...(order.reserveMin === undefined ? {} : { reserveMin: order.reserveMin }),
-      ...(order.finishByMs === undefined ? {} : { finishByMs: order.finishByMs }),
-      ...(order.startWithinMs === undefined ? {} : { startByMs: at.nowMs + order.startWithinMs }),
-      ...(order.nearData === undefined ? {} : { nearData: order.nearData }),
-      ...(order.hardwareTierMin === undefined ? {} : { hardwareTierMin: order.hardwareTierMin }),
-      ...(order.windowMs === undefined ? {} : { windowMs: order.windowMs }),
-    });
+    content = bidFor(order, event.addresses, at.nowMs);
   } catch (error) {
     if (!(error instanceof MoltError)) throw error;
     return failBid(state, { error });
@@ -357,9 +341,7 @@ function beginBid(state: BidderState, event: Of<'begin'>, at: Moment): BidderDec
     type: 'tell',
     news: { type: 'offers', count: event.bookSize, judged: nearest(judged.map(({ judgement }) => judgement)), wanted },
   };
-  const able = judged.filter(
-    ({ judgement: { obstacles, failedBefore } }) => !failedBefore && !obstacles.some(({ what }) => LASTING.has(what)),
-  );
+  const able = judged.filter(({ judgement }) => isAble(judgement));
   if (able.length === 0) {
     const error = new MoltError('market/no-offers', noOffers(state, event), { offers: event.bookSize });
     return withFirst(told, failBid(state, { error }));
@@ -368,6 +350,43 @@ function beginBid(state: BidderState, event: Of<'begin'>, at: Moment): BidderDec
     state: { ...state, able, bid: { id: '', content } },
     effects: [told, { type: 'check-offers', offers: able.map(({ offer }) => offer) }],
   };
+}
+
+function bidFor(order: BidderOrder, addresses: readonly string[], nowMs: number): Bid {
+  const { spec } = order;
+  return makeBid({
+    spec,
+    budget: order.budget,
+    pricePerSecondMax: pricePerSecondWithin(order.maxPrice, spec.maxDurationSeconds),
+    bookSize: 0,
+    addresses,
+    ...(order.region === undefined ? {} : { region: order.region }),
+    ...(order.quotesWanted === undefined ? {} : { quotesWanted: order.quotesWanted }),
+    ...(order.stakeMin === undefined ? {} : { stakeMin: order.stakeMin }),
+    ...(order.reserveMin === undefined ? {} : { reserveMin: order.reserveMin }),
+    ...(order.finishByMs === undefined ? {} : { finishByMs: order.finishByMs }),
+    ...(order.startWithinMs === undefined ? {} : { startByMs: nowMs + order.startWithinMs }),
+    ...(order.nearData === undefined ? {} : { nearData: order.nearData }),
+    ...(order.hardwareTierMin === undefined ? {} : { hardwareTierMin: order.hardwareTierMin }),
+    ...(order.windowMs === undefined ? {} : { windowMs: order.windowMs }),
+  });
+}
+
+/**
+ * Whether one of these offers could do the order's job at all, now or later: until then a buyer that has only just joined
+ * does well to hear more of the market. An order that no bid can be made of is not waited for either.
+ */
+export function couldBeServed(order: BidderOrder, offers: readonly Message<Offer>[], nowMs: number): boolean {
+  try {
+    const wanted = wantedOf(bidFor(order, [], nowMs));
+    return offers.some((offer) => isAble(judgeOffer(offer, wanted, order.without ?? new Set())));
+  } catch {
+    return true;
+  }
+}
+
+function isAble({ obstacles, failedBefore }: OfferJudgement): boolean {
+  return !failedBefore && !obstacles.some(({ what }) => LASTING.has(what));
 }
 
 /**
@@ -699,7 +718,7 @@ function noOffers({ order, failed }: BidderState, { bookSize, peers }: Of<'begin
   const there = order.region === undefined || order.region === '' ? '' : ` in region ${order.region}`;
   const { hardwareTierMin: tier = 'A0' } = order;
   const shown = tier === 'A0' ? '' : ` on hardware of tier ${tier}`;
-  return `${bookSize} offers were heard, none sells the ${order.spec.runtime} runtime${beyond} for ${resourceClassOf(order.spec.resources)} jobs${there}${shown}${left}`;
+  return `${bookSize} ${bookSize === 1 ? 'offer was' : 'offers were'} heard, none sells the ${order.spec.runtime} runtime${beyond} for ${resourceClassOf(order.spec.resources)} jobs${there}${shown}${left}`;
 }
 
 function nothing(state: BidderState): BidderDecision {

@@ -161,6 +161,7 @@ const CODES: Readonly<Partial<Record<ErrorCode, ObstacleName>>> = {
   'market/lease-too-small': 'amount',
   'market/no-capacity': 'busy',
   'chain/stake-too-low': 'stake',
+  'market/reserve-too-high': 'reserve',
   'chain/budget-empty': 'budget',
   'market/unsupported': 'feature',
 };
@@ -168,7 +169,7 @@ const CODES: Readonly<Partial<Record<ErrorCode, ObstacleName>>> = {
 /** A number is what makes a refusal something that can be changed. */
 function obstacleOf(code: ErrorCode, text: string, enough: string | undefined): Obstacle {
   const what = CODES[code] ?? 'policy';
-  const isNumeric = ['price', 'duration', 'amount', 'stake', 'start'].includes(what);
+  const isNumeric = ['price', 'duration', 'amount', 'stake', 'reserve', 'start'].includes(what);
   if (!isNumeric) return { what, text };
   return enough === undefined ? { what: 'policy', text } : { what, text, enough };
 }
@@ -248,6 +249,8 @@ function changed(wanted: Wanted, what: ObstacleName, value: bigint): string {
       return `a job of at most ${shown} instead of ${durationSecondsMax} s`;
     case 'stake':
       return `asking for ${shown} of stake instead of ${formatMolt(BigInt(wanted.stakeMin))}`;
+    case 'reserve':
+      return `a reserve of ${shown} instead of ${formatMolt(BigInt(wanted.reserveMin ?? '0'))}`;
     case 'start':
       return `a start within ${shown}`;
     case 'amount':

@@ -43,6 +43,7 @@ export {
   type BidderOrder,
   type BidderState,
   type VerifiedQuote,
+  couldBeServed,
   createBidder,
   decideBidder,
 } from './bidder.ts';

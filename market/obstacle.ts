@@ -26,6 +26,8 @@ export interface Wanted {
   /** Base units. */
   readonly pricePerSecondMax: string;
   readonly stakeMin: string;
+  /** Absent from records of before it was kept. */
+  readonly reserveMin?: string;
   /** Empty: any. */
   readonly region: string;
   /** Absent from records of before there were tiers. */
@@ -45,6 +47,8 @@ export type ObstacleName =
   | 'gpu'
   | 'price'
   | 'stake'
+  /** Stake behind the lease, of what is free. */
+  | 'reserve'
   | 'amount'
   /** How soon the job must begin. */
   | 'start'
@@ -90,7 +94,7 @@ export function judgeOffer(
 }
 
 export function wantedOf(bid: Bid): Wanted {
-  const { runtime, features, need, durationSecondsMax, region, hardwareTierMin, pricePerSecondMax, stakeMin } = bid;
+  const { runtime, features, need, durationSecondsMax, region, hardwareTierMin } = bid;
   return {
     runtime,
     features,
@@ -98,8 +102,9 @@ export function wantedOf(bid: Bid): Wanted {
     durationSecondsMax,
     region,
     hardwareTierMin,
-    pricePerSecondMax: pricePerSecondMax.toString(),
-    stakeMin: stakeMin.toString(),
+    pricePerSecondMax: bid.pricePerSecondMax.toString(),
+    stakeMin: bid.stakeMin.toString(),
+    reserveMin: bid.reserveMin.toString(),
   };
 }
 

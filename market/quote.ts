@@ -69,7 +69,7 @@ export type Answer = { readonly quote: Quote } | { readonly declined: MoltError 
 /**
  * A firm quote, or the first reason against one: `protocol/expired`, `market/draining`, `market/buyer-refused`,
  * `market/image-refused`, `market/unsupported`, `market/tier-too-low`, `market/duration-too-long`, `market/closed`, `chain/stake-too-low`,
- * `market/start-too-late`, `market/no-capacity`, `market/price-too-low`, `market/lease-too-small`, `market/finish-too-late`, `market/declined`. Whether the bid asks this provider at all is `isAsked`'s question and comes first.
+ * `market/reserve-too-high`, `market/start-too-late`, `market/no-capacity`, `market/price-too-low`, `market/lease-too-small`, `market/finish-too-late`, `market/declined`. Whether the bid asks this provider at all is `isAsked`'s question and comes first.
  */
 export function answerBid(request: AnswerRequest): Answer {
   const declined = refusalBeforePrice(request);
@@ -92,10 +92,12 @@ export function answerBid(request: AnswerRequest): Answer {
   const required = ceilingDivide(amount * BigInt(provider.reserveBps), 10_000n);
   const reserve = required > reserveMin ? required : reserveMin;
   if (reserve > provider.freeStake) {
-    return decline(
-      'chain/stake-too-low',
-      `${formatMolt(reserve)} of stake must stand behind the lease, ${formatMolt(provider.freeStake)} are free`,
-    );
+    const free = `${formatMolt(provider.freeStake)} are free`;
+    if (required <= provider.freeStake) {
+      const asked = `the bid asks for ${formatMolt(reserve)} of stake behind the lease, ${free}`;
+      return decline('market/reserve-too-high', asked, provider.freeStake);
+    }
+    return decline('chain/stake-too-low', `${formatMolt(required)} of stake must stand behind the lease, ${free}`);
   }
   const times = quoteTimes(request);
   const leftMs = times.finishByMs - times.openBeforeMs;

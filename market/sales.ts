@@ -161,6 +161,9 @@ function declineText(code: ErrorCode, group: readonly Sale[]): string {
   return `${were} (${code}), last: ${last}`;
 }
 
+/** Bids that pay less than a tenth of the ask tell a seller nothing about its price. */
+const CUT_MAX_PERCENT = 90;
+
 /** By how much less the asks would have met the ceilings: in percent, since every need has its own price. */
 function priceText(group: readonly Sale[]): string {
   const cuts = group
@@ -169,11 +172,14 @@ function priceText(group: readonly Sale[]): string {
       return ask === 0n ? [] : [percentLess(ask, BigInt(wanted.pricePerSecondMax))];
     })
     .sort((a, b) => a - b);
+  if (cuts.length === 0) return 'what they would have paid is not known';
   const [least] = cuts;
-  const most = cuts.at(-1);
-  if (least === undefined || most === undefined) return 'what they would have paid is not known';
+  const most = cuts.findLast((cut) => cut <= CUT_MAX_PERCENT);
+  if (least === undefined || most === undefined) return 'they would have paid less than a tenth of what you ask';
   const first = cuts.filter((cut) => cut === least).length;
-  const all = least === most ? '' : `, ${most} % less all ${cuts.length}`;
+  const within = cuts.filter((cut) => cut <= CUT_MAX_PERCENT).length;
+  const all =
+    least === most ? '' : `, ${most} % less ${within === cuts.length ? `all ${within}` : `${within} of them`}`;
   return `asking ${least} % less would have got ${first === 1 ? 'one of them' : `${first} of them`} a quote${all}`;
 }
 

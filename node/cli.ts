@@ -323,7 +323,7 @@ function jobOptions(made: Command): Command {
     .option('--env <key=value>', 'environment variable of the job; repeatable', collect)
     .option('--secret <name=file>', 'file seen by the job as /secrets/<name>; repeatable', collect)
     .option('--egress <host:port>', 'what the job may connect to, also *.suffix:port; repeatable', collect)
-    .option('--max-price <amount>', 'most the whole job may cost, in MOLT', '2')
+    .option('--max-price <amount>', 'most the whole job may cost, in MOLT (default: 2 for each slot or replica)')
     .option('--timeout <seconds>', 'longest run')
     .option('--memory <size>', 'memory, for example 512M or 2G')
     .option('--cpus <number>', 'cores, for example 0.5')

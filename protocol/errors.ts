@@ -60,6 +60,7 @@ export const ERRORS = {
   'market/ranking-failed': entry('user', 'never', "the buyer's own ranking threw, or gave what it was not given"),
   'market/quote-unacceptable': entry('peer', 'later', 'the quote breaks the bid, the chain or its own sums'),
   'market/gang-incomplete': entry('nobody', 'later', 'fewer slots of a gang found a provider than it has'),
+  'market/reserve-too-high': entry('nobody', 'later', 'the bid asks for more stake behind the lease than is free'),
   'market/start-too-late': entry('nobody', 'later', 'the provider cannot promise to start when the bid asks'),
   'market/tier-too-low': entry('nobody', 'never', 'the provider cannot show so much of its hardware as the bid asks'),
 

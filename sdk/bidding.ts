@@ -15,6 +15,7 @@ import {
   type BidderState,
   type HistoryParameters,
   type VerifiedQuote,
+  couldBeServed,
   createBidder,
   decideBidder,
   endRecord,
@@ -52,6 +53,9 @@ export interface BiddingOptions<Result> {
 }
 
 const OFFERS_WAIT_MS = 5_000;
+/** Where none of the offers heard is of use: how long others are waited for, and how often they are looked through. */
+const MORE_OFFERS_MS = 1_500;
+const MORE_OFFERS_POLL_MS = 100;
 
 /**
  * Finds providers for a job until one delivers. Throws `market/no-offers`, `market/no-quotes` (with every refusal heard),
@@ -165,6 +169,7 @@ class Bidding<Result> {
   async #gatherOffers(): Promise<void> {
     const { feed, mesh } = this.#buyer;
     await this.#buyer.waitForOffers(OFFERS_WAIT_MS, this.#options.signal);
+    await this.#hearMore();
     this.#dispatch({
       type: 'begin',
       // Who sells GPUs sells processor time too.
@@ -173,6 +178,16 @@ class Bidding<Result> {
       peers: mesh.peers().length,
       addresses: mesh.addresses,
     });
+  }
+
+  /** The first offer that a newcomer hears need not be of one who could do this job. */
+  async #hearMore(): Promise<void> {
+    const { feed, env } = this.#buyer;
+    const { order, signal } = this.#options;
+    const { clock } = env;
+    const endMs = clock.monotonic() + MORE_OFFERS_MS;
+    while (!couldBeServed(order, feed.book.list(), clock.now()) && clock.monotonic() < endMs)
+      await clock.sleep(MORE_OFFERS_POLL_MS, signal);
   }
 
   async #checkOffers(offers: readonly Message<Offer>[]): Promise<void> {

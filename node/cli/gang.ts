@@ -5,12 +5,11 @@ import { join } from 'node:path';
 import { parseAddress } from '../../protocol/address.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import { parseJobSpec } from '../../protocol/job-spec.ts';
-import { parseMolt } from '../../protocol/units.ts';
 import { type AutonomyName, connect } from '../../sdk/index.ts';
 import { lockHome } from '../home.ts';
 import { type CommandContext, loadSettings, requireBudget } from './command.ts';
 import { createGangPrinter } from './gang-view.ts';
-import { type Flags, buildSpec, parseRequest, parseWishes } from './job-request.ts';
+import { type Flags, buildSpec, parseMaxPrice, parseRequest, parseWishes } from './job-request.ts';
 import { readNodeKey } from './node-key.ts';
 import { openRunDoor } from './run-door.ts';
 import { readLogin, readSecrets } from './run.ts';
@@ -49,7 +48,7 @@ export async function gangCommand(context: CommandContext, flags: Flags, words: 
   const { result } = molt.gang({
     spec,
     slots,
-    maxPrice: parseMolt(flags['maxPrice'] as string),
+    maxPrice: parseMaxPrice(flags, slots),
     ...parseWishes(flags),
     spread: flags['spread'] === 'any' ? 'any' : 'distinct-providers',
     onLoss: flags['replace'] === true ? 'replace' : 'fail',

@@ -10,10 +10,11 @@ import { basename } from 'node:path';
 
 import { CID } from 'multiformats/cid';
 
+import { GANG_SLOTS_MAX } from '../../market/index.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import type { HardwareTier, RunOptions } from '../../sdk/index.ts';
 import type { JobSpecInput } from '../../protocol/job-spec.ts';
-import { parseMolt } from '../../protocol/units.ts';
+import { type BaseUnits, baseUnits, parseMolt } from '../../protocol/units.ts';
 import { engineSocket, processEnvironment } from '../config.ts';
 import { readJson } from './command.ts';
 import { type PortPair, nameOf, parsePortPair, parseService } from './forward-flags.ts';
@@ -226,8 +227,18 @@ export function parseSize(text: string): number {
 
 /** On how many providers at once, 1 where nothing is said. */
 export function parseReplicas(flags: Flags): number {
-  return optionalNumber(flags, 'replicas', (value) => Number.isInteger(value) && value >= 1) ?? 1;
+  const replicas = optionalNumber(flags, 'replicas', (value) => Number.isInteger(value) && value >= 1) ?? 1;
+  if (replicas > GANG_SLOTS_MAX) throw usage(`--replicas is ${replicas}, at most ${GANG_SLOTS_MAX} are compared`);
+  return replicas;
 }
+
+/** What all slots or replicas of a job may cost together; without `--max-price` as many times what one may cost. */
+export function parseMaxPrice(flags: Flags, slots: number): BaseUnits {
+  const given = flags['maxPrice'];
+  return given === undefined ? baseUnits(MAX_PRICE_EACH * BigInt(slots)) : parseMolt(given as string);
+}
+
+const MAX_PRICE_EACH = parseMolt('2');
 
 /** What is wished of the provider beyond the job itself. */
 export function parseWishes(

@@ -215,7 +215,8 @@ function showRun(state: State, line: Of<'phase' | 'log' | 'usage' | 'ready' | 'o
       return;
     case 'outputs':
       flushLogs(state);
-      list.print(terminal.style('dim', `  ${plural(line.count, 'output')} fetched, ${formatBytes(line.sizeBytes)}`));
+      if (line.count > 0)
+        list.print(terminal.style('dim', `  ${plural(line.count, 'output')} fetched, ${formatBytes(line.sizeBytes)}`));
   }
 }
 

@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import { type Address, parseAddress } from '../../protocol/address.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import { parseJobSpec } from '../../protocol/job-spec.ts';
-import { parseMolt } from '../../protocol/units.ts';
 import { lockHome } from '../home.ts';
 import {
   type AutonomyName,
@@ -22,7 +21,7 @@ import type { PortPair } from './forward-flags.ts';
 import { printForward } from './forward.ts';
 import { createGangPrinter } from './gang-view.ts';
 import { createLineWriter, resultLine, toJson } from './job-line.ts';
-import { type Flags, buildSpec, parseReplicas, parseRequest, parseWishes } from './job-request.ts';
+import { type Flags, buildSpec, parseMaxPrice, parseReplicas, parseRequest, parseWishes } from './job-request.ts';
 import { createJobView, receipt } from './job-view.ts';
 import { createLiveList } from './live-list.ts';
 import { readNodeKey } from './node-key.ts';
@@ -37,9 +36,9 @@ export async function runCommand(context: CommandContext, flags: Flags, words: r
   const { settings } = await loadSettings(context, ofSettings);
   const budget = parseAddress(requireBudget(context, settings));
   const key = await readNodeKey(context, 'buyer');
-  const maxPrice = parseMolt(flags['maxPrice'] as string);
   const wishes = parseWishes(flags);
   const replicas = parseReplicas(flags);
+  const maxPrice = parseMaxPrice(flags, replicas);
   const directory =
     (flags['out'] as string | undefined) ??
     join('molt-out', new Date(env.clock.now()).toISOString().slice(0, 19).replaceAll(':', '-'));
@@ -66,6 +65,7 @@ export async function runCommand(context: CommandContext, flags: Flags, words: r
     const spec = parseJobSpec(await buildSpec(molt, request, signal));
     await writeFile(join(directory, 'spec.json'), `${JSON.stringify(spec, null, 2)}\n`);
     let lease: Address | undefined;
+    const startedMs = env.clock.now();
     const job = molt.start(spec, {
       maxPrice,
       signal,
@@ -83,7 +83,8 @@ export async function runCommand(context: CommandContext, flags: Flags, words: r
     await openForwards(context, { molt, job, forwards, wanted: request.forwards, print, lease: () => lease });
     const result = await job.result.catch((error: unknown) => {
       const record = molt.bids().at(-1);
-      if (!signal.aborted && record !== undefined && record.ranked.length === 0) print.why(record);
+      const isOfThis = record !== undefined && record.atMs >= startedMs;
+      if (!signal.aborted && isOfThis && record.ranked.length === 0) print.why(record);
       throw error;
     });
     const proofFile = join(directory, 'proof.json');

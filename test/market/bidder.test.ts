@@ -8,6 +8,7 @@ import {
   type BidderOrder,
   type BidderState,
   type VerifiedQuote,
+  couldBeServed,
   createBidder,
   decideBidder,
 } from '../../market/index.ts';
@@ -117,9 +118,19 @@ test('a job starts by gathering offers', () => {
   expect(types(new Bidder().effects)).toEqual(['gather-offers']);
 });
 
+test('a newcomer hears more of the market until an offer comes of one who could do the job', () => {
+  const order = { spec, budget: address('budget'), maxPrice: baseUnits(1_000_000n) };
+  const stranger = verifiedOffer(key('a'), {}, { runtimes: ['container'] });
+  const able = verifiedOffer(key('b'), {}, {});
+  expect(couldBeServed(order, [stranger], NOW)).toBe(false);
+  expect(couldBeServed(order, [stranger, able], NOW)).toBe(true);
+  expect(couldBeServed({ ...order, without: new Set([able.signer]) }, [stranger, able], NOW)).toBe(false);
+  expect(couldBeServed({ ...order, maxPrice: baseUnits(1n) }, [stranger], NOW)).toBe(true);
+});
+
 test.each([
   ['no offer at all', [], {}, 'no live offer was heard from 3 peers'],
-  ['offers of another runtime', ['a'], { runtimes: ['container'] }, '1 offers were heard, none sells the wasm runtime'],
+  ['offers of another runtime', ['a'], { runtimes: ['container'] }, '1 offer was heard, none sells the wasm runtime'],
 ] as const)('%s ends the job with a reason and without a bid', (_what, names, changes, words) => {
   const bidder = new Bidder().begin(names, changes);
   expect(bidder.failure).toMatchObject({ code: 'market/no-offers', message: expect.stringContaining(words) });

@@ -222,6 +222,11 @@ test.each<[MoltError, Partial<BidderOrder>, string | undefined]>([
     { stakeMin: baseUnits(50_000_000_000n) },
     'asking for 40 MOLT of stake instead of 50 MOLT would have got a quote from 1 provider',
   ],
+  [
+    refusal('market/reserve-too-high', 'x', 40_000_000_000n),
+    { reserveMin: baseUnits(50_000_000_000n) },
+    'a reserve of 40 MOLT instead of 50 MOLT would have got a quote from 1 provider',
+  ],
   [refusal('market/start-too-late', 'x', 10n), {}, 'a start within 10 s would have got a quote from 1 provider'],
   [refusal('market/no-capacity', 'x'), {}, 'trying again later, when there is room, may get a quote from 1 provider'],
   [refusal('market/buyer-refused', 'x'), {}, undefined],

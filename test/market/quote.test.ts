@@ -249,8 +249,8 @@ test.each<[string, Partial<AnswerRequest>, Partial<Bid>, string, string]>([
     'a wish for more reserve than is free',
     {},
     { reserveMin: baseUnits(51n * MOLT) },
-    'chain/stake-too-low',
-    '51 MOLT of stake must stand behind the lease, 50 MOLT are free',
+    'market/reserve-too-high',
+    'the bid asks for 51 MOLT of stake behind the lease, 50 MOLT are free',
   ],
   ['no room', { free: { ...SMALL, cpuMillis: 500 } }, {}, 'market/no-capacity', '1 CPU core needed, 0.5 free'],
   [

@@ -124,6 +124,16 @@ test.each<[string, readonly SalesEvent[], string]>([
     '3 bids were declined for the price: asking 20 % less would have got 2 of them a quote, 56 % less all 3',
   ],
   [
+    'price, but for one that pays next to nothing',
+    [...under('a', 1_000n, 800n), ...under('b', 1_000n, 300n), ...under('c', 1_000n, 1n)],
+    '3 bids were declined for the price: asking 20 % less would have got one of them a quote, 70 % less 2 of them',
+  ],
+  [
+    'a price that nobody can ask',
+    under('a', 1_000n, 1n),
+    '1 bid was declined for the price: they would have paid less than a tenth of what you ask',
+  ],
+  [
     'one price',
     under('a', 1_000n, 800n),
     '1 bid was declined for the price: asking 20 % less would have got one of them a quote',

@@ -64,7 +64,7 @@ export function engineFailed(doing: string, error: unknown): MoltError {
   }
   return new MoltError(
     'runtime/engine-failed',
-    `the container engine failed at ${doing}: ${message}. Check that it runs (docker info) and start the job again.`,
+    `the container engine failed at ${doing}: ${message}. Check that it runs: docker info.`,
     { doing },
     { cause: error },
   );

@@ -1,7 +1,7 @@
 /** Goal: options of `molt run` say in the specification what they say on the command line, and nothing unasked. */
 import { expect, test } from 'vitest';
 
-import { buildSpec, parseRequest, parseWishes } from '../../../node/cli/job-request.ts';
+import { buildSpec, parseMaxPrice, parseReplicas, parseRequest, parseWishes } from '../../../node/cli/job-request.ts';
 import { parseJobSpec } from '../../../protocol/job-spec.ts';
 
 const image = `busybox@sha256:${'0'.repeat(64)}`;
@@ -52,4 +52,16 @@ test('wishes about the provider are read with their units, and what is no number
   });
   expect(parseWishes({})).toEqual({});
   expect(() => parseWishes({ finishWithin: 'soon' })).toThrow('--finish-within is "soon", expected a positive number');
+});
+
+test('without a highest price a job may cost 2 MOLT for each of its slots or replicas', () => {
+  expect(parseMaxPrice({}, 1)).toBe(2_000_000_000n);
+  expect(parseMaxPrice({}, 3)).toBe(6_000_000_000n);
+  expect(parseMaxPrice({ maxPrice: '2.5' }, 3)).toBe(2_500_000_000n);
+});
+
+test('more replicas than a gang has slots are refused before anything is asked', () => {
+  expect(parseReplicas({})).toBe(1);
+  expect(parseReplicas({ replicas: '16' })).toBe(16);
+  expect(() => parseReplicas({ replicas: '17' })).toThrow('--replicas is 17, at most 16 are compared');
 });

@@ -48,6 +48,9 @@ const TOPIC_CHARACTERS_MAX = 128;
 const MESSAGE_ID_BYTES = 20;
 /** Messages looked at per second, from all peers, while the event loop lags: a small market goes on, a flood does not. */
 const UNDER_PRESSURE_PER_SECOND = 20;
+/** Who promised a message is given 3 s by the library; what we did not read or shed within this time broke no promise. */
+const FORGIVEN_MS = 5_000;
+const HEARTBEAT_MS = 700;
 /** An id in a control message, against one message. */
 const ID_UNITS = 0.1;
 
@@ -100,6 +103,8 @@ interface Rpc {
 interface GossipInternals extends GossipSub {
   handleReceivedRpc(from: PeerId, rpc: Rpc): Promise<void>;
   handlePeerReadStreamError(error: Error, from: PeerId): void;
+  applyIwantPenalties(): void;
+  readonly gossipTracer: { getBrokenPromises(): unknown };
   readonly streamsInbound: ReadonlyMap<string, { readonly rawStream: { readonly status: string } }>;
   readonly streamsOutbound: ReadonlyMap<string, unknown>;
   readonly score: {
@@ -112,7 +117,7 @@ export class Gossip implements PubSub {
   readonly #env: Env;
   readonly #limits: GossipLimits;
   readonly #prefix: string;
-  readonly #guard: Pick<Guard, 'mayGossip' | 'strikeGossip'>;
+  readonly #guard: Pick<Guard, 'gossiped' | 'strikeGossip'>;
   readonly #pressure: { readonly isHigh: boolean };
   /** What is still looked at while the event loop lags. */
   readonly #underPressure = new Bucket(UNDER_PRESSURE_PER_SECOND, UNDER_PRESSURE_PER_SECOND);
@@ -126,6 +131,9 @@ export class Gossip implements PubSub {
   readonly #waiting = new Set<() => void>();
   #router: GossipInternals | undefined;
   #pending = 0;
+  /** Monotonic time until which messages that did not come may be ours to answer for. */
+  #forgivenUntil = -Infinity;
+  #beatMs = Infinity;
 
   /** `prefix` stands before every topic on the wire, so that networks do not hear each other. */
   constructor(
@@ -133,7 +141,7 @@ export class Gossip implements PubSub {
     limits: GossipLimits,
     on: {
       readonly prefix: string;
-      readonly guard: Pick<Guard, 'mayGossip' | 'strikeGossip'>;
+      readonly guard: Pick<Guard, 'gossiped' | 'strikeGossip'>;
       readonly pressure: { readonly isHigh: boolean };
     },
   ) {
@@ -151,8 +159,14 @@ export class Gossip implements PubSub {
     // The one place that every frame of a peer passes, before anything of it is looked at.
     router.handleReceivedRpc = async (from, rpc) => {
       const peer = addressOf(from);
-      if (peer !== undefined && this.#guard.mayGossip(peer, unitsOf(rpc))) await handle(from, rpc);
+      const fate = peer === undefined ? 'barred' : this.#guard.gossiped(peer, unitsOf(rpc));
+      if (fate === 'read') await handle(from, rpc);
+      if (fate !== 'shed') return;
+      this.#forgivenUntil = this.#env.clock.monotonic() + FORGIVEN_MS;
+      if (isKept(rpc)) await handle(from, keptOf(rpc));
     };
+    const punish = router.applyIwantPenalties.bind(router);
+    router.applyIwantPenalties = () => (this.#isForgiving() ? void router.gossipTracer.getBrokenPromises() : punish());
     const onReadError = router.handlePeerReadStreamError.bind(router);
     router.handlePeerReadStreamError = (error, from) => {
       onReadError(error, from);
@@ -166,6 +180,15 @@ export class Gossip implements PubSub {
     this.#router = router;
     return router;
   };
+
+  /** At each heartbeat: true when what peers sent may lie unread, or was shed, because this process is slow. */
+  #isForgiving(): boolean {
+    const now = this.#env.clock.monotonic();
+    const isLate = now - this.#beatMs > 3 * HEARTBEAT_MS || this.#pressure.isHigh;
+    this.#beatMs = now;
+    if (isLate) this.#forgivenUntil = now + FORGIVEN_MS;
+    return now < this.#forgivenUntil;
+  }
 
   #options(): Partial<GossipsubOpts> {
     return {
@@ -182,7 +205,7 @@ export class Gossip implements PubSub {
       Dhi: 12,
       Dscore: 4,
       Dout: 2,
-      heartbeatInterval: 700,
+      heartbeatInterval: HEARTBEAT_MS,
       mcacheLength: 6,
       mcacheGossip: 3,
       seenTTL: 120_000,
@@ -371,6 +394,17 @@ function unitsOf({ subscriptions = [], messages = [], control = {} }: Rpc): numb
   return 1 + entries + ids * ID_UNITS;
 }
 
+/** What is said once and never again: without it a peer would be deaf, or out of the mesh, for as long as it is connected. */
+function isKept({ subscriptions = [], control = {} }: Rpc): boolean {
+  return subscriptions.length + (control.graft?.length ?? 0) + (control.prune?.length ?? 0) > 0;
+}
+
+/** Messages and their ids are let go: neighbours name them again, and other neighbours have them too. */
+function keptOf({ subscriptions = [], control = {} }: Rpc): Rpc {
+  const { graft = [], prune = [] } = control;
+  return { subscriptions, messages: [], control: { ihave: [], iwant: [], idontwant: [], graft, prune } };
+}
+
 /** SHA-256 over topic and data, with the topic's length so that no two pairs give the same bytes. */
 function messageId(message: Message): Uint8Array {
   const hash = createHash('sha256').update(`${message.topic.length}:${message.topic}`).update(message.data);
@@ -384,6 +418,8 @@ function gossipInternals(router: GossipSub): GossipInternals {
     internals.streamsOutbound instanceof Map &&
     typeof internals.handleReceivedRpc === 'function' &&
     typeof internals.handlePeerReadStreamError === 'function' &&
+    typeof internals.applyIwantPenalties === 'function' &&
+    typeof internals.gossipTracer?.getBrokenPromises === 'function' &&
     typeof internals.score.score === 'function' &&
     typeof internals.score.params.topics === 'object';
   assert(known, 'this release of @libp2p/gossipsub keeps its streams or scores elsewhere: adapt node/mesh/gossip.ts');

@@ -1,8 +1,9 @@
 /**
  * What one connected peer may cost this node. The gate (gater.ts) decides who comes in; the guard counts what they do
  * then, below every protocol: frames of the multiplexer (frames.ts), streams that are opened, and gossip that has to be
- * read, duplicates and control messages included. Who spends more is thrown out and banned, for no honest peer comes near these limits, and a refusal would
- * cost as much as the next attempt.
+ * read, duplicates and control messages included. Who spends more is thrown out and banned, for no honest peer comes near
+ * these limits, and a refusal would cost as much as the next attempt. How fast this node reads is its own affair: what it
+ * cannot read in time is shed, and costs its sender nothing.
  */
 import type { Connection, Libp2p } from '@libp2p/interface';
 
@@ -20,18 +21,33 @@ export interface GuardLimits extends FrameLimits {
   readonly streamsPerSecond: number;
   /**
    * Gossip of one peer per second in the long run: a frame, a message, a subscription and a control entry count one,
-   * an id in a control entry a tenth. Under pressure everything counts tenfold.
+   * an id in a control entry a tenth. A neighbour that alone passes on a shard of 5,000 providers, who repeat their offers
+   * three times a minute, sends some 600; bids and the ids of what it has come on top.
    */
   readonly gossipPerSecond: number;
 }
 
 /** A bucket holds this many seconds' worth. */
 const BURST_SECONDS = 4;
+/**
+ * What a peer is blamed for is counted over more: while this process stands still, what its peers send waits, and all of
+ * it is read at once. After 9 s of silence they hang up (heartbeat.ts), so none of them sends more than this by mistake.
+ */
+const BLAME_SECONDS = 15;
+/** Under pressure a unit is worth as many, in what is read; nobody is blamed for our being slow. */
 const UNDER_PRESSURE = 10;
 /** So many breaches within `STRIKES_MS`, over all connections of a peer, and it is thrown out. */
 const STRIKES_MAX = 3;
 const STRIKES_MS = 10 * 60_000;
 const STRUCK_MAX = 1_024;
+
+/** `read`: handle it. `shed`: let it go, and blame nobody. `barred`: its sender is thrown out. */
+export type Gossiped = 'read' | 'shed' | 'barred';
+
+interface GossipBuckets {
+  readonly read: Bucket;
+  readonly blame: Bucket;
+}
 
 /** What the guard reads of a libp2p connection beyond its interface. */
 interface MuxedConnection extends Connection {
@@ -43,7 +59,7 @@ export class Guard {
   readonly #limits: GuardLimits;
   readonly #gate: Gate;
   readonly #pressure: Pressure;
-  readonly #gossip = new Map<Address, Bucket>();
+  readonly #gossip = new Map<Address, GossipBuckets>();
   readonly #strikes = new Map<Address, { count: number; readonly sinceMs: number }>();
   #libp2p: Libp2p | undefined;
 
@@ -64,16 +80,21 @@ export class Guard {
     });
   }
 
-  /** Counts gossip of a peer before it is handled; false when it must not be handled, for the peer is thrown out. */
-  mayGossip(peer: Address, units: number): boolean {
-    let bucket = this.#gossip.get(peer);
-    if (bucket === undefined) {
-      bucket = new Bucket(this.#limits.gossipPerSecond, this.#limits.gossipPerSecond * BURST_SECONDS);
-      this.#gossip.set(peer, bucket);
+  /** Counts gossip of a peer before it is handled. */
+  gossiped(peer: Address, units: number): Gossiped {
+    let buckets = this.#gossip.get(peer);
+    if (buckets === undefined) {
+      const { gossipPerSecond } = this.#limits;
+      const read = new Bucket(gossipPerSecond, gossipPerSecond * BURST_SECONDS);
+      buckets = { read, blame: new Bucket(gossipPerSecond, gossipPerSecond * BLAME_SECONDS) };
+      this.#gossip.set(peer, buckets);
     }
-    if (bucket.take(this.#env.clock.monotonic(), this.#pressure.isHigh ? units * UNDER_PRESSURE : units)) return true;
-    this.throwOut(peer, 'it gossips more than a peer may');
-    return false;
+    const now = this.#env.clock.monotonic();
+    if (!buckets.blame.take(now, units)) {
+      this.throwOut(peer, 'it gossips more than a peer may');
+      return 'barred';
+    }
+    return buckets.read.take(now, this.#pressure.isHigh ? units * UNDER_PRESSURE : units) ? 'read' : 'shed';
   }
 
   /**

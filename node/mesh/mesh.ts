@@ -62,7 +62,7 @@ const DEFAULT_MESH_LIMITS: MeshLimits = {
   connectionsPerLocalRange: 120,
   streamsPerSecond: 200,
   controlFramesPerSecond: 1_000,
-  gossipPerSecond: 500,
+  gossipPerSecond: 1_200,
   pressureMs: 200,
   banMs: 30 * 60_000,
   messageBytesMax: 4 * 1024,

@@ -13,8 +13,8 @@ export interface RawPeer extends AsyncDisposable {
   readonly connection: Connection;
 }
 
-/** A fresh identity, connected. Rejects when it is refused. */
-export async function rawPeer(victim: string): Promise<RawPeer> {
+/** A fresh identity, connected. Rejects when it is refused. `reads`: a protocol whose streams it takes and never answers. */
+export async function rawPeer(victim: string, reads?: string): Promise<RawPeer> {
   const libp2p = await createLibp2p({
     privateKey: await generateKeyPair('Ed25519'),
     transports: [tcp()],
@@ -25,6 +25,7 @@ export async function rawPeer(victim: string): Promise<RawPeer> {
     services: { identify: identify() },
   });
   try {
+    if (reads !== undefined) await libp2p.handle(reads, (stream: Stream) => stream.resume());
     const connection = await libp2p.dial(multiaddr(victim), { signal: AbortSignal.timeout(5_000) });
     return { libp2p, connection, [Symbol.asyncDispose]: async () => libp2p.stop() };
   } catch (error) {
@@ -63,5 +64,12 @@ export function gossipFrame(topic: string, messages: readonly Uint8Array[], subs
   const subscription = field(1, Buffer.concat([Uint8Array.of(8, 1), field(2, name)]));
   const published = messages.map((data) => field(2, Buffer.concat([field(2, data), field(4, name)])));
   const body = Buffer.concat([...(subscribe ? [subscription] : []), ...published]);
+  return Buffer.concat([varint(body.length), body]);
+}
+
+/** A gossip frame that names messages instead of sending them. */
+export function iHaveFrame(topic: string, ids: readonly Uint8Array[]): Uint8Array {
+  const named = field(1, Buffer.concat([field(1, Buffer.from(topic)), ...ids.map((id) => field(2, id))]));
+  const body = field(3, named);
   return Buffer.concat([varint(body.length), body]);
 }

@@ -2,9 +2,12 @@
  * Goal: what is published arrives, once, at everybody who listens and soon; what is refused is not forwarded, and who
  * keeps sending it is thrown out. Method: real libp2p nodes on loopback in one process.
  */
+import { createHash } from 'node:crypto';
+
 import { describe, expect, it } from 'vitest';
 
 import type { Mesh } from '../../../node/mesh/index.ts';
+import { MESHSUB, gossipFrame, iHaveFrame, push, rawPeer } from '../../integration/hostile/raw-peer.ts';
 import { Peers, collect, env, pause, text, until } from './peers.ts';
 
 const TOPIC = '/molt/1/offers/cpu';
@@ -176,5 +179,67 @@ describe('gossip', () => {
     resolve();
     await pause(1_500);
     expect(a.isConnected(b.self)).toBe(true);
+  });
+});
+
+/** Every look at the delay of the event loop finds it above this. */
+const ALWAYS_LATE = -1;
+
+describe('a node that is slow', () => {
+  it('lets most of what a busy neighbour says go, keeps the neighbour, and still hears what it joins', async () => {
+    await using peers = new Peers();
+    const [a, b] = await peers.pair({ limits: { pressureMs: ALWAYS_LATE } });
+    const heard = await collect(a, TOPIC);
+    // A shard of 5,000 providers for two seconds: ten times what a lagging node reads in a burst.
+    for (let index = 0; index < 500; index++) await b.publish(TOPIC, text(`offer ${index}`));
+    const heardByB = await collect(b, 'later');
+    await until('what b joined meanwhile is known', async () => {
+      await a.publish('later', text(`for b ${env.clock.monotonic()}`));
+      return heardByB.length > 0;
+    });
+    expect(heard.length).toBeGreaterThan(0);
+    expect(heard.length).toBeLessThan(500);
+    expect(a.isConnected(b.self)).toBe(true);
+  });
+
+  it('takes no more of a flood than others: the flooder is thrown out', async () => {
+    await using peers = new Peers();
+    const [a, b] = await peers.pair({ limits: { pressureMs: ALWAYS_LATE, gossipPerSecond: 10 } });
+    await collect(a, TOPIC);
+    const flood = Array.from({ length: 2_000 }, (_, index) => b.publish(TOPIC, text(`flood ${index}`)));
+    await Promise.allSettled(flood);
+    await until('the flooder is disconnected', () => !a.isConnected(b.self));
+  });
+
+  it('reads at once what came while it stood still: the offers of 5,000 providers through one neighbour bar nobody', async () => {
+    await using peers = new Peers();
+    const [a, b] = await peers.pair();
+    const heard = await collect(a, TOPIC);
+    for (let index = 0; index < 5_000; index++) await b.publish(TOPIC, text(`offer ${index}`));
+    await b.publish(TOPIC, text('last'));
+    await pause(1_000);
+    expect(heard.length).toBeGreaterThan(1_000);
+    expect(a.isConnected(b.self)).toBe(true);
+  });
+
+  it.each([
+    ['blames nobody for messages that were named and have not come', ALWAYS_LATE, true],
+    ['unlike one that reads all there is, which throws out who names messages and never sends them', 1e9, false],
+  ])('%s', async (_what, pressureMs, isKept) => {
+    await using peers = new Peers();
+    const mesh = await peers.open({ limits: { pressureMs } });
+    await collect(mesh, TOPIC);
+    await using liar = await rawPeer(mesh.addresses[0] ?? '', MESHSUB);
+    const stream = await liar.connection.newStream(MESHSUB);
+    const topic = `/molt-test${TOPIC}`;
+    await push(stream, gossipFrame(topic, [], true));
+    for (let round = 0; round < 20 && mesh.peers().length > 0; round++) {
+      for (let index = 0; index < 8; index++) {
+        const id = createHash('sha256').update(`${round} ${index}`).digest().subarray(0, 20);
+        await push(stream, iHaveFrame(topic, [id])).catch(() => undefined);
+      }
+      await pause(700);
+    }
+    expect(mesh.peers().length > 0).toBe(isKept);
   });
 });

@@ -4,7 +4,7 @@
  * Clauses in this order, cheap ones first, each with its code (SPEC.md, "Admission"):
  *  1. size, decode, canonical form, version, kind, network, clock window, expiry  — `protocol/envelope.ts`
  *  2. the forwarder's bucket                                                       `market/rate-limited`
- *  3. the origin's bucket, looked at                                               `market/rate-limited`
+ *  3. the origin's bucket, looked at, unless we asked for the message              `market/rate-limited`
  *  4. the sequence, looked at                                `protocol/replayed`; a convict's: `market/equivocated`
  *  5. the body's decoding and limits                                               `protocol/malformed`, `not-canonical`
  *  6. the signature                                                                `protocol/bad-signature`
@@ -39,7 +39,9 @@ export type Admitted<Content> =
 export interface Admission {
   /**
    * `from` is the peer that forwarded the message; undefined for one that we asked for in a pull, where the puller bounds
-   * the count. Never throws for anything that the bytes hold.
+   * the count: it is not counted, neither for a forwarder nor for its origin. What an origin may say is not used up by what
+   * others tell of it, or a newcomer that pulled two versions of an offer would not hear the withdrawal that follows.
+   * Never throws for anything that the bytes hold.
    */
   offer(bytes: Uint8Array, from: Address | undefined, nowMs: number): Admitted<Offer>;
   bid(bytes: Uint8Array, from: Address | undefined, nowMs: number): Admitted<Bid>;
@@ -118,6 +120,7 @@ function createGate<Content>(gate: Gate<Content>) {
       if (from !== undefined && !gate.forwarders.take(from, nowMs)) {
         throw new MoltError('market/rate-limited', `${from} forwards more than it may; it has to slow down`, { from });
       }
+      if (from !== undefined) gate.origins.assertRoom(envelope, nowMs);
       gate.origins.assertNew(envelope, nowMs);
       const message = gate.memo('message', bytes, () => verifyEnvelope(gate.decode(envelope)));
       if (gate.origins.convicts(envelope, nowMs)) {
@@ -125,7 +128,8 @@ function createGate<Content>(gate: Gate<Content>) {
         const error = equivocated(signer, `it signed two different ${gate.kind}s with sequence ${sequence}`);
         return { verdict: verdictOf(error) as Verdict & { verdict: 'ignore' | 'reject' }, convicted: signer };
       }
-      gate.origins.keep(envelope, nowMs);
+      if (from !== undefined) gate.origins.take(envelope, nowMs);
+      gate.origins.keep(envelope);
       gate.assertSense(message);
       return { verdict: ACCEPT as Verdict & { verdict: 'accept' }, message };
     } catch (error) {
@@ -136,12 +140,16 @@ function createGate<Content>(gate: Gate<Content>) {
 }
 
 interface Origins {
-  /** Throws `market/rate-limited`, `protocol/replayed`, `market/equivocated`. Changes nothing. */
+  /** Throws `market/rate-limited`. Takes nothing. */
+  assertRoom(envelope: Envelope, nowMs: number): void;
+  /** Throws `protocol/replayed`, `market/equivocated`. Changes nothing. */
   assertNew(envelope: Envelope, nowMs: number): void;
   /** After the signature verified: true for a second message under the newest sequence, which bars its signer. */
   convicts(envelope: Envelope, nowMs: number): boolean;
-  /** After the signature verified: takes the token, keeps the sequence. */
-  keep(envelope: Envelope, nowMs: number): void;
+  /** After the signature verified: takes the token. */
+  take(envelope: Envelope, nowMs: number): void;
+  /** After the signature verified: keeps the sequence. */
+  keep(envelope: Envelope): void;
 }
 
 interface Newest {
@@ -159,16 +167,17 @@ function createOrigins(rate: Rate, signersMax: number): Origins {
   /** Latest issue time of everything that was ever forgotten. */
   let forgottenMs = -Infinity;
   return {
+    assertRoom({ kind, signer }, nowMs) {
+      if (buckets.has(signer, nowMs)) return;
+      throw new MoltError(
+        'market/rate-limited',
+        `${signer} sends more than one ${kind} in ${1 / rate.perSecond} s; it has to slow down`,
+        { signer },
+      );
+    },
     assertNew(envelope, nowMs) {
       const { kind, signer, sequence, issuedMs, id } = envelope;
       if ((barred.get(signer) ?? 0) > nowMs) throw equivocated(signer, 'it was convicted a short while ago');
-      if (!buckets.has(signer, nowMs)) {
-        throw new MoltError(
-          'market/rate-limited',
-          `${signer} sends more than one ${kind} in ${1 / rate.perSecond} s; it has to slow down`,
-          { signer },
-        );
-      }
       const known = newest.get(signer);
       const isTwice = known !== undefined && sequence === known.sequence && id !== known.id;
       if (!isTwice && (known === undefined ? issuedMs <= forgottenMs : sequence <= known.sequence)) {
@@ -187,8 +196,10 @@ function createOrigins(rate: Rate, signersMax: number): Origins {
       barred.set(signer, nowMs + BARRED_MS);
       return true;
     },
-    keep({ signer, sequence, issuedMs, id }, nowMs) {
+    take({ signer }, nowMs) {
       buckets.take(signer, nowMs);
+    },
+    keep({ signer, sequence, issuedMs, id }) {
       const before = newest.get(signer)?.issuedMs ?? issuedMs;
       const forgotten = newest.set(signer, { sequence, id, issuedMs: Math.max(before, issuedMs) });
       if (forgotten !== undefined) forgottenMs = Math.max(forgottenMs, forgotten.issuedMs);

@@ -63,6 +63,8 @@ function findMutants(seeds: number): void {
 }
 
 async function play(): Promise<void> {
+  // Half of what is heard was heard before, and the stacks of the refusals would take a fifth of the time.
+  Error.stackTraceLimit = values.seed === undefined ? 0 : 10;
   // Only now: a fault must be in before the machines are.
   const { FailedRun, drawScenario, largeScenario, largeScenarioWithFaults, longScenario, simulate } =
     await import('../test/simulation/simulate.ts');

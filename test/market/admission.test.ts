@@ -136,6 +136,17 @@ test('a forwarder gets fifty messages a second, whoever signed them, and a pull 
   expect(node.offer(offerBytes(late), undefined, NOW).verdict.verdict).toBe('accept');
 });
 
+test('what was pulled uses up nothing of what its origin may say itself', () => {
+  const node = admission();
+  for (let sequence = 1; sequence <= 5; sequence++)
+    expect(node.offer(offerBytes(provider, { sequence }), undefined, NOW).verdict.verdict).toBe('accept');
+  for (let sequence = 6; sequence <= 8; sequence++)
+    expect(node.offer(offerBytes(provider, { sequence }), forwarder, NOW).verdict.verdict).toBe('accept');
+  expect(node.offer(offerBytes(provider, { sequence: 9 }), forwarder, NOW).verdict).toMatchObject({
+    code: 'market/rate-limited',
+  });
+});
+
 test('forged messages use up neither the bucket nor the sequences of the node they claim to be from', () => {
   const node = admission();
   for (let sequence = 100; sequence < 120; sequence++) {
@@ -149,7 +160,7 @@ test('forged messages use up neither the bucket nor the sequences of the node th
 test('a clock that steps back neither refills a bucket nor locks it', () => {
   const node = admission({ offersPerOrigin: { perSecond: 1, burst: 1 } });
   const send = (sequence: number, nowMs: number): string =>
-    node.offer(offerBytes(provider, { sequence, issuedMs: NOW - 15_000 }), undefined, nowMs).verdict.verdict;
+    node.offer(offerBytes(provider, { sequence, issuedMs: NOW - 15_000 }), forwarder, nowMs).verdict.verdict;
   expect(send(1, NOW)).toBe('accept');
   expect(send(2, NOW - 10_000)).toBe('ignore');
   expect(send(3, NOW - 9_000)).toBe('accept');

@@ -81,6 +81,8 @@ export interface ChainFaults {
   readonly delayMs: { readonly from: number; readonly to: number };
 }
 
+/** What an account holds that is not there. */
+const NOTHING = { stake: 0n, reserved: 0n, payout: 0n, balance: 0n, locked: 0n, spent: 0n, capInAll: 0n };
 const BURN_BPS = 100n;
 const STAKE_FEE_BPS = 100n;
 export const RESERVE_BPS = 1_000;
@@ -174,16 +176,35 @@ export class Chain {
   /** Throws `Violation` when a token appeared or vanished, or more is locked than there is. */
   assertConserved(): void {
     let sum = this.#burned;
-    for (const [address, { stake, reserved, payout }] of this.providers) {
-      sum += stake + payout;
-      if (reserved < 0n || reserved > stake) throw new Violation(`${address} has ${reserved} of ${stake} reserved`);
-    }
-    for (const [address, { balance, locked, spent, capInAll }] of this.budgets) {
-      sum += balance;
-      if (locked < 0n || locked > balance) throw new Violation(`budget ${address} has ${locked} of ${balance} locked`);
-      if (spent > capInAll) throw new Violation(`budget ${address} spent ${spent}, its cap is ${capInAll}`);
-    }
+    for (const address of this.providers.keys()) sum += this.#heldByProvider(address);
+    for (const address of this.budgets.keys()) sum += this.#heldByBudget(address);
     if (sum !== this.#minted) throw new Violation(`money is not conserved: ${sum} instead of ${this.#minted}`);
+  }
+
+  /**
+   * The same after one transaction, which can have touched the accounts of its lease alone: what they held before it,
+   * with what was burned, they hold after it. A large market has thousands of accounts.
+   */
+  #assertMoved({ provider, budget }: Terms, before: bigint): void {
+    const sum = this.#heldBy(provider, budget);
+    if (sum !== before) throw new Violation(`money is not conserved: ${sum} instead of ${before} after a transaction`);
+  }
+
+  #heldBy(provider: Address, budget: Address): bigint {
+    return this.#heldByProvider(provider) + this.#heldByBudget(budget) + this.#burned;
+  }
+
+  #heldByProvider(address: Address): bigint {
+    const { stake, reserved, payout } = this.providers.get(address) ?? NOTHING;
+    if (reserved < 0n || reserved > stake) throw new Violation(`${address} has ${reserved} of ${stake} reserved`);
+    return stake + payout;
+  }
+
+  #heldByBudget(address: Address): bigint {
+    const { balance, locked, spent, capInAll } = this.budgets.get(address) ?? NOTHING;
+    if (locked < 0n || locked > balance) throw new Violation(`budget ${address} has ${locked} of ${balance} locked`);
+    if (spent > capInAll) throw new Violation(`budget ${address} spent ${spent}, its cap is ${capInAll}`);
+    return balance;
   }
 
   #execute(transaction: Transaction): void {
@@ -195,12 +216,14 @@ export class Chain {
     this.#assertSigned(transaction, lease.terms);
     this.#assertInTime(event, lease);
     const paid = this.#amountOf(transaction, lease);
+    const held = this.#heldBy(lease.terms.provider, lease.terms.budget);
     if (event === 'open') this.#lock(lease);
     if (event === 'submitProof') Object.assign(lease, { claimed: transaction.amount ?? 0n, provenMs: this.nowMs() });
     if (isLeaseEnd(next)) {
       lease.paid = paid;
       this.#close(lease, paid, event === 'expire');
     }
+    this.#assertMoved(lease.terms, held);
     lease.state = next;
     lease.last = event;
     for (const watcher of this.#watchers) watcher(lease);

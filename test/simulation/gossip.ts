@@ -25,6 +25,10 @@ const BAD_MAX = 9;
 const SHORT = 32;
 const DRAWS_PER_WANTED = 8;
 
+/** Counted with every copy, so the names are not put together each time. */
+const COPIES_OF = { bids: 'gossip copies of bids', offers: 'gossip copies of offers' } as const;
+const HEARD_OF = { bids: 'gossip bids heard', offers: 'gossip offers heard' } as const;
+
 /** A message on its way through one topic. */
 interface Message {
   readonly bytes: Uint8Array;
@@ -37,6 +41,8 @@ interface Message {
 
 interface Topic {
   readonly name: string;
+  /** What it carries. */
+  readonly what: 'bids' | 'offers';
   readonly members: Member[];
   readonly mesh: Map<Member, Set<Member>>;
   readonly messages: WeakMap<Uint8Array, Message>;
@@ -107,6 +113,7 @@ export class Gossip {
     if (found !== undefined) return found;
     const topic: Topic = {
       name,
+      what: name.includes('/bids/') ? 'bids' : 'offers',
       members: [],
       mesh: new Map(),
       messages: new WeakMap(),
@@ -168,7 +175,7 @@ export class Gossip {
   ): void {
     const { from, to, legs = 1 } = on;
     const { faults } = this.#network;
-    this.#world.count(`gossip copies of ${whatOf(topic)}`);
+    this.#world.count(COPIES_OF[topic.what]);
     for (let leg = 0; leg < legs; leg++) if (this.#chance.happens(faults.lossShare)) return;
     if (!this.#reaches(from, to) || this.#isBarred(to, from)) return;
     // A cache that forgot too early: the node's own admission has to tell.
@@ -190,7 +197,7 @@ export class Gossip {
     const isFirst = !this.#hasSeen(message, to);
     const { nowMs } = this.#world;
     message.seen.set(to, { life: to.life, atMs: nowMs });
-    this.#world.count(`gossip ${whatOf(topic)} heard`);
+    this.#world.count(HEARD_OF[topic.what]);
     const verdict = to.hearGossip(topic.name, message.bytes, from.address);
     if (verdict === 'reject') this.#blame(topic, to, from);
     if (verdict !== 'accept' || !isFirst) return;
@@ -247,8 +254,4 @@ export class Gossip {
     }
     return [...found];
   }
-}
-
-function whatOf({ name }: Topic): 'bids' | 'offers' {
-  return name.includes('/bids/') ? 'bids' : 'offers';
 }

@@ -189,8 +189,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'nothing is counted per origin',
     file: ADMISSION,
-    from: '      buckets.take(signer, nowMs);\n',
-    to: '',
+    from: '      buckets.take(signer, nowMs);\n    },',
+    to: '    },',
   },
   {
     name: 'old offers are admitted again',

@@ -167,6 +167,7 @@ export abstract class Peer implements Member {
     const admitted = this.admission.offer(bytes, from, this.now());
     if (admitted.message !== undefined) this.#noteAdmitted(admitted.message, from !== undefined);
     if (admitted.message !== undefined) return this.book.put(admitted.message, from) === 'full' ? 'ignore' : 'accept';
+    this.at.world.count(`refused as ${admitted.verdict.code}`);
     if (admitted.convicted === undefined) return admitted.verdict.verdict;
     this.book.drop(admitted.convicted);
     return 'accept';

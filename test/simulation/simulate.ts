@@ -49,8 +49,9 @@ export interface Scenario {
   readonly farShare: number;
   /** How many a publisher of gossip reaches itself. */
   readonly reach: number;
-  /** Providers beside the buyers that keep a book. */
+  /** Honest providers beside the buyers that keep a book, and liars that do. */
   readonly books: number;
+  readonly liarBooks: number;
   /** Regions that providers are in and jobs may insist on; 0 for a market without. */
   readonly regions: number;
   /** True: providers have price curves, floors, ceilings, closed hours, and buyers that they do not serve. */
@@ -116,6 +117,9 @@ const CLOCK_SET_SHARE = 0.3;
 const CLOCK_SET_BACK_MS = 40_000;
 const REST_MAX_MS = 600_000;
 
+/** In a large market. What it costs to play grows with the nodes times the books that follow them all. */
+const BOOKS_MAX = 30;
+
 /** A small, nasty market. */
 export function drawScenario(seed: string): Scenario {
   const chance = new World(`scenario ${seed}`).chance;
@@ -137,6 +141,7 @@ export function drawScenario(seed: string): Scenario {
     farShare: share(0.3),
     reach: chance.between(1, 12),
     books: 2,
+    liarBooks: Infinity,
     regions: chance.happens(0.5) ? 0 : chance.between(1, 2),
     hasPolicies: chance.happens(0.5),
     autonomyShare: share(1),
@@ -165,6 +170,7 @@ export function largeScenario(nodes: number, bids: number): Scenario {
     farShare: 0.1,
     reach: 12,
     books: 0,
+    liarBooks: 0,
     regions: 0,
     hasPolicies: false,
     autonomyShare: 0,
@@ -190,7 +196,8 @@ export function largeScenarioWithFaults(nodes: number, bids: number): Scenario {
     cuts: 2,
     wrongClockShare: 0.05,
     reach: 6,
-    books: Math.ceil(nodes / 20),
+    books: Math.min(Math.ceil(nodes / 20), BOOKS_MAX),
+    liarBooks: BOOKS_MAX,
     regions: 2,
     hasPolicies: true,
     autonomyShare: 0.3,
@@ -257,6 +264,10 @@ class Run {
     this.#invariants = new Invariants(this.world, this.#at.chain, this.#peers);
   }
 
+  get #mayLag(): boolean {
+    return this.#providers.length > LAGGING_FROM;
+  }
+
   get #peers(): readonly Peer[] {
     return this.#at.peers;
   }
@@ -274,7 +285,7 @@ class Run {
     this.#at.isFrozen = true;
     // What was under way has arrived by then, and no offer has run out yet.
     this.#until(this.world.nowMs + DELIVERY_MS);
-    this.#invariants.checkBooks(this.#peers, this.#providers.length > LAGGING_FROM);
+    this.#invariants.checkBooks(this.#peers, this.#mayLag);
     this.#until(this.world.nowMs + REST_MAX_MS);
     this.#invariants.checkAtRest(this.#peers);
     return this.#report();
@@ -293,7 +304,10 @@ class Run {
     const isDone = (): boolean =>
       [...this.#jobs(), ...this.#gangs()].every(({ state, isVanished }) => isVanished || state.phase === 'over') &&
       [...this.#at.chain.leases.values()].every(({ state }) => isLeaseEnd(state));
-    while (!isDone() && this.world.nowMs < nowMs + QUIET_MAX_MS) this.#until(this.world.nowMs + LOOK_EVERY_MS);
+    while (!isDone() && this.world.nowMs < nowMs + QUIET_MAX_MS) {
+      this.#until(this.world.nowMs + LOOK_EVERY_MS);
+      this.#invariants.checkAll();
+    }
   }
 
   #jobs(): readonly Purchase[] {
@@ -305,12 +319,12 @@ class Run {
   }
 
   #populate(): void {
-    const { providers, liars, buyers, squatters, books } = this.#scenario;
+    const { providers, liars, buyers, squatters, books, liarBooks } = this.#scenario;
     for (let index = 0; index < providers + liars; index++) {
       const Kind = index < providers ? Provider : this.#chance.pick(LIARS);
       const region = this.#drawRegion();
-      const keepsBook = index < books || index >= providers;
-      const shards = keepsBook ? ['', region].flatMap(shardsIn) : [];
+      const keepsBook = index < providers ? index < books : index < providers + liarBooks;
+      const shards = keepsBook ? shardsIn(this.#chance.happens(0.5) ? '' : region) : [];
       const options = { ...this.#drawProvider(), region, shards, skewMs: this.#drawSkew() };
       this.#providers.push(new Kind(`provider ${index}`, this.#at, options));
     }
@@ -521,7 +535,7 @@ class Run {
       leaving.drain();
       const hearers = this.#peers.filter(({ isUp }) => isUp);
       this.world.after(DELIVERY_MS, 'all have heard it', undefined, () =>
-        this.#invariants.checkWithdrawn(leaving, hearers),
+        this.#invariants.checkWithdrawn(leaving, hearers, this.#mayLag),
       );
     });
   }

@@ -33,6 +33,8 @@ export class Violation extends Error {
 /** True time 0 of every run, Unix ms. */
 export const START_MS = 1_800_000_000_000;
 const LINES_KEPT = 60;
+/** So many lines go into the digest at once. */
+const LINES_AT_ONCE = 512;
 
 export class World {
   readonly chance: Chance;
@@ -42,7 +44,9 @@ export class World {
   readonly counts = new Map<string, number>();
   readonly #heap: Happening[] = [];
   readonly #digest = createHash('sha256');
-  readonly #lines: string[] = [];
+  /** The last that are in the digest, and those that are not yet. */
+  #lines: string[] = [];
+  #digested = 0;
   #next = 0;
 
   constructor(seed: string) {
@@ -55,7 +59,7 @@ export class World {
 
   /** The last things that happened, for a person who looks at a violation. */
   get lines(): readonly string[] {
-    return this.#lines;
+    return this.#lines.slice(-LINES_KEPT);
   }
 
   count(what: string, by = 1): void {
@@ -64,14 +68,21 @@ export class World {
 
   /** Part of the digest: two runs of one seed trace the same lines. */
   trace(line: string): void {
-    const stamped = `${this.nowMs} ${line}`;
-    this.#digest.update(stamped).update('\n');
-    this.#lines.push(stamped);
-    if (this.#lines.length > 2 * LINES_KEPT) this.#lines.splice(0, LINES_KEPT);
+    this.#lines.push(`${this.nowMs} ${line}`);
+    if (this.#lines.length - this.#digested >= LINES_AT_ONCE) this.#digestLines();
   }
 
+  /** SHA-256 of every line so far, hex. */
   digest(): string {
+    this.#digestLines();
     return this.#digest.copy().digest('hex');
+  }
+
+  #digestLines(): void {
+    const fresh = this.#lines.slice(this.#digested);
+    if (fresh.length > 0) this.#digest.update(`${fresh.join('\n')}\n`);
+    this.#lines = this.#lines.slice(-LINES_KEPT);
+    this.#digested = this.#lines.length;
   }
 
   /** Calls `run` after `delayMs`, unless the actor's present life ends before. */

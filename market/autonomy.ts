@@ -11,7 +11,10 @@ export interface Autonomy {
   readonly medianPercentMax: number;
   /** So many such offers must be heard for a median to count. */
   readonly offersMin: number;
-  /** Most that one lease may lock, and all of an hour and of a day; a lease counts with what it locks until it is settled. */
+  /**
+   * Most that one job may lock, a gang or replicas in all their leases together, and all of an hour and of a day; a lease
+   * counts with what it locks until it is settled.
+   */
   readonly jobMax: BaseUnits;
   readonly hourMax: BaseUnits;
   readonly dayMax: BaseUnits;

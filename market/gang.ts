@@ -7,11 +7,12 @@
  * when all of that is done does the gang try again without the culprit, or end.
  *
  * Contract: no member starts before every slot has its open lease; a gang that is over has delivered n results, or as many
- * as its order says are enough, or has left every lease that it opened. A member that is lost later ends the others, or is replaced while they go on, as the
- * order says. Events of an earlier filling are dropped.
+ * as its order says are enough, or has left every lease that it opened. A member that is lost later ends the others, or is
+ * replaced while they go on, as the order says; by nobody who has or had a slot. Where enough are left without it and
+ * nobody takes its place, the slot is forgone. Events of an earlier filling are dropped.
  */
 import type { Address } from '../protocol/address.ts';
-import { type ErrorCode, MoltError } from '../protocol/errors.ts';
+import { type ErrorCode, MoltError, hasCode } from '../protocol/errors.ts';
 import { type BaseUnits, baseUnits, formatMolt } from '../protocol/units.ts';
 import { type VerifiedQuote, isWorthRetrying } from './bidder.ts';
 
@@ -22,7 +23,7 @@ export interface GangOrder {
   readonly onLoss: 'fail' | 'replace';
   /** How often slots may be filled in all: the first time, again after a failure, and for members that were lost. */
   readonly fillings: number;
-  /** So many members are enough: one that is lost beyond them is let be. Default: all. */
+  /** So many members are enough: one that is lost beyond them, and that nobody replaces, is forgone. Default: all. */
   readonly quorum?: number;
 }
 
@@ -55,8 +56,11 @@ export interface GangState {
   /** 1 for the first. */
   readonly filling: number;
   readonly seats: readonly Seat[];
-  /** Node keys that failed this gang. */
+  /** Node keys that failed this gang, and the provider accounts that they sell for. */
   readonly failed: ReadonlySet<Address>;
+  readonly failedProviders: ReadonlySet<Address>;
+  /** What the members have suffices: nobody else is sought for a slot that is vacant. */
+  readonly isEnough: boolean;
   /** Why this filling, or the gang, ends. */
   readonly error: unknown;
   /** Why the filling before failed: says more than that too few are left. */
@@ -85,6 +89,8 @@ export type GangEvent =
   | { readonly type: 'delivered'; readonly rank: number }
   /** The member ended without a result, and its lease was seen to. */
   | { readonly type: 'lost'; readonly rank: number; readonly error: unknown }
+  /** What is there suffices: nobody else is sought. Who runs goes on. */
+  | { readonly type: 'enough' }
   | { readonly type: 'cancelled'; readonly error: unknown };
 
 /** What a person following the gang is told. */
@@ -100,7 +106,14 @@ export type GangNews =
   /** Every slot has its open lease. */
   | { readonly type: 'gang-opened'; readonly slots: number; readonly locked: BaseUnits }
   /** What was signed or opened is given up again. */
-  | { readonly type: 'gang-undone'; readonly code: ErrorCode; readonly reason: string; readonly retrying: boolean }
+  | {
+      readonly type: 'gang-undone';
+      readonly code: ErrorCode;
+      readonly reason: string;
+      readonly retrying: boolean;
+      /** The gang ends; else those who have their slot go on. */
+      readonly ending: boolean;
+    }
   | {
       readonly type: 'member-lost';
       readonly rank: number;
@@ -134,6 +147,8 @@ export type GangEffect =
   | { readonly type: 'start'; readonly rank: number }
   /** Ends the run of this member early. Ends as `delivered` or `lost`. */
   | { readonly type: 'stop'; readonly rank: number }
+  /** Where fewer than all are enough: nobody will come to this slot any more. */
+  | { readonly type: 'forgo'; readonly rank: number }
   | { readonly type: 'deliver' }
   | { readonly type: 'fail'; readonly error: unknown };
 
@@ -154,6 +169,8 @@ export function createGang(order: GangOrder): GangDecision {
     filling: 0,
     seats,
     failed: new Set(),
+    failedProviders: new Set(),
+    isEnough: false,
     error: undefined,
     earlier: undefined,
     isEnding: false,
@@ -182,6 +199,8 @@ export function decideGang(state: GangState, event: GangEvent): GangDecision {
       return conclude(withSeats(state, [event.rank], 'running', 'done'));
     case 'lost':
       return lose(state, event.rank, event.error);
+    case 'enough':
+      return suffice({ ...state, isEnough: true });
     case 'cancelled':
       return cancel(state, event.error);
     default:
@@ -192,7 +211,7 @@ export function decideGang(state: GangState, event: GangEvent): GangDecision {
 /** Nodes that have a slot, or had one and failed. */
 function taken({ order, seats, failed }: GangState): ReadonlySet<Address> {
   if (order.spread === 'any') return failed;
-  const seated = seats.filter(({ state }) => state !== 'gone').flatMap(({ quote }) => quote?.signer ?? []);
+  const seated = seats.flatMap(({ quote }) => quote?.signer ?? []);
   return failed.union(new Set(seated));
 }
 
@@ -234,8 +253,17 @@ function seatQuotes(state: GangState, { shape, quotes, budgetFree }: GangEvent &
 }
 
 /** One provider may answer with several nodes; for the chain it is one. */
-function isSeatOf({ order, seats }: GangState, provider: Address): boolean {
-  return order.spread === 'distinct-providers' && seats.some(({ quote }) => quote?.content.provider === provider);
+function isSeatOf({ order, seats, failedProviders }: GangState, provider: Address): boolean {
+  if (order.spread === 'any') return false;
+  return failedProviders.has(provider) || seats.some(({ quote }) => quote?.content.provider === provider);
+}
+
+/** Whoever had this slot gets none of this gang again. */
+function withFailed(state: GangState, seat: Seat | undefined): GangState {
+  if (seat?.quote === undefined) return state;
+  const { signer, content } = seat.quote;
+  const failedProviders = new Set(state.failedProviders).add(content.provider);
+  return { ...state, failed: new Set(state.failed).add(signer), failedProviders };
 }
 
 function isHeld({ seats }: GangState, { id }: VerifiedQuote): boolean {
@@ -260,14 +288,13 @@ function sign(state: GangState, rank: number): GangDecision {
 
 function refuse(state: GangState, { rank, error }: GangEvent & { type: 'refused' }): GangDecision {
   if (state.phase !== 'signing' && state.phase !== 'opening') return nothing(state);
-  const node = state.seats[rank]?.quote?.signer;
-  return undo({ ...state, failed: node === undefined ? state.failed : new Set(state.failed).add(node) }, error);
+  return undo(withFailed(state, state.seats[rank]), error);
 }
 
 /** Waits for every transaction: what opens late is cancelled too. */
 function settleOpening(state: GangState): GangDecision {
   if (state.phase !== 'opening' || state.seats.some((seat) => seat.state === 'opening')) return nothing(state);
-  if (state.error !== undefined) return undo(state, state.error);
+  if (state.error !== undefined || state.isEnough) return undo(state, state.error);
   const open = state.seats.filter((seat) => seat.state === 'open');
   const ranks = open.map(({ rank }) => rank);
   const running = withSeats({ ...state, phase: 'running' }, ranks, 'open', 'running');
@@ -299,8 +326,11 @@ function undo(state: GangState, error: unknown): GangDecision {
   const next: GangState = { ...state, phase: 'leaving', seats, error: state.error ?? error };
   const isDone = bound.length === 0;
   const retrying = mayFillAgain(next);
-  const told: GangEffect = { type: 'tell', news: { type: 'gang-undone', ...wordsOf(next.error), retrying } };
-  const effects: readonly GangEffect[] = [told, { type: 'let-quotes-go', filling }, ...leaving];
+  const ending = !retrying && !isEnoughLeft(forgone(next));
+  const news = { type: 'gang-undone', ...wordsOf(next.error), retrying, ending } as const;
+  // What is not needed any more did not fail.
+  const told: readonly GangEffect[] = state.isEnough && next.error === undefined ? [] : [{ type: 'tell', news }];
+  const effects: readonly GangEffect[] = [...told, { type: 'let-quotes-go', filling }, ...leaving];
   return addFirst(effects, isDone ? afterLeaving(next) : nothing(next));
 }
 
@@ -312,30 +342,55 @@ function leave(state: GangState, rank: number): GangDecision {
 }
 
 function afterLeaving(state: GangState): GangDecision {
-  return mayFillAgain(state) ? fill(state) : end(state, state.error);
+  if (mayFillAgain(state)) return fill(state);
+  const without = forgone(state);
+  const vacant = state.seats.filter((seat) => seat.state === 'vacant');
+  const isEnding = !isEnoughLeft(without);
+  const next = isEnding ? end(state, state.error) : conclude({ ...without, phase: 'running', error: undefined });
+  return addFirst(forgo(state, vacant), next);
 }
 
-function mayFillAgain({ isEnding, filling, order, error }: GangState): boolean {
-  return !isEnding && filling < order.fillings && isWorthRetrying(error) && !isIncomplete(error);
+function forgo({ order }: GangState, seats: readonly Seat[]): readonly GangEffect[] {
+  return order.quorum === undefined ? [] : seats.map(({ rank }) => ({ type: 'forgo', rank }));
+}
+
+/** Nobody is sought any more for what is vacant, or about to be. */
+function forgone(state: GangState): GangState {
+  const isOpen = (seat: Seat): boolean => seat.state === 'vacant' || seat.state === 'leaving';
+  return { ...state, seats: state.seats.map((seat) => (isOpen(seat) ? { ...seat, state: 'gone' } : seat)) };
+}
+
+/** Who is on the way to the chain is waited for, and left then. */
+function suffice(state: GangState): GangDecision {
+  return state.phase === 'asking' || state.phase === 'signing' ? undo(state, undefined) : nothing(state);
+}
+
+function mayFillAgain({ isEnding, isEnough, filling, order, error }: GangState): boolean {
+  return !isEnding && !isEnough && filling < order.fillings && isWorthRetrying(error) && !isIncomplete(error);
 }
 
 function lose(state: GangState, rank: number, error: unknown): GangDecision {
   const seat = state.seats[rank];
   if (seat?.state !== 'running' || seat.quote === undefined) return nothing(state);
-  const node = seat.quote.signer;
-  const mayReplace = state.order.onLoss === 'replace' && !state.isEnding && state.filling < state.order.fillings;
-  const replacing = mayReplace && isWorthRetrying(error);
-  const without = withSeat(state, { ...seat, state: 'gone' });
+  const replacing = mayReplace(state, error);
+  const failing = withFailed(state, seat);
+  const without = withSeat(failing, { ...seat, state: 'gone' });
   const ending = !replacing && !isEnoughLeft(without);
-  const news = { type: 'member-lost', rank, node, ...wordsOf(error), replacing, ending } as const;
+  const news = { type: 'member-lost', rank, node: seat.quote.signer, ...wordsOf(error), replacing, ending } as const;
   const told: readonly GangEffect[] = [{ type: 'tell', news }];
-  if (!replacing) return addFirst(told, ending ? end(without, error) : conclude(without));
-  const next = { ...withSeat(state, vacate(seat)), failed: new Set(state.failed).add(node) };
+  if (!replacing) return addFirst([...told, ...forgo(state, [seat])], ending ? end(without, error) : conclude(without));
+  const next = withSeat(failing, vacate(seat));
   // A filling that is under way goes on; it finds this slot vacant when it is through.
   return addFirst(told, state.phase === 'running' ? fill(next) : nothing(next));
 }
 
-/** Members that were lost are let be where the others are as many as the order wants. */
+/** What came to a result, right or wrong, is not sought again. */
+function mayReplace({ order, isEnding, isEnough, filling }: GangState, error: unknown): boolean {
+  if (order.onLoss !== 'replace' || isEnding || isEnough || filling >= order.fillings) return false;
+  return isWorthRetrying(error) && !hasCode(error, 'proof/outvoted', 'proof/no-majority');
+}
+
+/** Members that were lost are forgone where the others are as many as the order wants. */
 function isEnoughLeft({ order: { quorum }, seats, isEnding }: GangState): boolean {
   return quorum !== undefined && !isEnding && seats.filter((seat) => seat.state !== 'gone').length >= quorum;
 }
@@ -374,6 +429,12 @@ function fault(state: GangState, error: unknown): GangState {
 function incomplete({ seats, earlier, order }: GangState, cause: unknown): MoltError {
   const held = seats.filter((seat) => seat.state !== 'vacant').length;
   const why = cause instanceof MoltError ? ` (${cause.message})` : '';
+  const isReplacing = seats.some((seat) => seat.state === 'running' || seat.state === 'done');
+  if (isReplacing) {
+    const vacant = seats.filter((seat) => seat.state === 'vacant').map(({ rank }) => rank);
+    const message = `nobody else takes slot ${vacant.join(' or ')}${why}`;
+    return new MoltError('market/gang-incomplete', message, { slots: seats.length, found: held }, { cause });
+  }
   const advice = order.quorum === undefined ? ', pay more, or let several run on one provider' : ' or pay more';
   const before = earlier instanceof MoltError ? `. Before that: ${earlier.message}` : '';
   return new MoltError(

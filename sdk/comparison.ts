@@ -31,8 +31,8 @@ export interface FoundProof {
 /** The place of one replica. */
 export interface Replica {
   /**
-   * Resolves when its result is that of more than half, or when `signal` aborts: what ran of a cancelled job is paid
-   * without being compared. Throws `proof/outvoted`, `proof/no-majority`.
+   * Resolves when its result is that of more than half, or when `signal` aborts before that is known: what ran of a
+   * cancelled job is paid without being compared. Throws `proof/outvoted`, `proof/no-majority`.
    */
   agree(result: ReplicaResult, signal: AbortSignal): Promise<void>;
   /** Takes the outputs, unless another replica has: their content is the same. */
@@ -45,6 +45,7 @@ export class Comparison {
   readonly #lost = new Set<number>();
   readonly #proofs = new Map<number, FoundProof>();
   #taken: Promise<readonly JobOutput[] | undefined> = Promise.resolve(undefined);
+  readonly #agreed = Promise.withResolvers<void>();
   #changed = Promise.withResolvers<void>();
 
   constructor(size: number) {
@@ -62,12 +63,17 @@ export class Comparison {
     };
   }
 
+  /** Resolves when more than half came to one result. */
+  get agreed(): Promise<void> {
+    return this.#agreed.promise;
+  }
+
   /** What this replica proved, whatever became of it. */
   proofOf(rank: number): FoundProof | undefined {
     return this.#proofs.get(rank);
   }
 
-  /** This replica comes to nothing. */
+  /** This replica comes to nothing, and nobody takes its place. */
   lose(rank: number): void {
     // One that came to a result and was lost then has come to it all the same.
     if (this.#results.has(rank)) return;
@@ -76,21 +82,24 @@ export class Comparison {
   }
 
   async #agree(rank: number, node: Address, result: ReplicaResult, signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return;
     const mine = nameOf(result);
     this.#results.set(rank, mine);
     this.#proofs.set(rank, { proof: result.envelope, proofDigest: result.proof.digest });
     this.#wake();
     const cancelled = Promise.withResolvers<void>();
     signal.addEventListener('abort', () => cancelled.resolve(), { once: true });
-    while (!signal.aborted) {
+    for (;;) {
       const ballot: Ballot = { size: this.#size, results: this.#results, lost: this.#lost };
       const decided = decideBallot(ballot);
       if (decided.decision === 'agreed') {
+        this.#agreed.resolve();
         if (decided.result === mine) return;
         const message = `more than half of the ${this.#size} replicas agree on another result than ${node}; it is not paid`;
         throw new MoltError('proof/outvoted', message, { node, rank });
       }
       if (decided.decision === 'none') throw this.#noMajority(node);
+      if (signal.aborted) return;
       await Promise.race([this.#changed.promise, cancelled.promise]);
     }
   }

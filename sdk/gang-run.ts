@@ -20,7 +20,7 @@ import { verifySignature } from '../protocol/ed25519.ts';
 import { MoltError } from '../protocol/errors.ts';
 import { wantedEgress } from '../protocol/job-spec.ts';
 import { LIMITS } from '../protocol/limits.ts';
-import { type BaseUnits, baseUnits } from '../protocol/units.ts';
+import { type BaseUnits, baseUnits, formatMolt } from '../protocol/units.ts';
 import { type AttemptRequest, isLeftAlone, runOpened, termsOf, waitUntilClosed } from './attempt.ts';
 import { buyJob } from './bidding.ts';
 import type { Buyer } from './buyer.ts';
@@ -28,7 +28,7 @@ import type { Comparison } from './comparison.ts';
 import type { GangEvent, GangMember, GangOptions } from './gang.ts';
 import { LeaseClient } from './lease-client.ts';
 import { JobFailedError, checked } from './outcome.ts';
-import { type PreparedJob, orderOf } from './prepare.ts';
+import { type PreparedJob, orderOf, priceOf } from './prepare.ts';
 import type { Committed } from './spending.ts';
 import type { JobEvent } from './progress.ts';
 
@@ -36,7 +36,7 @@ export interface GangRunOptions {
   /** By rank. */
   readonly jobs: readonly PreparedJob[];
   readonly order: GangOrder;
-  /** `maxPrice` is that of one slot. */
+  /** `maxPrice` is the share of one slot. */
   readonly options: GangOptions;
   /** Of replicas: where their results meet. They have one folder for the outputs. */
   readonly comparison?: Comparison;
@@ -89,6 +89,10 @@ export class GangRun {
   #signings: readonly Signing[] = [];
   /** What is under way; the end waits for it. */
   readonly #work = new Set<Promise<void>>();
+  /** By lease: what it cost or, as long as nobody knows, what it has locked. */
+  readonly #bound = new Map<Address, bigint>();
+  /** Unix ms of the chain; 0 where the buyer does not mind. Retries have what is left of it. */
+  readonly #finishByMs: number;
   #state: GangState;
   #cost = 0n;
   #fillingStartedMs = 0;
@@ -98,7 +102,9 @@ export class GangRun {
     this.#options = options;
     this.#members = options.jobs.map((_job, rank) => ({ rank }));
     this.ended = this.#end.promise;
-    const { signal } = options;
+    const { signal, comparison } = options;
+    const withinMs = (options.options.finishWithinSeconds ?? 0) * 1000;
+    this.#finishByMs = withinMs === 0 ? 0 : buyer.chainClock.now() + withinMs;
     const onAbort = (): void => this.#dispatch({ type: 'cancelled', error: cancelledBy(signal) });
     const { state, effects } = createGang(options.order);
     this.#state = state;
@@ -106,6 +112,7 @@ export class GangRun {
     void this.ended.then(() => signal.removeEventListener('abort', onAbort));
     for (const effect of effects) this.#perform(effect);
     if (signal.aborted) onAbort();
+    void comparison?.agreed.then(() => this.#dispatch({ type: 'enough' }));
   }
 
   #dispatch(event: MachineEvent): void {
@@ -135,6 +142,8 @@ export class GangRun {
       case 'stop':
         this.#stops.get(effect.rank)?.abort(new MoltError('job/cancelled', 'the gang ends, and its members with it'));
         return undefined;
+      case 'forgo':
+        return this.#options.comparison?.lose(effect.rank);
       case 'deliver':
         return void this.#finish(undefined);
       case 'fail':
@@ -167,8 +176,6 @@ export class GangRun {
       over.abort(new MoltError('market/quote-expired', 'the gang wants no more quotes'));
     });
     const quotesWanted = Math.min(LIMITS.quotesWanted, options.quotes ?? slots + SPARE_QUOTES);
-    const asked = { ...orderOf(this.#buyer, job.spec, options), attempts: 1, quotesWanted, without };
-    const wanted = windowMs === undefined ? asked : { ...asked, windowMs };
     const hold = async (ranked: readonly VerifiedQuote[]): Promise<void> => {
       const { free } = await this.#buyer.budget();
       this.#dispatch({ type: 'quoted', filling, shape, quotes: ranked, budgetFree: free });
@@ -181,10 +188,40 @@ export class GangRun {
       ranked: readonly VerifiedQuote[],
     ): Promise<void> => hold(ranked);
     try {
+      const wanted = {
+        ...orderOf(this.#buyer, job.spec, { ...options, maxPrice: this.#shareLeft() }),
+        ...(this.#finishByMs === 0 ? {} : { finishByMs: this.#finishByMs }),
+        ...(windowMs === undefined ? {} : { windowMs }),
+        attempts: 1,
+        quotesWanted,
+        without,
+      };
       await buyJob(this.#buyer, { order: wanted, attempt, tell, signal: AbortSignal.any([signal, over.signal]) });
     } catch (error) {
       this.#dispatch({ type: 'unquoted', filling, error });
     }
+  }
+
+  /**
+   * What each vacant slot may lock: an equal share of the ceiling for all, once what the others lock or cost is taken off,
+   * lost ones among them. Where spending is limited, all of them are one job. Throws `market/gang-incomplete` when nothing
+   * is left, and `market/spending-limit`.
+   */
+  #shareLeft(): BaseUnits {
+    const { order, options } = this.#options;
+    const { spending } = this.#buyer;
+    const asked = priceOf(options.maxPrice) * BigInt(order.shapes.length);
+    const whole = spending === undefined || asked < spending.limits.jobMax ? asked : spending.limits.jobMax;
+    const held = this.#state.seats.filter(({ state }) => state === 'held');
+    const bound = [...this.#bound.values(), ...held.map(({ quote }) => quote?.content.amount ?? 0n)];
+    const unbound = bound.reduce((rest, amount) => rest - amount, whole);
+    const allowed = spending?.allowance() ?? unbound;
+    // Slots that need other things are asked for later, and have their share.
+    const vacant = BigInt(this.#state.seats.filter(({ state }) => state === 'vacant').length);
+    const share = (unbound < allowed ? unbound : allowed) / vacant;
+    if (share > 0n) return baseUnits(share);
+    const message = `the others cost or lock all of the ${formatMolt(baseUnits(whole))}; raise maxPrice to have one that is lost replaced`;
+    throw new MoltError('market/gang-incomplete', message);
   }
 
   /** Every operator is asked at once, each for the transaction that its lease is in. */
@@ -289,6 +326,7 @@ export class GangRun {
         if (place === undefined) continue;
         place.opened = { transaction, openedMs };
         const { lease, request } = place;
+        this.#bound.set(lease, request.quote.content.amount);
         const locked = request.quote.content.amount;
         const afterMs = openedMs - this.#fillingStartedMs;
         request.tell({ type: 'lease-opened', lease, transaction, locked, afterMs });
@@ -313,9 +351,9 @@ export class GangRun {
         () => false,
       );
       const paid = mayBeOpen ? await this.#takeBack(rank, place.lease, isTold) : 0n;
-      await endCount(place, paid);
+      await this.#endCount(place, paid);
       await place.client[Symbol.asyncDispose]();
-    } else if (place !== undefined) await endCount(place, 0n);
+    } else if (place !== undefined) await this.#endCount(place, 0n);
     this.#places.delete(rank);
     this.#dispatch({ type: 'left', filling, rank });
   }
@@ -342,24 +380,36 @@ export class GangRun {
     if (place?.opened === undefined) return;
     const { client, request, lease, opened } = place;
     const { provider } = request.quote.content;
-    const at = { place: { provider, node: request.quote.signer, lease } };
+    const at = { place: { provider, node: request.quote.signer, lease }, ...this.#earlierOf(rank) };
     const terms = termsOf(this.#buyer, request.quote, request.specDigest);
     try {
       const ran = await runOpened(this.#buyer, client, request, { terms, lease, ...opened });
       const result = checked(ran, request.options, request.signal);
       this.#cost += result.cost;
-      await endCount(place, result.cost);
+      await this.#endCount(place, result.cost);
       this.#members[rank] = { rank, ...at, result };
     } catch (error) {
-      this.#options.comparison?.lose(rank);
       this.#members[rank] = { ...memberOf(rank, error), ...at };
-      await endCount(place, await this.#costOfLost(rank, lease, error));
+      await this.#endCount(place, await this.#costOfLost(rank, lease, error));
       this.#dispatch({ type: 'lost', rank, error });
       return;
     } finally {
       await client[Symbol.asyncDispose]();
     }
     this.#dispatch({ type: 'delivered', rank });
+  }
+
+  /** Those who had this slot before. */
+  #earlierOf(rank: number): Pick<GangMember, 'earlier'> {
+    const { place, error, earlier = [] } = this.#members[rank] ?? { rank };
+    if (place === undefined || error === undefined) return earlier.length === 0 ? {} : { earlier };
+    return { earlier: [...earlier, { place, error }] };
+  }
+
+  /** A count that cannot be written stays as it is: the lease counts whole. */
+  async #endCount({ committed, lease }: Place, paid: bigint | undefined): Promise<void> {
+    if (paid !== undefined) this.#bound.set(lease, paid);
+    await committed?.end(paid).catch(() => undefined);
   }
 
   async #costOfLost(rank: number, lease: Address, error: unknown): Promise<bigint | undefined> {
@@ -369,11 +419,6 @@ export class GangRun {
     this.#cost += error.result.cost;
     return error.result.cost;
   }
-}
-
-/** A count that cannot be written stays as it is: the lease counts whole. */
-async function endCount({ committed }: Place, paid: bigint | undefined): Promise<void> {
-  await committed?.end(paid).catch(() => undefined);
 }
 
 function memberOf(rank: number, error: unknown): GangMember {

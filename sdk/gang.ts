@@ -18,7 +18,7 @@ import type { RunOptions } from './options.ts';
 import { type PreparedJob, prepareJob, priceOf } from './prepare.ts';
 import type { JobEvent, JobResult } from './progress.ts';
 
-/** The options of a run, and of a gang. `maxPrice` is the ceiling for all slots; each may lock an equal share of it. */
+/** The options of a run, and of a gang. `maxPrice` is the ceiling for all slots; each may lock an equal share of it, one that replaces another what is left. */
 export interface GangOptions extends Omit<RunOptions, 'onEvent' | 'replicas'> {
   /** Whether one provider may have several slots. Default `distinct-providers`. */
   readonly spread?: 'any' | 'distinct-providers';
@@ -52,13 +52,21 @@ export interface GangResult {
   readonly cost: BaseUnits;
 }
 
+/** Who has a slot, and under which lease. */
+export interface GangPlace {
+  readonly provider: Address;
+  readonly node: Address;
+  readonly lease: Address;
+}
+
 /** What became of one slot of a gang that failed. */
 export interface GangMember {
   readonly rank: number;
-  /** Who has the slot, and under which lease. */
-  readonly place?: { readonly provider: Address; readonly node: Address; readonly lease: Address };
+  readonly place?: GangPlace;
   readonly result?: JobResult;
   readonly error?: MoltError;
+  /** Those who had the slot before and were replaced, first one first. */
+  readonly earlier?: readonly { readonly place: GangPlace; readonly error: MoltError }[];
 }
 
 /** The gang ended without n results. The code is that of the first fault. */

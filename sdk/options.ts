@@ -55,7 +55,7 @@ export interface RunOptions {
   readonly quotes?: number;
   /** How long to wait for quotes, ms. Default 2,000; ends earlier when every provider asked has answered. */
   readonly quoteTimeoutMs?: number;
-  /** How many providers to try in all. Default 3. */
+  /** How many providers to try in all; with `replicas`, how often places are filled. Default 3, or `replicas` + 2. */
   readonly attempts?: number;
   /**
    * Your own order of the quotes: gets them as ranked here, with score and reasons, and gives those that it would take, best

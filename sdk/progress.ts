@@ -140,4 +140,15 @@ export interface ReplicaOutcome {
   readonly proofDigest?: string;
   readonly code?: ErrorCode;
   readonly reason?: string;
+  /** Providers that had this place before, were lost and were replaced; first one first. */
+  readonly earlier?: readonly LostReplica[];
+}
+
+/** A provider that was replaced, and why. */
+export interface LostReplica {
+  readonly provider: Address;
+  readonly node: Address;
+  readonly lease: Address;
+  readonly code: ErrorCode;
+  readonly reason: string;
 }

@@ -17,7 +17,8 @@ import { checked } from './outcome.ts';
 import { type PreparedJob, priceOf } from './prepare.ts';
 import type { JobEvent, JobResult, ReplicaOutcome } from './progress.ts';
 
-const FILLINGS = 3;
+/** How often slots are filled beyond once for each. */
+const FILLINGS_MORE = 2;
 
 /** No result is that of more than half, or too few providers were found or left. `replicas` says what each came to. */
 export class ReplicasFailedError extends MoltError {
@@ -51,8 +52,8 @@ export async function runReplicas(buyer: Buyer, request: ReplicasRequest): Promi
     order: {
       shapes: Array.from({ length: size }, () => 0),
       spread: 'distinct-providers',
-      onLoss: 'fail',
-      fillings: options.attempts ?? FILLINGS,
+      onLoss: 'replace',
+      fillings: options.attempts ?? size + FILLINGS_MORE,
       quorum: quorumOf(size),
     },
     // An exit that all agree on is a result; what it means is looked at once, below.
@@ -93,8 +94,10 @@ function assertRepeats({ runtime, inputs }: JobSpec): void {
 }
 
 /** The proof of one that was outvoted is kept as well: a dispute is about it. */
-function outcomeOf({ rank, place, result, error }: GangMember, found: FoundProof | undefined): ReplicaOutcome {
-  const where = { rank, ...place, ...found };
+function outcomeOf(member: GangMember, found: FoundProof | undefined): ReplicaOutcome {
+  const { rank, place, result, error, earlier = [] } = member;
+  const replaced = earlier.map((one) => ({ ...one.place, code: one.error.code, reason: one.error.message }));
+  const where = { rank, ...place, ...found, ...(replaced.length === 0 ? {} : { earlier: replaced }) };
   if (result !== undefined) return { ...where, outcome: 'agreed', cost: result.cost };
   const { code, message } = error ?? new MoltError('job/provider-lost', 'it did not run');
   return { ...where, outcome: hasCode(error, 'proof/outvoted') ? 'outvoted' : 'lost', code, reason: message };

@@ -65,7 +65,8 @@ const SAYINGS: Sayings = {
   seated: ({ rank, provider, pricePerSecond }) =>
     `slot ${rank}: quote of ${provider} at ${formatMolt(pricePerSecond)} a second, held`,
   'gang-opened': ({ slots, locked }) => `all ${slots} slots have their lease, ${formatMolt(locked)} locked`,
-  'gang-undone': ({ reason, retrying }) => `given up: ${reason}${retrying ? '; trying again' : ''}`,
+  'gang-undone': ({ reason, retrying, ending }) =>
+    `given up: ${reason}${retrying ? '; trying again' : ending ? '' : '; the others go on'}`,
   'member-lost': ({ rank, reason, replacing, ending }) =>
     `slot ${rank} lost: ${reason}; ${replacing ? 'another provider is sought' : `the others ${ending ? 'are stopped' : 'go on'}`}`,
   'lease-left': ({ rank, lease, paid }) => `slot ${rank}: lease ${lease} given up, ${sayPaid(paid)}`,

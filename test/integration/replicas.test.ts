@@ -39,15 +39,15 @@ afterAll(async () => {
   await market?.[Symbol.asyncDispose]();
 });
 
-/** All three are live and have room. */
-async function threeOffers(): Promise<void> {
+/** So many are live and have room. */
+async function offersOf(count: number): Promise<void> {
   const ready = async (): Promise<number> =>
     (await molt.offers()).filter(({ free, revoked }) => !revoked && free.cpuMillis >= 1_000).length;
-  await expect.poll(ready, { timeout: 30_000 }).toBe(3);
+  await expect.poll(ready, { timeout: 30_000 }).toBe(count);
 }
 
 test('three that agree are all paid, the result is one, and each proof is kept', async () => {
-  await threeOffers();
+  await offersOf(3);
   const before = await market.chain.budget(buyer.budget);
   const outputDirectory = await mkdtemp(join(market.directory, 'out-'));
   const events: JobEvent[] = [];
@@ -69,7 +69,7 @@ test('three that agree are all paid, the result is one, and each proof is kept',
 });
 
 test('a program that fails the same everywhere is told as failed, once, and paid', async () => {
-  await threeOffers();
+  await offersOf(3);
   const spec = await stepsJob(market, molt, 1);
   const failing = { ...spec, command: ['python', '-c', 'raise SystemExit(3)'], outputs: [] };
   await expect(molt.run(failing, { maxPrice: '6', replicas: 3 })).rejects.toMatchObject({
@@ -79,7 +79,7 @@ test('a program that fails the same everywhere is told as failed, once, and paid
 });
 
 test('molt run --replicas tells each step and leaves a proof of every replica', async () => {
-  await threeOffers();
+  await offersOf(3);
   const { home } = await market.buyer();
   const out = await mkdtemp(join(market.directory, 'out-'));
   const lines: Readonly<Record<string, unknown>>[] = [];
@@ -117,8 +117,8 @@ test('molt run --replicas tells each step and leaves a proof of every replica', 
   ]);
 });
 
-test('one that is lost is let be', async () => {
-  await threeOffers();
+test('one that is lost is let be where nobody can take its place', async () => {
+  await offersOf(3);
   const [victim] = honest;
   let isKilled = false;
   const result = await molt.run(await stepsJob(market, molt, 6), {
@@ -140,8 +140,45 @@ test('one that is lost is let be', async () => {
   await victim?.start();
 });
 
+test('one that is lost is replaced by another provider, within the ceiling, and each lease is paid once', async () => {
+  const spare = await market.provider({ pricePerCpu: '0.002' });
+  await offersOf(4);
+  const before = await market.chain.budget(buyer.budget);
+  let victim: TestProvider | undefined;
+  const events: JobEvent[] = [];
+  const result = await molt.run(await stepsJob(market, molt, 16), {
+    maxPrice: '6',
+    replicas: 3,
+    reconnectMs: 1_000,
+    onEvent: (event) => {
+      events.push(event);
+      if (victim !== undefined || event.type !== 'log' || event.rank !== 1) return;
+      const seat = events.find((one) => one.type === 'seated' && one.rank === 1);
+      victim = honest.find(({ account }) => seat?.type === 'seated' && account.account === seat.provider);
+      void victim?.kill();
+    },
+  });
+  expect(victim).toBeDefined();
+  expect(result.replicas?.map(({ outcome }) => outcome)).toEqual(['agreed', 'agreed', 'agreed']);
+  expect(result.replicas?.[1]).toMatchObject({
+    provider: spare.account.account,
+    earlier: [{ provider: victim?.account.account, code: 'job/provider-lost' }],
+  });
+  expect(events.filter(({ type }) => type === 'member-lost')).toMatchObject([{ rank: 1, replacing: true }]);
+  const leases = events.filter((event) => event.type === 'lease-opened').map(({ lease }) => lease);
+  expect(leases).toHaveLength(4);
+  const endings = await Promise.all(leases.map((lease) => market.chain.leaseEnding(lease)));
+  const paid = endings.reduce((sum, ending) => sum + (ending?.paid ?? 0n), 0n);
+  expect(result.cost).toBe(paid);
+  expect(paid).toBeLessThanOrEqual(6n * 10n ** 9n);
+  const after = await market.chain.budget(buyer.budget);
+  expect(after).toMatchObject({ locked: 0n, free: (before?.free ?? 0n) - paid });
+  await victim?.start();
+  await spare.stop();
+});
+
 test('one that returns something else is outvoted: not paid, and disputed when it claims', async () => {
-  await threeOffers();
+  await offersOf(3);
   // oxlint-disable-next-line unbound-method -- applied to its own instance below
   const start = WasmRuntime.prototype.start;
   vi.spyOn(WasmRuntime.prototype, 'start').mockImplementation(async function (this: WasmRuntime, ...given) {

@@ -72,18 +72,18 @@ describe('a gang of which two of three are enough', () => {
 
   test('goes on without one that is lost, and delivers with the others', () => {
     const without = play(running, lost(1));
-    expect(types(without)).toEqual(['member-lost']);
+    expect(types(without)).toEqual(['member-lost', 'forgo']);
     const one = play(without, delivered(0));
     expect(one.effects).toEqual([]);
     expect(play(one, delivered(2)).effects).toEqual([{ type: 'deliver' }]);
   });
 
   test('delivers when the last that was waited for is lost', () => {
-    expect(types(play(running, delivered(0), delivered(2), lost(1)))).toEqual(['member-lost', 'deliver']);
+    expect(types(play(running, delivered(0), delivered(2), lost(1)))).toEqual(['member-lost', 'forgo', 'deliver']);
   });
 
   test('ends when too few are left, and stops who still runs', () => {
-    expect(types(play(running, lost(1), lost(0)))).toEqual(['member-lost', 'member-lost', 'stop']);
+    expect(types(play(running, lost(1), lost(0)))).toEqual(['member-lost', 'forgo', 'member-lost', 'forgo', 'stop']);
     expect(types(play(running, lost(1), lost(0), lost(2))).at(-1)).toBe('fail');
     expect(types(play(running, delivered(2), lost(1), lost(0))).at(-1)).toBe('fail');
   });
@@ -92,6 +92,60 @@ describe('a gang of which two of three are enough', () => {
     const cancelled = play(running, delivered(0), delivered(1), { type: 'cancelled', error: failure('job/cancelled') });
     expect(types(cancelled)).toEqual(['stop']);
     expect(types(play(cancelled, lost(2))).at(-1)).toBe('fail');
+  });
+
+  test('goes on when nobody takes the place of one that is lost, and says so', () => {
+    const replacing = { ...running, state: { ...running.state, order: orderOf(3, { quorum: 2, onLoss: 'replace' }) } };
+    const sought = play(replacing, lost(1));
+    expect(types(sought)).toEqual(['member-lost', 'ask']);
+    const error = failure('market/no-quotes');
+    const unfound = play(sought, { type: 'unquoted', filling: 2, error });
+    expect(unfound.effects).toMatchObject([
+      {
+        news: {
+          type: 'gang-undone',
+          reason: 'nobody else takes slot 1 (it failed with market/no-quotes)',
+          retrying: false,
+          ending: false,
+        },
+      },
+      { type: 'let-quotes-go', filling: 2 },
+      { type: 'forgo', rank: 1 },
+    ]);
+    expect(types(play(unfound, delivered(0), delivered(2)))).toEqual(['deliver']);
+    expect(types(play(unfound, lost(0)))).toEqual(['member-lost', 'ask']);
+  });
+
+  test('seeks nobody for one that came to a result, or once what is there is enough', () => {
+    const order = orderOf(3, { quorum: 2, onLoss: 'replace' });
+    const replacing = { ...running, state: { ...running.state, order } };
+    const outvoted: GangEvent = { type: 'lost', rank: 1, error: failure('proof/outvoted') };
+    expect(types(play(replacing, outvoted))).toEqual(['member-lost', 'forgo']);
+    expect(types(play(replacing, { type: 'enough' }, lost(1)))).toEqual(['member-lost', 'forgo']);
+    // Whoever is sought at that moment is not needed any more: while it is asked, has a quote, or is being opened.
+    const sought = play(replacing, lost(1));
+    expect(types(play(sought, { type: 'enough' }))).toEqual(['let-quotes-go', 'forgo']);
+    const signing = play(sought, quoted(2, 'd'));
+    expect(types(play(signing, { type: 'enough' }))).toEqual(['let-quotes-go', 'leave']);
+    const opening = play(signing, signed(2, 1), { type: 'enough' });
+    expect(opening.effects.at(-1)?.type).toBe('open');
+    const opened = play(opening, { type: 'opened', filling: 2, ranks: [1] });
+    expect(opened.effects).toMatchObject([{ type: 'let-quotes-go' }, { type: 'leave', rank: 1, mayBeOpen: true }]);
+    const left = play(opened, { type: 'left', filling: 2, rank: 1 });
+    expect(left.effects).toEqual([{ type: 'forgo', rank: 1 }]);
+    expect(types(play(left, delivered(0), delivered(2)))).toEqual(['deliver']);
+  });
+
+  test('never takes a provider that has a slot or lost one, not by another of its nodes either', () => {
+    const replacing = { ...running, state: { ...running.state, order: orderOf(3, { quorum: 2, onLoss: 'replace' }) } };
+    const sought = play(replacing, lost(1), {
+      type: 'quoted',
+      filling: 2,
+      shape: 0,
+      quotes: [{ ...quoteOf('b', 'again'), signer: address('another node of b') }, quoteOf('a', 'twice')],
+      budgetFree: PLENTY,
+    });
+    expect(types(sought)).toEqual(['member-lost', 'ask', 'gang-undone', 'let-quotes-go', 'forgo']);
   });
 
   test('still needs a provider for every slot', () => {
@@ -242,6 +296,7 @@ class World {
   /** Fillings whose quotes were let go. */
   readonly #isOver = new Set<number>();
   readonly #stopping = new Set<number>();
+  readonly #forgone = new Set<number>();
   #quotes = 0;
   ends: GangEffect[] = [];
 
@@ -316,7 +371,8 @@ class World {
       case 'start':
         this.#stopping.delete(effect.rank);
         // The promise of a gang: whoever starts, all the others have their lease, had it, or are being replaced.
-        for (const { state } of this.state.seats) expect(['running', 'done', 'vacant']).toContain(state);
+        for (const { state } of this.state.seats) expect(['running', 'done', 'vacant', 'gone']).toContain(state);
+        expect(this.#forgone).not.toContain(effect.rank);
         expect(this.#leaseOf(effect.rank)?.isOpen).toBe(true);
         this.#pending.push(() => this.#ends(effect.rank));
         return;
@@ -326,6 +382,11 @@ class World {
       case 'deliver':
       case 'fail':
         this.ends.push(effect);
+        return;
+      case 'forgo':
+        expect(this.state.order.quorum).toBeDefined();
+        expect(this.#forgone).not.toContain(effect.rank);
+        this.#forgone.add(effect.rank);
         return;
       case 'tell':
         return;
@@ -414,19 +475,25 @@ describe('whatever happens', () => {
     fillings: fc.integer({ min: 1, max: 4 }),
     chances: fc.infiniteStream(fc.nat(9_999)),
     cancelAfter: fc.option(fc.nat(30), { nil: undefined }),
+    missing: fc.option(fc.nat(3), { nil: undefined }),
+    enoughAfter: fc.option(fc.nat(60), { nil: undefined }),
   });
 
   test('a gang ends, once, with n results or with nothing open, nothing held and a reason', () => {
     const seen = new Set<string>();
     fc.assert(
-      fc.property(arbitrary, ({ shapes, slots, spread, onLoss, fillings, chances, cancelAfter }) => {
+      fc.property(arbitrary, ({ slots, chances, cancelAfter, missing, enoughAfter, ...rest }) => {
         const chance = chances[Symbol.iterator]();
         const choose = (options: number): number =>
           ((chance.next().value as number | undefined) ?? 0) % Math.max(1, options);
-        const world = new World({ shapes, spread, onLoss, fillings }, slots, choose);
+        const quorum = missing === undefined ? undefined : Math.max(1, rest.shapes.length - missing);
+        const world = new World(quorum === undefined ? rest : { ...rest, quorum }, slots, choose);
         for (let steps = 0; !world.isQuiet; steps++) {
           expect(steps).toBeLessThan(1_000);
           if (steps === cancelAfter) world.do({ type: 'cancelled', error: failure('job/cancelled') });
+          // Known only where so many have delivered.
+          const delivered = world.state.seats.filter(({ state }) => state === 'done').length;
+          if (steps === enoughAfter && delivered >= (quorum ?? Infinity)) world.do({ type: 'enough' });
           world.step();
         }
         for (let late = 0; late < 20; late++) world.step();
@@ -434,7 +501,9 @@ describe('whatever happens', () => {
         expect(world.openLeases).toEqual([]);
         expect(world.held).toBe(0);
         const [end] = world.ends;
-        const isDelivered = world.state.seats.every(({ state }) => state === 'done');
+        const delivered = world.state.seats.filter(({ state }) => state === 'done').length;
+        const all = rest.shapes.length;
+        const isDelivered = delivered === all || (delivered >= (quorum ?? all) && !world.state.isEnding);
         expect(end?.type).toBe(isDelivered ? 'deliver' : 'fail');
         if (end?.type === 'fail') expect(end.error).toBeInstanceOf(MoltError);
         seen.add(end?.type === 'fail' ? (end.error as MoltError).code : 'delivered');

@@ -265,14 +265,14 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a gang goes on with a lease that did not open',
     file: GANG,
-    from: '  if (state.error !== undefined) return undo(state, state.error);\n',
+    from: '  if (state.error !== undefined || state.isEnough) return undo(state, state.error);\n',
     to: '',
   },
   {
     name: 'a gang that is undone leaves nothing',
     file: GANG,
-    from: "const effects: readonly GangEffect[] = [told, { type: 'let-quotes-go', filling }, ...leaving];",
-    to: "const effects: readonly GangEffect[] = [told, { type: 'let-quotes-go', filling }];",
+    from: "const effects: readonly GangEffect[] = [...told, { type: 'let-quotes-go', filling }, ...leaving];",
+    to: "const effects: readonly GangEffect[] = [...told, { type: 'let-quotes-go', filling }];",
   },
   {
     name: 'slots of a gang share a provider that may have one',

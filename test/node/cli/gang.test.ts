@@ -53,8 +53,14 @@ describe('molt gang', () => {
       printed([
         { type: 'seated', rank: 0, ...place, pricePerSecond: molt(0.001), amount: molt(0.06) },
         { type: 'gang-opened', slots: 3, locked: molt(0.18) },
-        { type: 'gang-undone', code: 'mesh/closed', reason: 'the provider went away', retrying: true },
-        { type: 'gang-undone', code: 'chain/budget-limit', reason: 'the cap is reached', retrying: false },
+        { type: 'gang-undone', code: 'mesh/closed', reason: 'the provider went away', retrying: true, ending: false },
+        {
+          type: 'gang-undone',
+          code: 'chain/budget-limit',
+          reason: 'the cap is reached',
+          retrying: false,
+          ending: true,
+        },
         {
           type: 'member-lost',
           rank: 1,

@@ -9,6 +9,8 @@
 import { Connection } from '@solana/web3.js';
 
 import type { Env } from '../protocol/env.ts';
+import { MoltError } from '../protocol/errors.ts';
+import { type Answer, post } from './http.ts';
 
 /** One attempt; a public endpoint under load takes a second or two. */
 const ATTEMPT_MS = 10_000;
@@ -25,6 +27,7 @@ const NOT_SENT: ReadonlySet<string> = new Set([
   'EAI_AGAIN',
   'EHOSTUNREACH',
   'ENETUNREACH',
+  'ERR_INVALID_URL',
 ]);
 
 /** The endpoint failed at every attempt. */
@@ -61,7 +64,12 @@ export function openConnection(env: Env, rpcUrl: string): OpenConnection {
   const connection = new Connection(rpcUrl, {
     commitment: 'confirmed',
     disableRetryOnRateLimit: true,
-    fetch: ((url: string, init: RequestInit) => persistently(env, url, init, closing.signal)) as typeof fetch,
+    httpAgent: false,
+    // What the library does with it is to send strings, and to read `ok`, `status`, `statusText` and the text.
+    fetch: (async (url: string, init: Request) => {
+      const { status, statusText, text } = await persistently(env, url, init, closing.signal);
+      return { ok: status >= 200 && status < 300, status, statusText, text: () => Promise.resolve(text) };
+    }) as unknown as typeof fetch,
   });
   const internals = connection as unknown as Internals;
   const socket = internals._rpcWebSocket;
@@ -86,12 +94,17 @@ export function openConnection(env: Env, rpcUrl: string): OpenConnection {
   };
 }
 
-/** `fetch` that repeats what failed in a way that passes. Throws `EndpointError`. */
-async function persistently(env: Env, url: string, init: RequestInit, closing: AbortSignal): Promise<Response> {
+interface Request {
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string;
+}
+
+/** `post` that repeats what failed in a way that passes. Throws `EndpointError`. */
+async function persistently(env: Env, url: string, asked: Request, closing: AbortSignal): Promise<Answer> {
   let mayHaveArrived = false;
   for (let attempt = 1; ; attempt++) {
-    const failed = await attemptOnce(env, url, init, closing);
-    if (failed instanceof Response) return failed;
+    const failed = await attemptOnce(env, url, asked, closing);
+    if ('status' in failed) return failed;
     mayHaveArrived ||= failed.arrived;
     if (failed.final || closing.aborted || attempt === ATTEMPTS)
       throw new EndpointError(failed.reason, mayHaveArrived, { cause: failed.cause });
@@ -110,12 +123,7 @@ interface Failure {
   readonly afterMs: number;
 }
 
-async function attemptOnce(
-  env: Env,
-  url: string,
-  init: RequestInit,
-  closing: AbortSignal,
-): Promise<Response | Failure> {
+async function attemptOnce(env: Env, url: string, asked: Request, closing: AbortSignal): Promise<Answer | Failure> {
   const late = new AbortController();
   const answered = new AbortController();
   void env.clock
@@ -123,16 +131,15 @@ async function attemptOnce(
     .then(() => late.abort(new Error(`no answer within ${ATTEMPT_MS / 1000} s`)))
     .catch(() => undefined);
   try {
-    const response = await fetch(url, { ...init, signal: AbortSignal.any([late.signal, closing]) });
-    if (BUSY.has(response.status)) return busy(response);
     // The body is read here, so that a connection that breaks in its middle counts as a failure to repeat.
-    const body = await response.text();
-    return new Response(body, { status: response.status, statusText: response.statusText });
+    const signal = AbortSignal.any([late.signal, closing]);
+    const answer = await post(url, asked.body, { headers: asked.headers, signal });
+    return BUSY.has(answer.status) ? busy(answer) : answer;
   } catch (cause) {
     const isLate = late.signal.aborted;
     const code = codeOf(cause);
-    // An error of fetch without a code is about the request itself: an address that it does not take.
     const notSent = !isLate && !closing.aborted && (code === undefined || NOT_SENT.has(code));
+    if (cause instanceof MoltError) return { reason: cause.message, cause, arrived: true, final: true, afterMs: 0 };
     const reason = isLate ? (late.signal.reason as Error).message : (code ?? String(cause));
     return { reason, cause, arrived: !notSent, final: notSent, afterMs: 0 };
   } finally {
@@ -140,20 +147,19 @@ async function attemptOnce(
   }
 }
 
-async function busy(response: Response): Promise<Failure> {
-  const seconds = Number(response.headers.get('retry-after') ?? 0);
-  await response.body?.cancel();
+function busy({ status, statusText, headers }: Answer): Failure {
+  const seconds = Number(headers['retry-after'] ?? 0);
   return {
-    reason: `HTTP ${response.status} ${response.statusText}`,
+    reason: `HTTP ${status} ${statusText}`,
     cause: undefined,
     // A proxy may have passed it on before it gave up; one that limits the rate has not.
-    arrived: response.status !== 429,
+    arrived: status !== 429,
     final: false,
     afterMs: Number.isFinite(seconds) ? Math.min(seconds * 1_000, RETRY_AFTER_MS_MAX) : 0,
   };
 }
 
-/** The system's code of a failed fetch, wherever it is nested. */
+/** The system's code of a failed request, wherever it is nested. */
 function codeOf(error: unknown): string | undefined {
   for (let at = error; at instanceof Error; at = at.cause) {
     if ('code' in at && typeof at.code === 'string') return at.code;

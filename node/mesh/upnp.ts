@@ -9,12 +9,14 @@
  */
 import { type Socket, createSocket } from 'node:dgram';
 import { once } from 'node:events';
+import type { IncomingMessage } from 'node:http';
 
 import sax from 'sax';
 
 import { Deadline } from '../../protocol/deadline.ts';
 import type { Clock } from '../../protocol/env.ts';
 import { MoltError } from '../../protocol/errors.ts';
+import { request } from '../http.ts';
 import { isPublicAddress } from '../public-address.ts';
 
 const SSDP_ADDRESS = '239.255.255.250';
@@ -208,20 +210,35 @@ async function invoke(
   return call(clock, control, { method: 'POST', headers, body }, signal);
 }
 
-async function call(clock: Clock, url: URL, init: RequestInit, signal: AbortSignal): Promise<readonly Element[]> {
-  using deadline = new Deadline(clock, CALL_MS, signal);
-  const response = await fetch(url, { ...init, redirect: 'error', signal: deadline.signal });
-  const elements = elementsOf(await textWithin(response));
-  if (response.ok) return elements;
-  const upnp = Number(textOf(elements, 'errorCode') ?? 0);
-  const said = (textOf(elements, 'errorDescription') ?? '').slice(0, 100);
-  throw new MoltError('mesh/unreachable', `the router refuses with ${response.status}, ${upnp} ${said}`, { upnp });
+interface Call {
+  readonly method: 'GET' | 'POST';
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string;
 }
 
-async function textWithin(response: Response): Promise<string> {
+async function call(clock: Clock, url: URL, asked: Call, signal: AbortSignal): Promise<readonly Element[]> {
+  using deadline = new Deadline(clock, CALL_MS, signal);
+  const { method, headers = {}, body } = asked;
+  const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+  request(url, { method, headers, agent: false, signal: deadline.signal }, resolve).on('error', reject).end(body);
+  const response = await promise;
+  const status = response.statusCode ?? 0;
+  // It need not send us elsewhere: where calls go stands in its description.
+  if (status >= 300 && status < 400) {
+    response.destroy();
+    throw new MoltError('mesh/unreachable', `the router redirects with ${status}`);
+  }
+  const elements = elementsOf(await textWithin(response));
+  if (status >= 200 && status < 300) return elements;
+  const upnp = Number(textOf(elements, 'errorCode') ?? 0);
+  const said = (textOf(elements, 'errorDescription') ?? '').slice(0, 100);
+  throw new MoltError('mesh/unreachable', `the router refuses with ${status}, ${upnp} ${said}`, { upnp });
+}
+
+async function textWithin(response: IncomingMessage): Promise<string> {
   const chunks: Uint8Array[] = [];
   let bytes = 0;
-  for await (const chunk of response.body ?? []) {
+  for await (const chunk of response as AsyncIterable<Uint8Array>) {
     bytes += chunk.length;
     if (bytes > ANSWER_BYTES_MAX) {
       throw new MoltError('protocol/oversize', `the router answers with more than ${ANSWER_BYTES_MAX} bytes`);

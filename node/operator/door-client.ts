@@ -1,10 +1,11 @@
 /** The other side of the control door: what `molt jobs`, `logs` and `drain` speak through to a running node. */
-import { type IncomingMessage, request } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 
 import type { SalesExplanation } from '../../market/index.ts';
 import type { Address } from '../../protocol/address.ts';
 import { MoltError, isErrorCode } from '../../protocol/errors.ts';
 import type { LogRecord } from '../../protocol/job-log.ts';
+import { request } from '../http.ts';
 import type { JobSummary } from './job-summary.ts';
 import type { LogQuery, NodeStatus, Operator } from './operator.ts';
 

@@ -6,7 +6,7 @@
  * and program output, which the machine's owner has anyway. Requests have no body; a refusal is the error as JSON.
  */
 import { chmod, rm } from 'node:fs/promises';
-import { type IncomingMessage, type Server, type ServerResponse, createServer } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 
@@ -15,6 +15,7 @@ import { type Address, parseAddress } from '../../protocol/address.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import type { LogRecord } from '../../protocol/job-log.ts';
 import type { JobSummary } from './job-summary.ts';
+import { createServer } from '../http.ts';
 import { type LogQuery, type NodeStatus, unknownJob } from './operator.ts';
 
 /** What the node lets the door do. */

@@ -7,7 +7,7 @@
  * cannot vouch for is compared by its hash.
  */
 import { type Hash, createHash } from 'node:crypto';
-import { type IncomingMessage, request } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 
@@ -15,6 +15,7 @@ import { Deadline } from '../../protocol/deadline.ts';
 import { egressAllows, isHostName, locate, parseEgressRule } from '../../protocol/egress.ts';
 import type { Env } from '../../protocol/env.ts';
 import { MoltError, hasCode } from '../../protocol/errors.ts';
+import { request } from '../http.ts';
 import { type Outside, connectOutside, reachableAddresses } from '../outside.ts';
 
 /** How a host is reached securely: a connection whose certificate is good for the name. A port, so that a test can be the web. */

@@ -1,12 +1,14 @@
-/** How soon a provider process listens, and what it weighs. */
-import { type ChildProcess, spawn } from 'node:child_process';
+/** How soon a provider process listens, and what it weighs: of the program as `npm run build` makes it and as it is published. */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
-import { NODE_FLAGS, moltProgram } from '../../node/cli/demo/child.ts';
+import { NODE_ENVIRONMENT, NODE_FLAGS } from '../../node/cli/demo/child.ts';
 import { type TestMarket, openMarket } from '../../test/integration/market.ts';
 import { type Group, median } from './row.ts';
 
+const root = join(import.meta.dirname, '../..');
 const ROUNDS = 5;
 const SETTLE_MS = 3_000;
 
@@ -14,6 +16,7 @@ export const nodeStart: Group = {
   name: 'node-start',
   about: `start of a provider process, median of ${ROUNDS}`,
   run: async (tell) => {
+    execFileSync(process.execPath, [join(root, 'scripts/build.ts')], { stdio: ['ignore', 'ignore', 'inherit'] });
     await using market = await openMarket();
     const provider = await market.provider();
     await provider.stop();
@@ -61,10 +64,8 @@ async function startOnce(
   const startedMs = performance.now();
   const child = spawn(
     process.execPath,
-    [...NODE_FLAGS, moltProgram(), '--json', 'up', '--home', home, '--until-stdin-ends'],
-    {
-      stdio: ['pipe', 'pipe', 'inherit'],
-    },
+    [...NODE_FLAGS, join(root, 'dist/molt.js'), '--json', 'up', '--home', home, '--until-stdin-ends'],
+    { stdio: ['pipe', 'pipe', 'inherit'], env: { ...process.env, ...NODE_ENVIRONMENT } },
   );
   const times = new Map<string, number>();
   const sold = new Promise<void>((resolve, reject) => {

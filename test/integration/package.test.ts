@@ -4,6 +4,7 @@
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { isBuiltin } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -11,6 +12,9 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 
 const root = join(import.meta.dirname, '../..');
 const directory = mkdtempSync(join(tmpdir(), 'molt-package-'));
+/** Of statements with and without spaces, and of calls; not what a message says. */
+const IMPORT =
+  /(?:^|[;}\n])\s*(?:import|export)\b(?:[^;'"`=]*?\bfrom)?\s*['"]([^'"]+)['"]|\bimport\(['"`]([^'"`]+)['"`]/g;
 const unpacked = join(directory, 'package');
 
 beforeAll(() => {
@@ -43,8 +47,9 @@ test('depends on everything that it imports', () => {
   for (const name of readdirSync(join(unpacked, 'dist'), { recursive: true, encoding: 'utf8' })) {
     if (!name.endsWith('.js')) continue;
     const text = readFileSync(join(unpacked, 'dist', name), 'utf8').replaceAll(/\/\*.*?\*\//gs, '');
-    for (const [, from = ''] of text.matchAll(/(?:\bfrom\s+|\bimport\s+|\bimport\()['"]([^'"]+)['"]/g)) {
-      if (/^[a-z@]/.test(from) && !from.startsWith('node:')) {
+    for (const [, whole, later] of text.matchAll(IMPORT)) {
+      const from = whole ?? later ?? '';
+      if (/^[a-z@]/.test(from) && !isBuiltin(from)) {
         imported.add(
           from
             .split('/')
@@ -56,6 +61,21 @@ test('depends on everything that it imports', () => {
   }
   expect(imported.size).toBeGreaterThan(10);
   for (const name of imported) expect(manifest.dependencies, name).toHaveProperty([name]);
+});
+
+test('brings the licences of what is in the program, and the program says nothing of what a library deprecates', () => {
+  const licences = readFileSync(join(unpacked, 'dist/program/LICENSES.txt'), 'utf8');
+  for (const name of ['libp2p', '@solana/web3.js', 'zod'])
+    expect(licences).toMatch(new RegExp(`^${name} \\d.* \\(`, 'm'));
+  const told = spawnSync(
+    process.execPath,
+    [join(unpacked, 'dist/molt.js'), 'providers', '--rpc', 'http://127.0.0.1:1'],
+    {
+      encoding: 'utf8',
+    },
+  );
+  expect(told.stderr).toContain('chain/unreachable');
+  expect(told.stderr).not.toContain('Deprecation');
 });
 
 test('gives the SDK to whoever imports it by name', () => {
@@ -71,7 +91,7 @@ test('gives the SDK to whoever imports it by name', () => {
 
 test('runs molt demo', () => {
   const work = mkdtempSync(join(directory, 'work-'));
-  const demo = spawnSync(process.execPath, [join(unpacked, 'node/molt.js'), 'demo'], { cwd: work, encoding: 'utf8' });
+  const demo = spawnSync(process.execPath, [join(unpacked, 'dist/molt.js'), 'demo'], { cwd: work, encoding: 'utf8' });
   expect({ code: demo.status, err: demo.stderr }).toEqual({ code: 0, err: '' });
   expect(demo.stdout).toContain('✔ adds up to the base unit');
   expect(demo.stdout).toContain('molt verify molt-demo-out/proof.json');

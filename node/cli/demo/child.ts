@@ -43,7 +43,7 @@ let guarded = false;
 
 /** The program file of a checkout or of the published package. */
 export function moltProgram(): string {
-  const candidates = ['../../molt.js', '../../../../node/molt.js'].map((path) => new URL(path, import.meta.url));
+  const candidates = ['../../molt.js', '../../../molt.js'].map((path) => new URL(path, import.meta.url));
   return fileURLToPath(candidates.find((url) => existsSync(url)) ?? new URL('../../molt.js', import.meta.url));
 }
 

@@ -383,8 +383,15 @@ function addBuyerCommands(program: Command, run: Run): void {
     .argument('[command...]', 'after --: the program and its arguments')
     .option(
       '--replicas <number>',
-      'run a wasm job on so many providers at once, 2 to 16, and believe what more than half agree on',
+      'run the job on so many providers at once, 2 to 16, and believe what more than half agree on',
     )
+    .addOption(
+      new Option(
+        '--compare <what>',
+        'says that the job repeats: exit, outputs and what it prints ("exact", as wasm does anyway), or without what it prints ("outputs")',
+      ).choices(['exact', 'outputs']),
+    )
+    .option('--dispute-all', 'with --replicas: dispute every claim when no result is that of more than half')
     .option('--service <[name=]port>', 'TCP port on which the job serves its buyer; repeatable', collect)
     .option(
       '--forward <port[:local]>',
@@ -400,6 +407,7 @@ function addBuyerCommands(program: Command, run: Run): void {
     'molt run --image alpine --max-price 0.5 -- echo hello',
     'molt run --image python:3.13-alpine --forward 8000 --timeout 3600 -- python -m http.server 8000',
     'molt run --replicas 3 --image tool.wasm --max-price 3 -- tool',
+    "molt run --replicas 3 --compare outputs --image alpine --output sum -- sh -c 'date; seq 9 | md5sum > /out/sum'",
     'molt run --spec job.json --json',
   ]);
 

@@ -52,6 +52,9 @@ const imageReference = z
   .max(300, { abort: true })
   .regex(/^[a-z0-9][a-z0-9._:/-]*@sha256:[0-9a-f]{64}$/, 'must be an image by digest: name@sha256:…');
 
+const COMPARATORS = ['exact', 'outputs'] as const;
+export type Comparator = (typeof COMPARATORS)[number];
+
 export const jobSpecSchema = z
   .strictObject({
     version: z.literal(1).default(1),
@@ -147,6 +150,11 @@ export const jobSpecSchema = z
     maxDurationSeconds: z.int().min(1).max(LIMITS.leaseSeconds).default(600),
     /** wasm: instructions the job may execute; unbounded within its duration when absent. */
     fuel: z.int().min(1).optional(),
+    /**
+     * What two honest runs have in common, as the buyer says: `exact` is exit, outputs and standard output, `outputs` leaves
+     * standard output out. Absent: a wasm job repeats exactly, of a container nothing is promised.
+     */
+    comparator: z.enum(COMPARATORS).optional(),
     /** wasm: what the job's clock says at its start, Unix ms; the same everywhere, so that runs repeat. */
     clockMs: z.int().min(0).max(8_640_000_000_000_000).default(1_767_225_600_000),
   })
@@ -171,6 +179,9 @@ export const jobSpecSchema = z
     const { health } = spec;
     if (health !== undefined && !spec.services.some((service) => service.name === health.service)) {
       context.addIssue({ code: 'custom', path: ['health', 'service'], message: 'is not one of the services' });
+    }
+    if (spec.comparator === 'outputs' && spec.outputs.length === 0) {
+      context.addIssue({ code: 'custom', path: ['comparator'], message: 'compares outputs and there are none' });
     }
     if (spec.sandbox && spec.resources.gpus.length > 0) {
       context.addIssue({ code: 'custom', path: ['sandbox'], message: 'has no GPU in it; leave out one of the two' });
@@ -266,6 +277,11 @@ export function termsDigest(quoteId: string, spec: Uint8Array): Uint8Array {
   return new Uint8Array(
     createHash('sha256').update('molt/1/terms\n').update(Buffer.from(quoteId, 'hex')).update(spec).digest(),
   );
+}
+
+/** By what two runs of this job can be compared; undefined where two honest ones may differ in everything. */
+export function comparatorOf({ runtime, comparator }: JobSpec): Comparator | undefined {
+  return comparator ?? (runtime === 'wasm' ? 'exact' : undefined);
 }
 
 /** Inputs that come from the buyer's own store. */

@@ -491,7 +491,7 @@ async function closedAlready(buyer: Buyer, opened: Opened): Promise<Settlement> 
  * else after the deadline (reclaim.ts). A provider that broke its word is paid nothing: it may still give the money back.
  */
 async function afterFailure(buyer: Buyer, request: AttemptRequest, opened: Opened, error: unknown): Promise<void> {
-  if (isContested(error)) await buyer.contests.add(opened.lease, request.tell);
+  if (isContested(error, request)) await buyer.contests.add(opened.lease, request.tell);
   if (isLeftAlone(error)) return;
   const code = error instanceof MoltError ? error.code : '';
   const badProof = code.startsWith('proof/');
@@ -504,14 +504,18 @@ async function afterFailure(buyer: Buyer, request: AttemptRequest, opened: Opene
   await buyer.chain.cancelByDelegate(buyer.key, lease).catch(() => undefined);
 }
 
-/** Whether the provider did what it signed not to do, which is worth a dispute. */
-function isContested(error: unknown): boolean {
+/** Whether the provider did what it signed not to do, or the buyer wants its claim judged, which is worth a dispute. */
+function isContested(error: unknown, { options }: Pick<AttemptRequest, 'options'>): boolean {
+  return isBrokenWord(error) || (options.disputeAll === true && hasCode(error, 'proof/no-majority'));
+}
+
+function isBrokenWord(error: unknown): boolean {
   return hasCode(error, 'job/started-late', 'proof/started-late', 'proof/outvoted');
 }
 
 /** Whether the lease is neither settled nor cancelled after this, which would pay for it: it expires, or is claimed. */
 export function isLeftAlone(error: unknown): boolean {
-  return isContested(error) || hasCode(error, 'proof/no-majority');
+  return isBrokenWord(error) || hasCode(error, 'proof/no-majority');
 }
 
 /** The lease as it was last seen, undefined once it is closed, or was never opened. */

@@ -3,15 +3,15 @@
  * result, which is then paid. The decision is `market/quorum.ts`; this is the waiting.
  *
  * A proof goes to the buyer alone and names outputs that nobody else can fetch, so a replica cannot copy what another one
- * found. Equal are results with the same exit, the same outputs by CID, and the same bytes on standard output; standard
- * error is not compared.
+ * found. Which results are equal the comparator of the specification says, and `resultDigest` with it.
  */
-import type { Proof } from '../attestation/index.ts';
+import { type Proof, resultDigest } from '../attestation/index.ts';
 import { type Ballot, decideBallot, quorumOf } from '../market/index.ts';
 import type { Address } from '../protocol/address.ts';
 import type { VerifiedProof } from '../protocol/brands.ts';
 import { MoltError } from '../protocol/errors.ts';
-import type { JobOutput } from './progress.ts';
+import type { Comparator } from '../protocol/job-spec.ts';
+import type { JobEvent, JobOutput } from './progress.ts';
 
 /** What one replica came to, as it waits to be compared. */
 export interface ReplicaResult {
@@ -22,10 +22,12 @@ export interface ReplicaResult {
   readonly envelope: Uint8Array;
 }
 
-/** A verified proof, as it is kept. */
+/** A verified proof, as it is kept, and the name of what it came to. */
 export interface FoundProof {
   readonly proof: Uint8Array;
   readonly proofDigest: string;
+  /** `resultDigest`: the same for those that came to the same. */
+  readonly resultDigest: string;
 }
 
 /** The place of one replica. */
@@ -39,8 +41,15 @@ export interface Replica {
   once(take: () => Promise<readonly JobOutput[]>): Promise<readonly JobOutput[]>;
 }
 
+interface Placed {
+  readonly rank: number;
+  readonly node: Address;
+  readonly tell: (event: JobEvent) => void;
+}
+
 export class Comparison {
   readonly #size: number;
+  readonly #comparator: Comparator;
   readonly #results = new Map<number, string>();
   readonly #lost = new Set<number>();
   readonly #proofs = new Map<number, FoundProof>();
@@ -48,13 +57,15 @@ export class Comparison {
   readonly #agreed = Promise.withResolvers<void>();
   #changed = Promise.withResolvers<void>();
 
-  constructor(size: number) {
+  constructor(size: number, comparator: Comparator) {
     this.#size = size;
+    this.#comparator = comparator;
   }
 
-  place(rank: number, node: Address): Replica {
+  /** `tell` hears what this replica came to. */
+  place(rank: number, node: Address, tell: (event: JobEvent) => void): Replica {
     return {
-      agree: (result, signal) => this.#agree(rank, node, result, signal),
+      agree: (result, signal) => this.#agree({ rank, node, tell }, result, signal),
       once: (take) => {
         const mine = this.#taken.then((outputs) => outputs ?? take());
         this.#taken = mine.catch(() => undefined);
@@ -81,11 +92,13 @@ export class Comparison {
     this.#wake();
   }
 
-  async #agree(rank: number, node: Address, result: ReplicaResult, signal: AbortSignal): Promise<void> {
+  async #agree({ rank, node, tell }: Placed, result: ReplicaResult, signal: AbortSignal): Promise<void> {
     if (signal.aborted) return;
-    const mine = nameOf(result);
+    const mine = resultDigest(result.proof, this.#comparator, result.stdoutSha256);
     this.#results.set(rank, mine);
-    this.#proofs.set(rank, { proof: result.envelope, proofDigest: result.proof.digest });
+    this.#proofs.set(rank, { proof: result.envelope, proofDigest: result.proof.digest, resultDigest: mine });
+    const votes = [...this.#results.values()].filter((one) => one === mine).length;
+    tell({ type: 'replica-proven', resultDigest: mine, votes, quorum: quorumOf(this.#size) });
     this.#wake();
     const cancelled = Promise.withResolvers<void>();
     signal.addEventListener('abort', () => cancelled.resolve(), { once: true });
@@ -109,7 +122,7 @@ export class Comparison {
     const lost = this.#lost.size === 0 ? '' : `, ${this.#lost.size} were lost`;
     return new MoltError(
       'proof/no-majority',
-      `the ${all} replicas came to ${results} different results${lost}; ${quorumOf(all)} must agree. None is settled: what a provider claims is paid after the challenge window unless you dispute it (molt lease dispute)`,
+      `the ${all} replicas came to ${results === 1 ? 'too few results' : `${results} different results`}${lost}; ${quorumOf(all)} must agree. None is settled: what a provider claims is paid after the challenge window unless it is disputed (molt lease dispute)`,
       { node },
     );
   }
@@ -118,13 +131,4 @@ export class Comparison {
     this.#changed.resolve();
     this.#changed = Promise.withResolvers<void>();
   }
-}
-
-/** Equal for equal results. */
-function nameOf({ proof, stdoutSha256 }: ReplicaResult): string {
-  const { exit, outputs } = proof;
-  const content = outputs
-    .map(({ name, cid }) => [name, cid])
-    .sort(([a = ''], [b = '']) => (a < b ? -1 : Number(a > b)));
-  return JSON.stringify([exit.reason, exit.exitCode ?? null, content, stdoutSha256]);
 }

@@ -275,7 +275,7 @@ export class GangRun {
         ...(jobs[rank] as PreparedJob),
         quote,
         options: { ...rest, ...(outputDirectory === undefined ? {} : { outputDirectory: folder }) },
-        ...(comparison === undefined ? {} : { replica: comparison.place(rank, quote.signer) }),
+        ...(comparison === undefined ? {} : { replica: comparison.place(rank, quote.signer, tell) }),
         attempt: this.#state.filling,
         tell,
         signal: stop.signal,

@@ -20,8 +20,8 @@ export {
   type GangResult,
 } from './gang.ts';
 export type { ConnectOptions, RunOptions } from './options.ts';
-export { ReplicasFailedError } from './replicas.ts';
-export type { JobEvent, JobOutput, JobResult, ReplicaOutcome } from './progress.ts';
+export { type ReplicaResults, ReplicasFailedError } from './replicas.ts';
+export type { JobEvent, JobOutput, JobResult, LostReplica, ReplicaOutcome } from './progress.ts';
 export {
   AUTONOMY,
   type Autonomy,
@@ -41,6 +41,6 @@ export { type KeyPair, keyPairFromSeed } from '../protocol/ed25519.ts';
 export { type Env, type Logger, systemEnv } from '../protocol/env.ts';
 export { type ErrorCode, MoltError, hasCode } from '../protocol/errors.ts';
 export type { LogRecord } from '../protocol/job-log.ts';
-export type { JobSpec, JobSpecInput } from '../protocol/job-spec.ts';
+export type { Comparator, JobSpec, JobSpecInput } from '../protocol/job-spec.ts';
 export type { HardwareTier } from '../protocol/messages.ts';
 export { type BaseUnits, formatMolt, parseMolt } from '../protocol/units.ts';

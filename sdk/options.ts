@@ -65,10 +65,16 @@ export interface RunOptions {
   /** Share of bids in which the lot decides who comes first, 0 … 1, so that newcomers get a turn. Default 0.05. */
   readonly lotShare?: number;
   /**
-   * On how many providers, 2 … 16, a wasm job runs at once, to be believed where more than half agree: the others are not
-   * paid. `maxPrice` is then for all of them. Default 1. A result that too few came to is `proof/no-majority`.
+   * On how many providers, 2 … 16, a job runs at once, to be believed where more than half agree: the others are not
+   * paid. `maxPrice` is then for all of them. A container needs a `comparator` in its specification, which says that it
+   * repeats. Default 1. A result that too few came to is `proof/no-majority`.
    */
   readonly replicas?: number;
+  /**
+   * With `replicas`: where no result is that of more than half, every claim is disputed, each with a bond of the budget that
+   * is lost where the provider was right. Default false: claims are paid after their window.
+   */
+  readonly disputeAll?: boolean;
   /** A non-zero exit is returned instead of thrown. Default false. */
   readonly allowFailure?: boolean;
   /** Smallest stake a provider must have. */

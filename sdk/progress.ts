@@ -26,12 +26,27 @@ type Step =
       /** Undefined while it is open: it comes back after its deadline. */
       readonly paid: BaseUnits | undefined;
     }
+  /** A replica's verified result: so many of the `quorum` that must agree have come to it, this one among them. */
+  | {
+      readonly type: 'replica-proven';
+      readonly resultDigest: string;
+      readonly votes: number;
+      readonly quorum: number;
+    }
   /** Replicas by rank: those with the result that is delivered, those with another, and those that came to none. */
   | {
       readonly type: 'replicas-compared';
       readonly agreed: readonly number[];
       readonly outvoted: readonly number[];
       readonly lost: readonly number[];
+    }
+  /** Replicas came to no result of more than half: who came to what, most votes first, and who to nothing. */
+  | {
+      readonly type: 'replicas-differ';
+      readonly results: readonly { readonly resultDigest: string; readonly ranks: readonly number[] }[];
+      readonly lost: readonly number[];
+      /** Every claim is disputed. */
+      readonly disputing: boolean;
     }
   | {
       readonly type: 'accepted';
@@ -132,12 +147,17 @@ export interface ReplicaOutcome {
   readonly provider?: Address;
   readonly node?: Address;
   readonly lease?: Address;
-  /** `outvoted`: more than half agreed on another result, and it is not paid. `lost`: it came to none. */
-  readonly outcome: 'agreed' | 'outvoted' | 'lost';
+  /**
+   * `outvoted`: more than half agreed on another result, and it is not paid. `undecided`: no result is that of more than
+   * half; it is not settled. `lost`: it came to none.
+   */
+  readonly outcome: 'agreed' | 'outvoted' | 'undecided' | 'lost';
   readonly cost?: BaseUnits;
   /** Its verified proof, as `molt verify` takes it. */
   readonly proof?: Uint8Array;
   readonly proofDigest?: string;
+  /** Of what it came to, 64 hex digits: the same for those that came to the same. */
+  readonly resultDigest?: string;
   readonly code?: ErrorCode;
   readonly reason?: string;
   /** Providers that had this place before, were lost and were replaced; first one first. */

@@ -1,17 +1,19 @@
 /**
- * `run` with `replicas`: one WebAssembly job on several providers at once, held and opened as a gang is, paid where more
- * than half agree. No provider is told that it is compared: one that cannot know must be honest every time.
+ * `run` with `replicas`: one job on several providers at once, held and opened as a gang is, paid where more than half
+ * agree; one that is lost is replaced while the result is open. Results are compared as the specification says: a wasm job
+ * exactly, a container by the comparator with which its buyer says that it repeats. No provider is told that it is compared: one that cannot know must be honest every time.
  *
  * What this shows: a wrong result needs more than half of the chosen providers to agree on the same lie. What it does not:
  * that they have different owners in the world; they are different accounts with stake of their own, and no more is known.
  */
 import { longestWindowMs, quorumOf } from '../market/index.ts';
 import { MoltError, hasCode } from '../protocol/errors.ts';
-import type { JobSpec } from '../protocol/job-spec.ts';
+import { type Comparator, type JobSpec, comparatorOf } from '../protocol/job-spec.ts';
 import type { Buyer } from './buyer.ts';
 import { Comparison, type FoundProof } from './comparison.ts';
 import { GangRun } from './gang-run.ts';
 import { type GangMember, countOf, shareOf } from './gang.ts';
+import type { BaseUnits } from '../protocol/units.ts';
 import type { RunOptions } from './options.ts';
 import { checked } from './outcome.ts';
 import { type PreparedJob, priceOf } from './prepare.ts';
@@ -20,14 +22,38 @@ import type { JobEvent, JobResult, ReplicaOutcome } from './progress.ts';
 /** How often slots are filled beyond once for each. */
 const FILLINGS_MORE = 2;
 
-/** No result is that of more than half, or too few providers were found or left. `replicas` says what each came to. */
+/** A result, and the replicas that came to it. */
+export interface ReplicaResults {
+  readonly resultDigest: string;
+  readonly ranks: readonly number[];
+}
+
+/**
+ * No result is that of more than half, or too few providers were found or left. `replicas` says what each came to, with its
+ * proof and its lease; `results` who came to the same, most first. Nothing of an undecided one is settled: its provider is
+ * paid what it claims when the challenge window has passed, unless the lease is disputed.
+ */
 export class ReplicasFailedError extends MoltError {
   readonly replicas: readonly ReplicaOutcome[];
+  readonly results: readonly ReplicaResults[];
+  /** What was paid all the same: of replicas that were stopped, or lost. */
+  readonly cost: BaseUnits;
 
-  constructor(cause: MoltError, replicas: readonly ReplicaOutcome[]) {
+  constructor(cause: MoltError, replicas: readonly ReplicaOutcome[], cost: BaseUnits) {
     super(cause.code, cause.message, { ...cause.context, replicas: replicas.length }, { cause });
     this.replicas = replicas;
+    this.results = resultsOf(replicas);
+    this.cost = cost;
   }
+}
+
+function resultsOf(replicas: readonly ReplicaOutcome[]): readonly ReplicaResults[] {
+  const came = replicas.flatMap(({ rank, resultDigest }) =>
+    resultDigest === undefined ? [] : [{ rank, resultDigest }],
+  );
+  return [...Map.groupBy(came, ({ resultDigest }) => resultDigest)]
+    .map(([resultDigest, all]) => ({ resultDigest, ranks: all.map(({ rank }) => rank) }))
+    .sort((a, b) => b.ranks.length - a.ranks.length);
 }
 
 export interface ReplicasRequest {
@@ -44,8 +70,7 @@ export interface ReplicasRequest {
 export async function runReplicas(buyer: Buyer, request: ReplicasRequest): Promise<JobResult> {
   const { job, options, tell, signal } = request;
   const size = countOf(options.replicas ?? 1);
-  assertRepeats(job.spec);
-  const comparison = new Comparison(size);
+  const comparison = new Comparison(size, repeatingBy(job.spec));
   const { onEvent: _onEvent, ...rest } = options;
   const run = new GangRun(buyer, {
     jobs: Array.from({ length: size }, () => job),
@@ -67,26 +92,30 @@ export async function runReplicas(buyer: Buyer, request: ReplicasRequest): Promi
   const outcomes = members.map((member) => outcomeOf(member, comparison.proofOf(member.rank)));
   const ranksOf = (what: ReplicaOutcome['outcome']): number[] =>
     outcomes.filter(({ outcome }) => outcome === what).map(({ rank }) => rank);
-  const agreed = members.flatMap(({ result }) => result ?? []);
+  // One that was stopped has a result too, of which nothing is known.
+  const agreed = members.flatMap(({ result, error: fault }) => (fault === undefined ? (result ?? []) : []));
   const [first] = agreed;
-  if (first === undefined || agreed.length < quorumOf(size)) throw failureOf(error, outcomes);
+  if (first === undefined || agreed.length < quorumOf(size)) {
+    const failure = error instanceof MoltError ? new ReplicasFailedError(error, outcomes, cost) : error;
+    const { results = [] } = failure instanceof ReplicasFailedError ? failure : {};
+    const disputing = options.disputeAll === true;
+    if (results.length > 0) tell({ type: 'replicas-differ', results, lost: ranksOf('lost'), disputing });
+    throw failure;
+  }
   tell({ type: 'replicas-compared', agreed: ranksOf('agreed'), outvoted: ranksOf('outvoted'), lost: ranksOf('lost') });
   return checked({ ...first, cost, replicas: outcomes }, options, signal);
 }
 
-function failureOf(error: unknown, outcomes: readonly ReplicaOutcome[]): unknown {
-  return error instanceof MoltError ? new ReplicasFailedError(error, outcomes) : error;
-}
-
-/** Throws `protocol/invalid-spec` unless two honest runs of this job must come to the same. */
-function assertRepeats({ runtime, inputs }: JobSpec): void {
-  if (runtime !== 'wasm') {
+/** By what they are compared. Throws `protocol/invalid-spec` unless two honest runs of this job must come to the same. */
+function repeatingBy(spec: JobSpec): Comparator {
+  const comparator = comparatorOf(spec);
+  if (comparator === undefined) {
     const message =
-      'replicas are compared byte for byte, which only a wasm job promises; use runtime "wasm", or one run';
+      'replicas are compared, and of a container nothing says that it repeats; if it does, say so in its specification with comparator "exact", or "outputs" where what it prints may differ (--compare)';
     throw new MoltError('protocol/invalid-spec', message);
   }
-  const open = inputs.find((input) => 'url' in input && input.sha256 === undefined);
-  if (open === undefined) return;
+  const open = spec.inputs.find((input) => 'url' in input && input.sha256 === undefined);
+  if (open === undefined) return comparator;
   throw new MoltError(
     'protocol/invalid-spec',
     `the input ${open.path} comes from an address that may give each replica something else; say its sha256`,
@@ -98,7 +127,10 @@ function outcomeOf(member: GangMember, found: FoundProof | undefined): ReplicaOu
   const { rank, place, result, error, earlier = [] } = member;
   const replaced = earlier.map((one) => ({ ...one.place, code: one.error.code, reason: one.error.message }));
   const where = { rank, ...place, ...found, ...(replaced.length === 0 ? {} : { earlier: replaced }) };
-  if (result !== undefined) return { ...where, outcome: 'agreed', cost: result.cost };
+  const spent = result === undefined ? where : { ...where, cost: result.cost };
+  if (result !== undefined && error === undefined) return { ...spent, outcome: 'agreed' };
   const { code, message } = error ?? new MoltError('job/provider-lost', 'it did not run');
-  return { ...where, outcome: hasCode(error, 'proof/outvoted') ? 'outvoted' : 'lost', code, reason: message };
+  const isUndecided = found !== undefined && hasCode(error, 'proof/no-majority');
+  const outcome = hasCode(error, 'proof/outvoted') ? 'outvoted' : isUndecided ? 'undecided' : 'lost';
+  return { ...spent, outcome, code, reason: message };
 }

@@ -43,9 +43,13 @@ export function createLineWriter(): (event: JobEvent) => EventLine {
 
 export function resultLine(result: JobResult, proofFile: string): ResultLine {
   const { proof: _proof, stdout: _stdout, stderr: _stderr, replicas, ...rest } = result;
-  const compared = replicas?.map(({ proof: _own, ...replica }) => plain(replica) as Json<typeof replica>);
-  const others = compared === undefined ? {} : { replicas: compared };
+  const others = replicas === undefined ? {} : { replicas: replicaLines(replicas) };
   return { type: 'result', ...(plain(rest) as Json<typeof rest>), ...others, proofFile };
+}
+
+/** Their proofs are files of their own. */
+export function replicaLines(replicas: readonly ReplicaOutcome[]): NonNullable<ResultLine['replicas']> {
+  return replicas.map(({ proof: _proof, ...replica }) => plain(replica) as Json<typeof replica>);
 }
 
 /** JSON text in which amounts are decimal strings. */

@@ -49,6 +49,8 @@ export interface JobRequest {
   readonly resources: Readonly<Record<string, unknown>>;
   readonly maxDurationSeconds: number | undefined;
   readonly sandbox: boolean;
+  /** By what runs of it can be compared. */
+  readonly compare: string | undefined;
   readonly workdir: string | undefined;
 }
 
@@ -77,6 +79,7 @@ export async function parseRequest(flags: Flags, words: readonly string[]): Prom
     forwards: list(flags['forward']).map(parsePortPair),
     resources: parseResources(flags),
     sandbox: flags['sandbox'] === true,
+    compare: flags['compare'] as string | undefined,
     workdir: flags['workdir'] as string | undefined,
     maxDurationSeconds: optionalNumber(flags, 'timeout', (value) => Number.isInteger(value) && value >= 1),
   };
@@ -102,6 +105,7 @@ export async function buildSpec(store: ContentStore, request: JobRequest, signal
     outputs: [...listed('outputs'), ...request.outputs],
     ...networkOf(request, within('network'), listed('services')),
     ...(request.sandbox ? { sandbox: true } : {}),
+    ...(request.compare === undefined ? {} : { comparator: request.compare }),
     ...(request.workdir === undefined ? {} : { workdir: request.workdir }),
     ...(request.maxDurationSeconds === undefined ? {} : { maxDurationSeconds: request.maxDurationSeconds }),
   } as JobSpecInput;

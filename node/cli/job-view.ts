@@ -7,7 +7,7 @@ import type { Clock } from '../../protocol/env.ts';
 import { formatBytes, formatMolt } from '../../protocol/units.ts';
 import type { EventLine, ResultLine } from './job-line.ts';
 import type { LiveList } from './live-list.ts';
-import { type Terminal, fit, formatDuration, harmless, short, table } from './terminal.ts';
+import { type Terminal, fit, formatDuration, harmless, plural, short, table } from './terminal.ts';
 
 export interface JobView {
   event(line: EventLine): void;
@@ -279,8 +279,16 @@ function perSecond(amount: string): string {
   return `${formatMolt(BigInt(amount))}/s`;
 }
 
-function plural(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+/** What became of each replica, and of those that it replaced. */
+export function replicaRows(replicas: NonNullable<ResultLine['replicas']>): [string, string][] {
+  return replicas.flatMap(({ rank, outcome, provider = 'nobody', reason = '', earlier = [], resultDigest }) => {
+    const found = resultDigest === undefined || outcome === 'agreed' ? '' : ` came to ${short(resultDigest)}`;
+    const why = reason === '' || outcome === 'undecided' ? '' : `, ${harmless(reason)}`;
+    return [
+      [`replica ${rank}`, `${outcome}: ${provider}${found}${why}`],
+      ...earlier.map((one): [string, string] => ['', `before: ${one.provider}, ${harmless(one.reason)}`]),
+    ];
+  });
 }
 
 /** The receipt of a finished job, as lines. */
@@ -293,10 +301,7 @@ export function receipt(terminal: Terminal, result: ResultLine): string[] {
     ['cost', `${formatMolt(BigInt(result.cost))} of ${formatMolt(BigInt(result.locked))} locked`],
     ['network fees', `${result.lamports} lamports`],
     ...(result.replicas === undefined ? [['providers tried', String(result.attempts)] as [string, string]] : []),
-    ...(result.replicas ?? []).map(({ rank, outcome, provider = 'nobody', reason = '' }): [string, string] => [
-      `replica ${rank}`,
-      `${outcome}: ${provider}${reason === '' ? '' : `, ${harmless(reason)}`}`,
-    ]),
+    ...replicaRows(result.replicas ?? []),
     ...result.outputs.flatMap((output): [string, string][] => [
       ['output', `${output.path ?? output.name} (${formatBytes(output.sizeBytes)})`],
       ['', `sha256 ${output.sha256}`],

@@ -5,12 +5,15 @@ import { join } from 'node:path';
 import { type Address, parseAddress } from '../../protocol/address.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import { parseJobSpec } from '../../protocol/job-spec.ts';
+import { formatMolt } from '../../protocol/units.ts';
 import { lockHome } from '../home.ts';
 import {
   type AutonomyName,
   type BidRecord,
   type Job,
   type Molt,
+  type ReplicaOutcome,
+  ReplicasFailedError,
   type RunOptions,
   connect,
   explainBid,
@@ -20,9 +23,9 @@ import { shortExplanation } from './explain.ts';
 import type { PortPair } from './forward-flags.ts';
 import { printForward } from './forward.ts';
 import { createGangPrinter } from './gang-view.ts';
-import { createLineWriter, resultLine, toJson } from './job-line.ts';
+import { createLineWriter, replicaLines, resultLine, toJson } from './job-line.ts';
 import { type Flags, buildSpec, parseMaxPrice, parseReplicas, parseRequest, parseWishes } from './job-request.ts';
-import { createJobView, receipt } from './job-view.ts';
+import { createJobView, receipt, replicaRows } from './job-view.ts';
 import { createLiveList } from './live-list.ts';
 import { readNodeKey } from './node-key.ts';
 import { type ForwardLine, openRunDoor } from './run-door.ts';
@@ -78,10 +81,15 @@ export async function runCommand(context: CommandContext, flags: Flags, words: r
       },
       ...wishes,
       replicas,
+      disputeAll: flags['disputeAll'] === true,
     });
     await using forwards = new AsyncDisposableStack();
     await openForwards(context, { molt, job, forwards, wanted: request.forwards, print, lease: () => lease });
-    const result = await job.result.catch((error: unknown) => {
+    const result = await job.result.catch(async (error: unknown) => {
+      if (error instanceof ReplicasFailedError) {
+        await writeProofs(directory, error.replicas);
+        print.failed(error);
+      }
       const record = molt.bids().at(-1);
       const isOfThis = record !== undefined && record.atMs >= startedMs;
       if (!signal.aborted && isOfThis && record.ranked.length === 0) print.why(record);
@@ -89,12 +97,17 @@ export async function runCommand(context: CommandContext, flags: Flags, words: r
     });
     const proofFile = join(directory, 'proof.json');
     await writeFile(proofFile, result.proof);
-    for (const { rank, proof } of result.replicas ?? [])
-      if (proof !== undefined) await writeFile(join(directory, `proof-${rank}.json`), proof);
+    await writeProofs(directory, result.replicas ?? []);
     print.result(result, proofFile);
   } finally {
     print.close();
   }
+}
+
+/** One that was outvoted, or is undecided, is shown to verifiers by its proof. */
+async function writeProofs(directory: string, replicas: readonly ReplicaOutcome[]): Promise<void> {
+  for (const { rank, proof } of replicas)
+    if (proof !== undefined) await writeFile(join(directory, `proof-${rank}.json`), proof);
 }
 
 interface Forwarding {
@@ -132,6 +145,8 @@ interface Printer {
   forward(line: ForwardLine): void;
   event(event: Parameters<ReturnType<typeof createLineWriter>>[0]): void;
   result(result: Awaited<ReturnType<Molt['run']>>, proofFile: string): void;
+  /** Replicas that came to no common result: what became of each, and what can be done. */
+  failed(error: ReplicasFailedError): void;
   /** No provider took the job: the short form of `molt explain`. */
   why(record: BidRecord): void;
   close(): void;
@@ -145,6 +160,7 @@ function createPrinter(context: CommandContext): Printer {
       forward: (line) => printForward(context, line),
       event: (event) => terminal.out(toJson(toLine(event))),
       result: (result, proofFile) => terminal.out(toJson(resultLine(result, proofFile))),
+      failed: () => undefined,
       why: (record) => terminal.out(toJson({ type: 'explained', bid: record.bid, ...explainBid(record) })),
       close: () => undefined,
     };
@@ -164,6 +180,7 @@ function createPrinter(context: CommandContext): Printer {
       const next = `check it: ${moltCommand()} verify ${proofFile}`;
       for (const line of ['', ...receipt(terminal, resultLine(result, proofFile)), '', next]) terminal.out(line);
     },
+    failed: () => undefined,
     why: (record) => {
       view.flush();
       list[Symbol.dispose]();
@@ -179,13 +196,20 @@ function createPrinter(context: CommandContext): Printer {
 /** Several providers speak at once: one line per step, behind the rank of each, as of a gang. */
 function createReplicasPrinter(context: CommandContext): Printer {
   const { terminal, json } = context;
-  const gang = createGangPrinter(context);
+  const gang = createGangPrinter(context, 'replica');
   return {
     forward: (line) => printForward(context, line),
     event: gang.event,
     result: (result, proofFile) => {
       const line = resultLine(result, proofFile);
       for (const text of json ? [toJson(line)] : receipt(terminal, line)) terminal.out(text);
+    },
+    failed: (error) => {
+      gang.flush();
+      const { code, message, cost, results } = error;
+      const replicas = replicaLines(error.replicas);
+      if (json) terminal.out(toJson({ type: 'replicas-failed', code, reason: message, cost, results, replicas }));
+      else for (const line of failureLines(error)) terminal.out(line);
     },
     why: (record) => {
       const why = explainBid(record);
@@ -194,6 +218,22 @@ function createReplicasPrinter(context: CommandContext): Printer {
     },
     close: gang.flush,
   };
+}
+
+/** Each replica, and how the claim of one can be judged. */
+function failureLines({ replicas, cost }: ReplicasFailedError): string[] {
+  const leased = replicas.filter(({ lease }) => lease !== undefined);
+  if (leased.length === 0) return [];
+  const undecided = leased.filter(({ outcome }) => outcome === 'undecided');
+  return [
+    '',
+    ...replicaRows(replicaLines(replicas)).map(([name, text]) => `${name.padEnd('replica 00'.length)}  ${text}`),
+    `${formatMolt(cost)} paid`,
+    ...undecided.map(
+      ({ rank, lease }) => `replica ${rank}'s claim can be disputed: ${moltCommand()} lease dispute ${lease}`,
+    ),
+    '',
+  ];
 }
 
 /** Name → content. */

@@ -56,6 +56,11 @@ export function fit(text: string, width: number): string {
     .join('')}…`;
 }
 
+/** "1 peer", "2 peers". */
+export function plural(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+}
+
 /** Removes what could move the cursor or recolour the screen: text of strangers is printed, not obeyed. */
 export function harmless(text: string): string {
   return (

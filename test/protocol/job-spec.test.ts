@@ -10,6 +10,7 @@ import {
   type JobSpecInput,
   decodeJobSpec,
   encodeJobSpec,
+  comparatorOf,
   featuresOf,
   parseJobSpec,
   specCid,
@@ -74,6 +75,8 @@ test.each<[string, object, string]>([
     },
     'has the same name twice',
   ],
+  ['a comparator that is not known', { ...container, comparator: 'tolerance' }, 'comparator'],
+  ['outputs to compare where there are none', { ...container, comparator: 'outputs' }, 'there are none'],
   ['GPUs for wasm', { ...wasm, resources: { gpus: [{ count: 1, vramBytes: 1 }] } }, 'use runtime "container"'],
   [
     'a GPU in a sandbox',
@@ -225,4 +228,15 @@ test('terms bind the quote and the specification', () => {
 
 test('an image is told as warm by the first eight bytes of its hash', () => {
   expect(warmPrefix(MODULE)).toBe(createHash('sha256').update(MODULE).digest('hex').slice(0, 16));
+});
+
+test('a wasm job repeats exactly, a container only as far as its buyer says', () => {
+  const outputs = [{ name: 'a', path: 'a' }];
+  expect(comparatorOf(parseJobSpec(wasm))).toBe('exact');
+  expect(comparatorOf(parseJobSpec({ ...wasm, outputs, comparator: 'outputs' }))).toBe('outputs');
+  expect(comparatorOf(parseJobSpec(container))).toBeUndefined();
+  expect(comparatorOf(parseJobSpec({ ...container, comparator: 'exact' }))).toBe('exact');
+  // What is not said is not stated either: the digest of a specification without one stays what it was.
+  const said = dagCbor.decode(encodeJobSpec(parseJobSpec(container)));
+  expect(said).not.toHaveProperty('comparator');
 });

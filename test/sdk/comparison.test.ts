@@ -8,7 +8,7 @@ import type { Proof } from '../../attestation/index.ts';
 import type { VerifiedProof } from '../../protocol/brands.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import { Comparison, type ReplicaResult } from '../../sdk/comparison.ts';
-import type { JobOutput } from '../../sdk/progress.ts';
+import type { JobEvent, JobOutput } from '../../sdk/progress.ts';
 import { address } from '../market/fixtures.ts';
 
 const never = new AbortController().signal;
@@ -29,9 +29,10 @@ const output = (name: string, cid: string): Proof['outputs'][number] => ({
 
 /** What each replica is told, in the order in which they come. */
 async function compare(results: readonly (ReplicaResult | undefined)[]): Promise<readonly string[]> {
-  const comparison = new Comparison(results.length);
+  const comparison = new Comparison(results.length, 'exact');
   const told = results.map((result, rank) => {
-    if (result !== undefined) return comparison.place(rank, address(`node ${rank}`)).agree(result, never);
+    if (result !== undefined)
+      return comparison.place(rank, address(`node ${rank}`), () => undefined).agree(result, never);
     comparison.lose(rank);
     return Promise.reject(new MoltError('job/provider-lost', 'it is gone'));
   });
@@ -106,14 +107,49 @@ describe('results are equal', () => {
 
 test('a replica that waits for others is let go when the job is cancelled', async () => {
   const cancelling = new AbortController();
-  const waiting = new Comparison(3).place(0, address('node')).agree(a, cancelling.signal);
+  const waiting = new Comparison(3, 'exact').place(0, address('node'), () => undefined).agree(a, cancelling.signal);
   cancelling.abort();
   await expect(waiting).resolves.toBeUndefined();
 });
 
+test('a replica that was stopped has no vote', async () => {
+  const comparison = new Comparison(3, 'exact');
+  const [first, second, third] = [0, 1, 2].map((rank) => comparison.place(rank, address(`${rank}`), () => undefined));
+  await expect(first?.agree(b, AbortSignal.abort())).resolves.toBeUndefined();
+  expect(comparison.proofOf(0)).toBeUndefined();
+  await expect(Promise.all([second?.agree(a, never), third?.agree(a, never)])).resolves.toBeDefined();
+  await expect(comparison.agreed).resolves.toBeUndefined();
+});
+
+test('a result that cannot win any more is not paid when the others are stopped', async () => {
+  const comparison = new Comparison(3, 'exact');
+  const stopping = new AbortController();
+  const waiting = comparison.place(0, address('node'), () => undefined).agree(a, stopping.signal);
+  comparison.lose(1);
+  comparison.lose(2);
+  stopping.abort();
+  await expect(waiting).rejects.toMatchObject({
+    code: 'proof/no-majority',
+    message: expect.stringContaining('came to too few results, 2 were lost; 2 must agree'),
+  });
+});
+
+test('what a replica came to is told with how many came to the same', async () => {
+  const comparison = new Comparison(3, 'outputs');
+  const told: JobEvent[] = [];
+  const waiting = [a, b, c].map((result, rank) =>
+    comparison.place(rank, address(`node ${rank}`), (event) => told.push({ ...event, rank })).agree(result, never),
+  );
+  await Promise.all(waiting);
+  // What they print differs, and is not compared.
+  const resultDigest = comparison.proofOf(0)?.resultDigest;
+  const proven = { type: 'replica-proven', resultDigest, quorum: 2 } as const;
+  expect(told).toEqual([1, 2, 3].map((votes) => ({ ...proven, votes, rank: votes - 1 })));
+});
+
 test('outputs are taken once, by the next one where the first could not', async () => {
-  const comparison = new Comparison(3);
-  const places = [0, 1, 2].map((rank) => comparison.place(rank, address(`node ${rank}`)));
+  const comparison = new Comparison(3, 'exact');
+  const places = [0, 1, 2].map((rank) => comparison.place(rank, address(`node ${rank}`), () => undefined));
   const outputs: JobOutput[] = [{ name: 'x', cid: '1', sha256: 'ff', sizeBytes: 1 }];
   let taken = 0;
   const [first, second, third] = places.map((place, rank) =>
@@ -130,9 +166,15 @@ test('outputs are taken once, by the next one where the first could not', async 
 });
 
 test('what a replica proved is kept, also of one that was outvoted', async () => {
-  const comparison = new Comparison(3);
-  const told = [b, a, a].map((result, rank) => comparison.place(rank, address(`node ${rank}`)).agree(result, never));
+  const comparison = new Comparison(3, 'exact');
+  const told = [b, a, a].map((result, rank) =>
+    comparison.place(rank, address(`node ${rank}`), () => undefined).agree(result, never),
+  );
   await Promise.allSettled(told);
-  expect(comparison.proofOf(0)).toEqual({ proof: Uint8Array.of(1), proofDigest: 'dd' });
-  expect(new Comparison(2).proofOf(0)).toBeUndefined();
+  expect(comparison.proofOf(0)).toEqual({
+    proof: Uint8Array.of(1),
+    proofDigest: 'dd',
+    resultDigest: expect.stringMatching(/^[0-9a-f]{64}$/),
+  });
+  expect(new Comparison(2, 'exact').proofOf(0)).toBeUndefined();
 });

@@ -3,16 +3,16 @@ import { describe, expect, test } from 'vitest';
 
 import type { CommandContext } from '../../../node/cli/command.ts';
 import { createGangPrinter } from '../../../node/cli/gang-view.ts';
-import { createTerminal } from '../../../node/cli/terminal.ts';
+import { createTerminal, short } from '../../../node/cli/terminal.ts';
 import type { GangEvent } from '../../../sdk/index.ts';
 import { baseUnits } from '../../../protocol/units.ts';
 import { address } from '../../market/fixtures.ts';
 
-function printed(events: readonly GangEvent[], json = false): string[] {
+function printed(events: readonly GangEvent[], json = false, noun: 'slot' | 'replica' = 'slot'): string[] {
   let text = '';
   const stdout = { isTTY: false, write: (piece: string) => (text += piece) };
   const terminal = createTerminal({ stdout, stderr: stdout, environment: {} });
-  const print = createGangPrinter({ terminal, json } as CommandContext);
+  const print = createGangPrinter({ terminal, json } as CommandContext, noun);
   for (const event of events) print.event(event);
   print.flush();
   return text.trimEnd().split('\n');
@@ -28,21 +28,80 @@ const log = (rank: number, text: string): GangEvent => ({
 });
 const place = { provider: address('provider'), node: address('node') };
 
+const running = { type: 'phase', phase: 'running', detail: '', bytesDone: 0, bytesTotal: 0, attempt: 1 } as const;
+const lease = address('lease');
+const at = (rank: number, event: GangEvent): GangEvent => ({ ...event, rank });
+
 describe('molt run --replicas', () => {
-  test('says who agreed, who did not, and what became of the claim of one that was outvoted', () => {
+  const one = 'ab'.repeat(32);
+  const other = 'cd'.repeat(32);
+
+  test('says word by word who came to what, who was lost and replaced, and who agreed', () => {
     const outvoted = { code: 'proof/outvoted', reason: 'it came to something else', replacing: false } as const;
+    const gone = { code: 'job/provider-lost', reason: 'it no longer answers', replacing: true } as const;
+    const events: readonly GangEvent[] = [
+      { type: 'mesh-joined', peers: 4 },
+      { type: 'bid', bid: 'ef'.repeat(32), pricePerSecondMax: molt(0.01), attempt: 1, asked: [] },
+      { type: 'declined', node: place.node, code: 'market/closed', reason: 'it is night' },
+      at(1, { type: 'lease-opened', lease, transaction: 't', locked: molt(0.06), afterMs: 1 }),
+      { type: 'gang-opened', slots: 3, locked: molt(0.18) },
+      at(1, { ...running, phase: 'queued' }),
+      at(1, running),
+      at(1, running),
+      at(1, { type: 'provider-silent', node: place.node, reason: 'the stream is closed' }),
+      { type: 'member-lost', rank: 1, node: place.node, ...gone, ending: false },
+      at(1, { type: 'lease-left', lease, paid: molt(0.002) }),
+      { type: 'gang-undone', code: 'market/no-quotes', reason: 'nobody answers', retrying: false, ending: false },
+      at(0, { type: 'proof-verified', proofDigest: one, billedMs: 2_000, cost: molt(0.02) }),
+      at(0, { type: 'replica-proven', resultDigest: one, votes: 1, quorum: 2 }),
+      at(2, { type: 'replica-proven', resultDigest: one, votes: 2, quorum: 2 }),
+      at(2, { type: 'outputs', count: 1, sizeBytes: 7 }),
+      at(0, { type: 'outputs', count: 0, sizeBytes: 0 }),
+      at(2, { type: 'settled', lease, transaction: 't', paid: molt(0.02), refunded: molt(0.04) }),
+      { type: 'replicas-compared', agreed: [0, 2], outvoted: [], lost: [1] },
+      { type: 'member-lost', rank: 1, node: place.node, ...outvoted, ending: false },
+      at(1, { type: 'lease-disputed', lease, transaction: 't', claimed: molt(0.002) }),
+      { type: 'lease-expired', lease, transaction: 't', refunded: molt(0.06) },
+    ];
+    expect(printed(events, false, 'replica')).toEqual([
+      'mesh joined: 4 peers',
+      'bid efefef…efef: at most 0.01 MOLT a second each',
+      `  ${short(place.node)} declines: it is night (market/closed)`,
+      `replica 1: lease ${lease} open, 0.06 MOLT locked`,
+      'all 3 replicas have their lease, 0.18 MOLT locked',
+      'replica 1: running',
+      'replica 1: the provider is silent (the stream is closed); trying to reach it',
+      'replica 1 lost: it no longer answers; another provider is sought',
+      `replica 1: lease ${short(lease)} given up, 0.002 MOLT paid`,
+      'given up: nobody answers; the others go on',
+      'replica 0: proof verified, 2.00 s billed, claims 0.02 MOLT',
+      'replica 0: came to ababab…abab, as no other so far; 2 must agree',
+      'replica 2: came to ababab…abab, as 1 other; 2 must agree',
+      'replica 2: 1 output fetched, 7 B',
+      'replica 2: settled, 0.02 MOLT paid, 0.04 MOLT came back',
+      '2 of 3 replicas agree; lost: 1',
+      'replica 1 lost: it came to something else; the others go on',
+      'replica 1: its claim of 0.002 MOLT is disputed',
+      `lease ${short(lease)} expired: 0.06 MOLT back in the budget`,
+    ]);
+  });
+
+  test('says which results there are where none is that of more than half', () => {
+    const results = [
+      { resultDigest: one, ranks: [0, 2] },
+      { resultDigest: other, ranks: [1] },
+    ];
     expect(
       printed([
-        { type: 'member-lost', rank: 1, node: place.node, ...outvoted, ending: false },
-        { type: 'replicas-compared', agreed: [0, 2], outvoted: [1], lost: [] },
-        { type: 'lease-disputed', rank: 1, lease: address('lease'), transaction: 't', claimed: molt(0.002) },
-        { type: 'replicas-compared', agreed: [0, 1, 2], outvoted: [], lost: [3, 4] },
+        { type: 'replicas-differ', results, lost: [3, 4], disputing: false },
+        { type: 'replicas-differ', results: results.slice(1), lost: [], disputing: true },
       ]),
     ).toEqual([
-      'slot 1 lost: it came to something else; the others go on',
-      '2 of 3 replicas agree; outvoted: 1',
-      'slot 1: its claim of 0.002 MOLT is disputed',
-      '3 of 5 replicas agree; lost: 3, 4',
+      'no result is that of more than half; lost: 3, 4; nothing is settled, what they claim is paid unless you dispute it',
+      '  ababab…abab: replicas 0, 2',
+      '  cdcdcd…cdcd: replicas 1',
+      'no result is that of more than half; nothing is settled, every claim is disputed',
+      '  cdcdcd…cdcd: replicas 1',
     ]);
   });
 });
@@ -70,8 +129,8 @@ describe('molt gang', () => {
           replacing: false,
           ending: true,
         },
-        { type: 'lease-left', rank: 1, lease: address('lease'), paid: molt(0.002) },
-        { type: 'lease-left', rank: 2, lease: address('lease'), paid: undefined },
+        { type: 'lease-left', rank: 1, lease, paid: molt(0.002) },
+        { type: 'lease-left', rank: 2, lease, paid: undefined },
       ]),
     ).toEqual([
       `slot 0: quote of ${place.provider} at 0.001 MOLT a second, held`,
@@ -79,8 +138,8 @@ describe('molt gang', () => {
       'given up: the provider went away; trying again',
       'given up: the cap is reached',
       'slot 1 lost: it no longer answers; the others are stopped',
-      `slot 1: lease ${address('lease')} given up, 0.002 MOLT paid`,
-      `slot 2: lease ${address('lease')} given up, its money comes back after its deadline`,
+      `slot 1: lease ${short(lease)} given up, 0.002 MOLT paid`,
+      `slot 2: lease ${short(lease)} given up, its money comes back after its deadline`,
     ]);
   });
 

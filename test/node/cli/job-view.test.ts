@@ -196,12 +196,24 @@ it('gives a receipt that names every replica of a job and what became of it', ()
     { rank: 0, provider, outcome: 'agreed' },
     { rank: 1, provider, outcome: 'outvoted', code: 'proof/outvoted', reason: 'it came to something else' },
     { rank: 2, outcome: 'lost' },
+    {
+      rank: 3,
+      provider,
+      outcome: 'undecided',
+      resultDigest: 'ab'.repeat(32),
+      code: 'proof/no-majority',
+      reason: 'all differ',
+      earlier: [{ provider: node, node, lease, code: 'job/provider-lost', reason: 'it no longer answers' }],
+    },
   ] as const;
   const lines = receipt(terminal, resultLine({ ...result, replicas }, 'out/proof.json'));
-  expect(lines.filter((line) => line.startsWith('replica'))).toEqual([
+  const from = lines.findIndex((line) => line.startsWith('replica'));
+  expect(lines.slice(from, from + 5)).toEqual([
     `replica 0     agreed: ${provider}`,
     `replica 1     outvoted: ${provider}, it came to something else`,
     'replica 2     lost: nobody',
+    `replica 3     undecided: ${provider} came to ababab…abab`,
+    `              before: ${node}, it no longer answers`,
   ]);
 });
 

@@ -26,6 +26,10 @@ const PING_UNITS = 10;
 const OWED_MAX = 65_536;
 const HEADER_BYTES = 12;
 const TYPE = { data: 0, windowUpdate: 1, ping: 2 } as const;
+/** A stream that has told its first frame (SYN or ACK) is in one of these states: its window updates say nothing else. */
+const TOLD: readonly number[] = [1, 3];
+/** A window is opened again when less than this share of it is left: for every small message would be a frame back. */
+const WINDOW_LEFT = 0.75;
 
 interface Header {
   readonly type: number;
@@ -34,16 +38,26 @@ interface Header {
   readonly length: number;
 }
 
+/** What we read of a yamux stream beyond its interface. */
+interface MuxedStream extends Stream {
+  readonly streamId?: number;
+  readonly state: number;
+  readonly recvWindow: number;
+  readonly recvWindowCapacity: number;
+  sendWindowUpdate(): void;
+}
+
 /** What we read of the yamux muxer beyond its interface; `frameInternals` fails loudly when a release moves it. */
 interface Muxer extends EventTarget {
   readonly status: string;
-  readonly streams: readonly (Stream & { readonly streamId?: number; readonly recvWindowCapacity?: number })[];
+  readonly streams: readonly MuxedStream[];
   readonly decoder: {
     readonly buffer: { readonly byteLength: number; subarray(from: number, to: number): Uint8Array };
   };
   handleFrame(frame: { readonly header: Header }): void;
   sendFrame(header: Header, data?: unknown): unknown;
   onData(bytes: unknown): void;
+  _newStream(id: number, state: number, direction: string): MuxedStream;
 }
 
 /** Counts the frames of one muxer from now on and calls `onExcess`, which must end the connection, where they are too many. */
@@ -87,6 +101,24 @@ export function countFrames(
   };
 }
 
+/**
+ * From now on streams of this muxer tell what they have read when a quarter of their window is used up, as other yamux
+ * implementations do; the library answers every data frame with a window update, which costs as much as a small message.
+ */
+export function spareWindowUpdates(muxer: EventTarget): void {
+  const yamux = frameInternals(muxer);
+  const open = yamux._newStream.bind(yamux);
+  yamux._newStream = (...args) => {
+    const stream = open(...args);
+    const send = stream.sendWindowUpdate.bind(stream);
+    stream.sendWindowUpdate = () => {
+      if (TOLD.includes(stream.state) && stream.recvWindowCapacity > stream.recvWindow * WINDOW_LEFT) return;
+      send();
+    };
+    return stream;
+  };
+}
+
 /** The frame that has begun to arrive: collected whole before anybody sees it. */
 function isTooLong({ decoder: { buffer }, streams }: Muxer, windowBytesMax: number): boolean {
   if (buffer.byteLength < HEADER_BYTES) return false;
@@ -104,6 +136,7 @@ function frameInternals(muxer: EventTarget): Muxer {
     typeof internals.handleFrame === 'function' &&
     typeof internals.sendFrame === 'function' &&
     typeof internals.onData === 'function' &&
+    typeof internals._newStream === 'function' &&
     typeof internals.decoder?.buffer?.byteLength === 'number';
   assert(known, 'this release of @libp2p/yamux reads its frames elsewhere: adapt node/mesh/frames.ts');
   return internals;

@@ -11,7 +11,7 @@ import type { Address } from '../../protocol/address.ts';
 import type { Env } from '../../protocol/env.ts';
 import { MoltError, assert } from '../../protocol/errors.ts';
 import { Bucket } from './bucket.ts';
-import { type FrameLimits, countFrames } from './frames.ts';
+import { type FrameLimits, countFrames, spareWindowUpdates } from './frames.ts';
 import type { Gate } from './gater.ts';
 import { addressOf, peerIdOf } from './peer.ts';
 import type { Pressure } from './pressure.ts';
@@ -138,6 +138,7 @@ export class Guard {
     muxer.addEventListener('stream', () => {
       if (!bucket.take(this.#env.clock.monotonic())) onExcess('it opens more streams than a peer may');
     });
+    spareWindowUpdates(muxer);
     countFrames(muxer, this.#limits, { monotonic: () => this.#env.clock.monotonic(), onExcess });
   }
 }

@@ -31,7 +31,7 @@ import { Gate, type GateLimits } from './gater.ts';
 import { Gossip, type GossipLimits, type Validate } from './gossip.ts';
 import { Guard, type GuardLimits } from './guard.ts';
 import { Heartbeat } from './heartbeat.ts';
-import { lazyTls } from './encryption.ts';
+import { directTls } from './encryption.ts';
 import { ipOf, rangeOf, reachOf } from './ip.ts';
 import { Nat, type NatOptions, type Reachability, isCircuit } from './nat.ts';
 import { Pressure, type PressureLimits } from './pressure.ts';
@@ -398,7 +398,7 @@ async function configuration(
       announceFilter: parts.nat.filter,
     },
     transports: [...(await transports(options, limits)), parts.nat.transport],
-    connectionEncrypters: [lazyTls(), noise()],
+    connectionEncrypters: [directTls(), noise()],
     streamMuxers: [yamux(muxer(limits))],
     connectionGater: parts.gate.hooks,
     connectionManager: {

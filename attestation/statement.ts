@@ -110,7 +110,7 @@ export const predicateSchema = z.strictObject({
   locked: amount,
   claimed: amount,
   usage: z.strictObject({ cpuMs: whole, memoryPeakBytes: whole, fuel: u64Text.optional() }),
-  logs: z.strictObject({ root: digest, leaves: whole, stdoutBytes: whole, stderrBytes: whole }),
+  logs: z.strictObject({ root: digest, leaves: whole, stdoutBytes: whole, stderrBytes: whole, stdoutSha256: digest }),
   metering: z.strictObject({ head: digest, samples: whole }),
   software: text(100),
   /** "Not before": the chain as it was at the start. */

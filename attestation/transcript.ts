@@ -10,6 +10,8 @@
  *   head 0 = SHA-256("molt/1/meter\n" | network | lease | attempt u16 LE | spec digest)
  *   head n = SHA-256("molt/1/sample\n" | head n-1 | every field of protocol/usage.ts in its order, u64 LE)
  */
+import { createHash } from 'node:crypto';
+
 import { type Address, decodeAddress } from '../protocol/address.ts';
 import { MoltError } from '../protocol/errors.ts';
 import { LIMITS } from '../protocol/limits.ts';
@@ -34,6 +36,8 @@ export interface TranscriptSummary {
   readonly logLeaves: number;
   readonly meterHead: string;
   readonly samples: number;
+  /** SHA-256 of all bytes of standard output: how they came in chunks is another with every run. */
+  readonly stdoutSha256: string;
 }
 
 export interface Transcript {
@@ -60,6 +64,7 @@ const STREAM_BYTES: Readonly<Record<LogStream, number>> = { stdout: 1, stderr: 2
 export function createTranscript(subject: TranscriptSubject): Transcript {
   const tree = createLogTree();
   const logBytes = { stdout: 0, stderr: 0 };
+  const stdout = createHash('sha256');
   let head = firstHead(subject);
   let samples = 0;
   let finished = false;
@@ -78,6 +83,7 @@ export function createTranscript(subject: TranscriptSubject): Transcript {
       start.writeBigUInt64LE(BigInt(tree.leaves), 1);
       tree.add(Buffer.concat([start, bytes]));
       logBytes[stream] += bytes.length;
+      if (stream === 'stdout') stdout.update(bytes);
     },
     sample(sample) {
       if (finished) return undefined;
@@ -89,7 +95,8 @@ export function createTranscript(subject: TranscriptSubject): Transcript {
     },
     finish() {
       finished = true;
-      return { logRoot: hex(tree.root()), logLeaves: tree.leaves, meterHead: hex(head), samples };
+      const stdoutSha256 = stdout.copy().digest('hex');
+      return { logRoot: hex(tree.root()), logLeaves: tree.leaves, meterHead: hex(head), samples, stdoutSha256 };
     },
   };
 }

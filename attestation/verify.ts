@@ -139,6 +139,8 @@ function assertTranscript({ logs, metering }: Proof, transcript: TranscriptSumma
       `its log has ${logs.leaves} chunks and another root than the ${transcript.logLeaves} chunks received`,
     );
   }
+  if (logs.stdoutSha256 !== transcript.stdoutSha256)
+    throw wrongMetering('its standard output has another SHA-256 than the bytes received');
   if (metering.head !== transcript.meterHead || metering.samples !== transcript.samples) {
     throw wrongMetering(
       `its meter has ${metering.samples} samples and another head than the ${transcript.samples} samples received`,

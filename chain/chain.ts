@@ -370,6 +370,8 @@ export interface Chain extends AsyncDisposable {
   delegationsOf(staker: Address): Promise<DelegationAccount[]>;
   /** The open dispute about a lease. */
   dispute(lease: Address): Promise<DisputeAccount | undefined>;
+  /** All open disputes. */
+  disputes(): Promise<DisputeAccount[]>;
   /** Parameters as they are now, what is announced, and the verifiers. */
   config(): Promise<ConfigAccount>;
   /** The latest slashes of a provider, newest first, from its last transactions. */
@@ -450,6 +452,12 @@ export interface Chain extends AsyncDisposable {
   /** `salt`: 32 bytes that the verifier keeps until it reveals. */
   commitVote(operator: Signer, vote: Vote): Promise<Confirmed>;
   revealVote(operator: Signer, vote: Vote): Promise<Confirmed>;
+  /**
+   * What takes the provider of `owner` into the list of verifiers, paid by the owner. `authority` is the market's; both sign.
+   */
+  draftAdmitVerifier(owner: Address, authority: Address, blockhash: string): Draft;
+  /** Takes the provider of `owner` off the list; the owner signs, or the market's authority. */
+  dismissVerifier(signer: Signer, owner: Address): Promise<Confirmed>;
   /** Anyone; when all votes are revealed or their time has passed. */
   resolveDispute(payer: Signer, lease: LeaseAccount): Promise<Confirmed>;
   /** Anyone. `harmedBudget`: the account that the first of the commits names, which is then compensated. */

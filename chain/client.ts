@@ -302,6 +302,10 @@ class SolanaChain implements Chain {
     return data && readDispute(address, data);
   }
 
+  async disputes(): Promise<DisputeAccount[]> {
+    return (await this.#search('dispute', {})).map(({ address, data }) => readDispute(address, data));
+  }
+
   async config(): Promise<ConfigAccount> {
     const data = await this.#readOwn(configAddress(this.programId).address);
     assert(data, 'the config was there when the client was opened, and is never closed');
@@ -661,6 +665,18 @@ class SolanaChain implements Chain {
 
   revealVote(operator: Signer, vote: Vote): Promise<Confirmed> {
     return this.#perform(operator, [calls.callRevealVote(this.#market, operator.address, vote)]);
+  }
+
+  draftAdmitVerifier(owner: Address, authority: Address, blockhash: string): Draft {
+    const call = calls.callSetVerifier(this.#market, { authority, owner }, true, [authority, owner]);
+    return buildDraft(owner, blockhash, [call]);
+  }
+
+  async dismissVerifier(signer: Signer, owner: Address): Promise<Confirmed> {
+    // Without an authority nobody but the owner can sign, and any address may stand in its place.
+    const { authority = signer.address } = await this.config();
+    const call = calls.callSetVerifier(this.#market, { authority, owner }, false, [signer.address]);
+    return this.#perform(signer, [call]);
   }
 
   async resolveDispute(payer: Signer, lease: LeaseAccount): Promise<Confirmed> {

@@ -528,6 +528,24 @@ function addHolderCommands(program: Command, run: Run): void {
     );
   examples(slash, ['molt slash evidence.json']);
 
+  const verifier = moneyCommand(
+    program,
+    'verifier',
+    'List who judges disputes and what this node judged, join them, or leave.',
+  )
+    .argument('[action]', 'list, join or leave', 'list')
+    .argument('[provider]', 'leave: whom the authority sends away (default: the provider of this home)')
+    .option('--authority <file>', "key file of the market's authority; a local chain signs without")
+    .action(
+      run(async ({ context, flags, words }) =>
+        (await import('./cli/verifier.ts')).verifierCommand(context, flags, words),
+      ),
+    );
+  examples(verifier, ['molt verifier', 'molt verifier join -y', 'molt verifier leave']);
+  addDeployCommand(program, run);
+}
+
+function addDeployCommand(program: Command, run: Run): void {
   const deploy = moneyCommand(
     program,
     'program',

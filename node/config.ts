@@ -68,6 +68,8 @@ export interface NodeConfig {
   readonly egress: readonly string[];
   /** Inputs, outputs and modules together. */
   readonly artifactQuotaBytes: number;
+  /** What a dispute that this node judges may cost it; undefined: it does not judge. */
+  readonly verify: { readonly durationMs: number; readonly contentBytes: number } | undefined;
   /** TCP port on the loopback interface for `/metrics`; none when absent. */
   readonly metricsPort?: number;
 }
@@ -376,6 +378,27 @@ export const SETTINGS = {
     unit: 'bytes',
     text: 'Disk for inputs, outputs and modules of jobs together; a quarter of it is for modules. What is used least goes first, never what a job on its way needs or an output that its buyer may still fetch: a job that finds no room fails.',
   },
+  verify: {
+    schema: z.boolean(),
+    default: true,
+    unit: 'true, false',
+    text: 'Judges disputes while the market has this provider on its list of verifiers (`molt verifier`): a drawn verifier that does not vote loses its pledge. False leaves that to another program with the same node key.',
+  },
+  verifySecondsMax: {
+    schema: z.int().min(1).max(86_400),
+    default: 600,
+    unit: 's',
+    text: 'Longest run of a disputed job here, one at a time and beside what is sold. What takes longer is found for its provider, for nobody has shown that it is wrong.',
+  },
+  verifyBytes: {
+    schema: z
+      .int()
+      .min(64 * 2 ** 20)
+      .max(2 ** 50),
+    default: 2_000_000_000,
+    unit: 'bytes',
+    text: 'Disk for modules and inputs of disputed jobs together. They go when the dispute is over.',
+  },
   allowedBuyers: {
     schema: z.array(addressText).max(1_000),
     default: [],
@@ -551,6 +574,9 @@ export async function nodeConfig(home: string, key: KeyPair, settings: Settings)
     windowSeconds: settings.windowSeconds,
     egress: settings.egress,
     artifactQuotaBytes: settings.artifactQuotaBytes,
+    verify: settings.verify
+      ? { durationMs: settings.verifySecondsMax * 1000, contentBytes: settings.verifyBytes }
+      : undefined,
     ...(settings.metricsPort === null ? {} : { metricsPort: settings.metricsPort }),
   };
 }

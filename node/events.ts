@@ -1,4 +1,6 @@
 /** What a running node tells: one typed event per thing that happened. Logs, the terminal and tests subscribe to it. */
+import type { Ground } from '../attestation/index.ts';
+import type { Side } from '../chain/index.ts';
 import type { Address } from '../protocol/address.ts';
 import type { ErrorCode } from '../protocol/errors.ts';
 import type { Machine } from './machine.ts';
@@ -46,6 +48,31 @@ export type NodeEvent =
   | { readonly type: 'refunded'; readonly lease: Address; readonly transaction: string }
   | { readonly type: 'settled-alone'; readonly lease: Address; readonly transaction: string }
   | { readonly type: 'lease-closed'; readonly lease: Address }
+  /** This provider's account was drawn to judge a dispute, and has a vote to give until then, chain time. */
+  | { readonly type: 'seat-drawn'; readonly lease: Address; readonly voteUntilMs: number }
+  | {
+      readonly type: 'evidence-taken';
+      readonly lease: Address;
+      readonly from: 'buyer' | 'provider';
+      /** Module and inputs came as well. */
+      readonly content: boolean;
+    }
+  | {
+      readonly type: 'dispute-judged';
+      readonly lease: Address;
+      readonly side: Side;
+      readonly ground: Ground;
+      readonly reason: string;
+    }
+  | { readonly type: 'vote-committed'; readonly lease: Address; readonly transaction: string }
+  | { readonly type: 'vote-revealed'; readonly lease: Address; readonly side: Side; readonly transaction: string }
+  /** A dispute in which this node had a seat has ended; `side` is how it voted. */
+  | {
+      readonly type: 'dispute-over';
+      readonly lease: Address;
+      readonly ending: string;
+      readonly side: Side | undefined;
+    }
   | { readonly type: 'trouble'; readonly what: string; readonly code: ErrorCode; readonly reason: string };
 
 export type Tell = (event: NodeEvent) => void;

@@ -34,6 +34,10 @@ export interface Journal extends AsyncDisposable {
   record(name: string): Promise<Uint8Array | undefined>;
   /** Without a sync: the last seconds of it may be lost with the machine. */
   setRecord(name: string, value: Uint8Array): Promise<void>;
+  /** The same with a sync, for what must not be lost between two steps; undefined removes it. */
+  keepRecord(name: string, value: Uint8Array | undefined): Promise<void>;
+  /** Names of all records that begin so. */
+  recordNames(beginning: string): Promise<string[]>;
   /** Removes a closed job and its events. */
   forget(lease: Address): Promise<void>;
 }
@@ -100,13 +104,33 @@ export async function openJournal(directory: string): Promise<Journal> {
     },
     counter: async (name) => Number(Buffer.from((await db.get(`counter/${name}`)) ?? Buffer.from('0')).toString()),
     setCounter: (name, value) => db.put(`counter/${name}`, Buffer.from(String(value)), { sync: true } as object),
-    record: (name) => db.get(`record/${name}`),
-    setRecord: (name, value) => db.put(`record/${name}`, value),
+    ...recordsOf(db),
     forget: async (lease) => {
       await db.clear({ gte: `event/${lease}/`, lt: `event/${lease}0` });
       await db.del(`job/${lease}`);
     },
     [Symbol.asyncDispose]: () => db.close(),
+  };
+}
+
+function recordsOf(
+  db: Level<string, Uint8Array>,
+): Pick<Journal, 'record' | 'setRecord' | 'keepRecord' | 'recordNames'> {
+  return {
+    record: (name) => db.get(`record/${name}`),
+    setRecord: (name, value) => db.put(`record/${name}`, value),
+    keepRecord: (name, value) => {
+      const key = `record/${name}`;
+      const sync = { sync: true } as object;
+      return value === undefined ? db.del(key, sync) : db.put(key, value, sync);
+    },
+    recordNames: async (beginning) => {
+      const names: string[] = [];
+      // No name holds a character beyond ASCII.
+      for await (const key of db.keys({ gte: `record/${beginning}`, lt: `record/${beginning}\u{ff}` }))
+        names.push(key.slice('record/'.length));
+      return names;
+    },
   };
 }
 

@@ -106,6 +106,7 @@ function countEvents(registry: Registry): (event: NodeEvent) => void {
   const failed = make('jobs_failed', 'Jobs whose money went back.', 'code');
   const claimed = make('claimed_base_units', 'Sum of the claims of proofs, base units.');
   const closed = make('leases_closed', 'Leases that ended on chain.');
+  const judged = make('disputes_judged', 'Disputes that this node judged as a drawn verifier.', 'side', 'ground');
   const trouble = make('trouble', 'Things of our own that went wrong.', 'code');
   const runtimes = gauge(registry, 'runtime_available', 'Whether a runtime passed its self-test.', ['runtime']);
   return (event) => {
@@ -119,6 +120,7 @@ function countEvents(registry: Registry): (event: NodeEvent) => void {
     else if (event.type === 'job-failed') failed.inc({ code: event.code });
     else if (event.type === 'proof') claimed.inc(Number(event.claimed));
     else if (event.type === 'lease-closed') closed.inc();
+    else if (event.type === 'dispute-judged') judged.inc({ side: event.side, ground: event.ground });
     else if (event.type === 'trouble') trouble.inc({ code: event.code });
     else if (event.type === 'runtime') runtimes.set({ runtime: event.runtime }, event.available ? 1 : 0);
   };

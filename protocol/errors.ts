@@ -133,6 +133,9 @@ export const ERRORS = {
   'proof/started-late': entry('peer', 'now', 'by its own proof the job began later than its quote promised'),
   'proof/outvoted': entry('peer', 'now', 'more than half of the replicas of the job came to another result'),
   'proof/no-majority': entry('nobody', 'later', 'no result of the replicas of a job is that of more than half'),
+  'dispute/not-drawn': entry('nobody', 'later', 'this verifier has no seat in the dispute, or has not seen it yet'),
+  'dispute/judged': entry('nobody', 'never', 'this verifier has judged the dispute already'),
+  'dispute/evidence-refused': entry('peer', 'never', 'the evidence does not hash to what the lease carries on chain'),
 
   // program, wallet, configuration
   'wallet/missing': entry('user', 'never', 'the key file does not exist'),

@@ -51,5 +51,7 @@ export const LIMITS = {
   services: 8,
   /** Bytes of a forwarded connection in one frame. */
   forwardFrameBytes: 64 * KIB,
+  /** Quote, specification and proof of a disputed lease. */
+  evidenceFrameBytes: 1 * MIB,
   refusalCharacters: 600,
 } as const;

@@ -1439,3 +1439,57 @@ export declare namespace ArtifactAnswer {
     function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactAnswer>): ArtifactAnswer;
     function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ArtifactAnswer>): Generator<ArtifactAnswerRefusedCodeFieldEvent | ArtifactAnswerRefusedReasonFieldEvent | ArtifactAnswerRefusedEnoughFieldEvent>;
 }
+export interface EvidenceRequest {
+    lease: Uint8Array;
+    quote: Uint8Array;
+    spec: Uint8Array;
+    proof: Uint8Array;
+    hasContent: boolean;
+}
+export declare namespace EvidenceRequest {
+    const codec: () => Codec<EvidenceRequest>;
+    interface EvidenceRequestLeaseFieldEvent {
+        field: '$.lease';
+        value: Uint8Array;
+    }
+    interface EvidenceRequestQuoteFieldEvent {
+        field: '$.quote';
+        value: Uint8Array;
+    }
+    interface EvidenceRequestSpecFieldEvent {
+        field: '$.spec';
+        value: Uint8Array;
+    }
+    interface EvidenceRequestProofFieldEvent {
+        field: '$.proof';
+        value: Uint8Array;
+    }
+    interface EvidenceRequestHasContentFieldEvent {
+        field: '$.hasContent';
+        value: boolean;
+    }
+    function encode(obj: Partial<EvidenceRequest>): Uint8Array;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<EvidenceRequest>): EvidenceRequest;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<EvidenceRequest>): Generator<EvidenceRequestLeaseFieldEvent | EvidenceRequestQuoteFieldEvent | EvidenceRequestSpecFieldEvent | EvidenceRequestProofFieldEvent | EvidenceRequestHasContentFieldEvent>;
+}
+export interface EvidenceAnswer {
+    refused?: Refusal;
+}
+export declare namespace EvidenceAnswer {
+    const codec: () => Codec<EvidenceAnswer>;
+    interface EvidenceAnswerRefusedCodeFieldEvent {
+        field: '$.refused.code';
+        value: string;
+    }
+    interface EvidenceAnswerRefusedReasonFieldEvent {
+        field: '$.refused.reason';
+        value: string;
+    }
+    interface EvidenceAnswerRefusedEnoughFieldEvent {
+        field: '$.refused.enough';
+        value: bigint;
+    }
+    function encode(obj: Partial<EvidenceAnswer>): Uint8Array;
+    function decode(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<EvidenceAnswer>): EvidenceAnswer;
+    function stream(buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<EvidenceAnswer>): Generator<EvidenceAnswerRefusedCodeFieldEvent | EvidenceAnswerRefusedReasonFieldEvent | EvidenceAnswerRefusedEnoughFieldEvent>;
+}

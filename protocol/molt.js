@@ -4709,3 +4709,206 @@ export var ArtifactAnswer;
     }
     ArtifactAnswer.stream = stream;
 })(ArtifactAnswer || (ArtifactAnswer = {}));
+export var EvidenceRequest;
+(function (EvidenceRequest) {
+    let _codec;
+    EvidenceRequest.codec = () => {
+        if (_codec == null) {
+            _codec = message((obj, w, opts = {}) => {
+                if (opts.lengthDelimited !== false) {
+                    w.fork();
+                }
+                if ((obj.lease != null && obj.lease.byteLength > 0)) {
+                    w.uint32(10);
+                    w.bytes(obj.lease);
+                }
+                if ((obj.quote != null && obj.quote.byteLength > 0)) {
+                    w.uint32(18);
+                    w.bytes(obj.quote);
+                }
+                if ((obj.spec != null && obj.spec.byteLength > 0)) {
+                    w.uint32(26);
+                    w.bytes(obj.spec);
+                }
+                if ((obj.proof != null && obj.proof.byteLength > 0)) {
+                    w.uint32(34);
+                    w.bytes(obj.proof);
+                }
+                if ((obj.hasContent != null && obj.hasContent !== false)) {
+                    w.uint32(40);
+                    w.bool(obj.hasContent);
+                }
+                if (opts.lengthDelimited !== false) {
+                    w.ldelim();
+                }
+            }, (reader, length, opts = {}) => {
+                const obj = {
+                    lease: uint8ArrayAlloc(0),
+                    quote: uint8ArrayAlloc(0),
+                    spec: uint8ArrayAlloc(0),
+                    proof: uint8ArrayAlloc(0),
+                    hasContent: false
+                };
+                const end = length == null ? reader.len : reader.pos + length;
+                while (reader.pos < end) {
+                    const tag = reader.uint32();
+                    switch (tag >>> 3) {
+                        case 1: {
+                            obj.lease = reader.bytes();
+                            break;
+                        }
+                        case 2: {
+                            obj.quote = reader.bytes();
+                            break;
+                        }
+                        case 3: {
+                            obj.spec = reader.bytes();
+                            break;
+                        }
+                        case 4: {
+                            obj.proof = reader.bytes();
+                            break;
+                        }
+                        case 5: {
+                            obj.hasContent = reader.bool();
+                            break;
+                        }
+                        default: {
+                            reader.skipType(tag & 7);
+                            break;
+                        }
+                    }
+                }
+                return obj;
+            }, function* (reader, length, prefix, opts = {}) {
+                const end = length == null ? reader.len : reader.pos + length;
+                while (reader.pos < end) {
+                    const tag = reader.uint32();
+                    switch (tag >>> 3) {
+                        case 1: {
+                            yield {
+                                field: `${prefix}.lease`,
+                                value: reader.bytes()
+                            };
+                            break;
+                        }
+                        case 2: {
+                            yield {
+                                field: `${prefix}.quote`,
+                                value: reader.bytes()
+                            };
+                            break;
+                        }
+                        case 3: {
+                            yield {
+                                field: `${prefix}.spec`,
+                                value: reader.bytes()
+                            };
+                            break;
+                        }
+                        case 4: {
+                            yield {
+                                field: `${prefix}.proof`,
+                                value: reader.bytes()
+                            };
+                            break;
+                        }
+                        case 5: {
+                            yield {
+                                field: `${prefix}.hasContent`,
+                                value: reader.bool()
+                            };
+                            break;
+                        }
+                        default: {
+                            reader.skipType(tag & 7);
+                            break;
+                        }
+                    }
+                }
+            });
+        }
+        return _codec;
+    };
+    function encode(obj) {
+        return encodeMessage(obj, EvidenceRequest.codec());
+    }
+    EvidenceRequest.encode = encode;
+    function decode(buf, opts) {
+        return decodeMessage(buf, EvidenceRequest.codec(), opts);
+    }
+    EvidenceRequest.decode = decode;
+    function stream(buf, opts) {
+        return streamMessage(buf, EvidenceRequest.codec(), opts);
+    }
+    EvidenceRequest.stream = stream;
+})(EvidenceRequest || (EvidenceRequest = {}));
+export var EvidenceAnswer;
+(function (EvidenceAnswer) {
+    let _codec;
+    EvidenceAnswer.codec = () => {
+        if (_codec == null) {
+            _codec = message((obj, w, opts = {}) => {
+                if (opts.lengthDelimited !== false) {
+                    w.fork();
+                }
+                if (obj.refused != null) {
+                    w.uint32(10);
+                    Refusal.codec().encode(obj.refused, w);
+                }
+                if (opts.lengthDelimited !== false) {
+                    w.ldelim();
+                }
+            }, (reader, length, opts = {}) => {
+                const obj = {};
+                const end = length == null ? reader.len : reader.pos + length;
+                while (reader.pos < end) {
+                    const tag = reader.uint32();
+                    switch (tag >>> 3) {
+                        case 1: {
+                            obj.refused = Refusal.codec().decode(reader, reader.uint32(), {
+                                limits: opts.limits?.refused
+                            });
+                            break;
+                        }
+                        default: {
+                            reader.skipType(tag & 7);
+                            break;
+                        }
+                    }
+                }
+                return obj;
+            }, function* (reader, length, prefix, opts = {}) {
+                const end = length == null ? reader.len : reader.pos + length;
+                while (reader.pos < end) {
+                    const tag = reader.uint32();
+                    switch (tag >>> 3) {
+                        case 1: {
+                            yield* Refusal.codec().stream(reader, reader.uint32(), `${prefix}.refused`, {
+                                limits: opts.limits?.refused
+                            });
+                            break;
+                        }
+                        default: {
+                            reader.skipType(tag & 7);
+                            break;
+                        }
+                    }
+                }
+            });
+        }
+        return _codec;
+    };
+    function encode(obj) {
+        return encodeMessage(obj, EvidenceAnswer.codec());
+    }
+    EvidenceAnswer.encode = encode;
+    function decode(buf, opts) {
+        return decodeMessage(buf, EvidenceAnswer.codec(), opts);
+    }
+    EvidenceAnswer.decode = decode;
+    function stream(buf, opts) {
+        return streamMessage(buf, EvidenceAnswer.codec(), opts);
+    }
+    EvidenceAnswer.stream = stream;
+})(EvidenceAnswer || (EvidenceAnswer = {}));

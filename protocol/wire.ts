@@ -13,6 +13,8 @@ import { LIMITS } from './limits.ts';
 import type { ResourceClass } from './messages.ts';
 import {
   BidAnswer,
+  EvidenceAnswer,
+  EvidenceRequest,
   ForwardAnswer,
   ForwardRequest,
   LeaseRequest,
@@ -92,6 +94,14 @@ export const STREAMS = {
     maxStreamsPerPeer: 64,
     maxStreams: 512,
   },
+  /** To the drawn verifiers of a disputed lease. Who brings content waits until it was fetched. */
+  evidence: {
+    protocol: '/molt/1/evidence',
+    maxFrameBytes: LIMITS.evidenceFrameBytes,
+    maxStreamsPerPeer: 4,
+    maxStreams: 64,
+    canWait: true,
+  },
 } as const;
 
 export const decodeBidAnswer = (bytes: Uint8Array): BidAnswer => decodeCanonical(BidAnswer, bytes, 'answer to a bid');
@@ -107,6 +117,10 @@ export const decodeForwardRequest = (bytes: Uint8Array): ForwardRequest =>
   decodeCanonical(ForwardRequest, bytes, 'request for a connection');
 export const decodeForwardAnswer = (bytes: Uint8Array): ForwardAnswer =>
   decodeCanonical(ForwardAnswer, bytes, 'answer to a request for a connection');
+export const decodeEvidenceRequest = (bytes: Uint8Array): EvidenceRequest =>
+  decodeCanonical(EvidenceRequest, bytes, 'evidence');
+export const decodeEvidenceAnswer = (bytes: Uint8Array): EvidenceAnswer =>
+  decodeCanonical(EvidenceAnswer, bytes, 'answer to evidence');
 
 /**
  * An error as it travels: its code, a bounded reason and, where the refused term has a number, the one that would have been

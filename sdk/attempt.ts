@@ -112,6 +112,7 @@ export async function runOpened(
     ...storedInputs(request.spec).map((input) => input.cid),
     ...(request.spec.runtime === 'wasm' ? [request.spec.image] : []),
   ]);
+  const record = new RunRecord(buyer, request, opened);
   try {
     await client.submit(opened.lease, {
       spec: request.specBytes,
@@ -119,9 +120,9 @@ export async function runOpened(
       secrets: secretsOf(request),
       ...(request.options.registry === undefined ? {} : { registry: request.options.registry }),
     });
-    return await follow(buyer, client, request, opened);
+    return await follow(buyer, client, { request, opened, record });
   } catch (error) {
-    await afterFailure(buyer, request, opened, error);
+    await afterFailure(buyer, { request, opened, record }, error);
     throw error;
   }
 }
@@ -195,8 +196,8 @@ async function openLease(buyer: Buyer, client: LeaseClient, request: AttemptRequ
 }
 
 /** Follows the run to its proof; turns an abort into a cancelled job that is settled for what ran. */
-async function follow(buyer: Buyer, client: LeaseClient, request: AttemptRequest, opened: Opened): Promise<JobResult> {
-  const record = new RunRecord(buyer, request, opened);
+async function follow(buyer: Buyer, client: LeaseClient, following: Following): Promise<JobResult> {
+  const { request, opened, record } = following;
   const overdue = new AbortController();
   const cancelling = new AbortController();
   const onAbort = (): void => {
@@ -218,8 +219,7 @@ async function follow(buyer: Buyer, client: LeaseClient, request: AttemptRequest
     for await (const event of client.events(AbortSignal.any([buyer.closing, overdue.signal]))) {
       record.take(event);
       if (event.failed !== undefined) throw toldFailure(fromRefusal(event.failed));
-      if (event.proof !== undefined)
-        return await conclude(buyer, client, { request, opened, record, proof: event.proof });
+      if (event.proof !== undefined) return await conclude(buyer, client, { ...following, proof: event.proof });
       if (event.closed !== undefined)
         throw new MoltError(
           'job/provider-lost',
@@ -269,10 +269,13 @@ function toldFailure(error: MoltError): MoltError {
   return new MoltError('job/provider-lost', `the provider has no proof: ${error.message}`, {}, { cause: error });
 }
 
-interface Concluding {
+interface Following {
   readonly request: AttemptRequest;
   readonly opened: Opened;
   readonly record: RunRecord;
+}
+
+interface Concluding extends Following {
   readonly proof: NonNullable<WireJobEvent['proof']>;
 }
 
@@ -490,8 +493,12 @@ async function closedAlready(buyer: Buyer, opened: Opened): Promise<Settlement> 
  * when the buyer gave up or the proof is bad (that costs the seconds since the opening instead of what a liar may claim),
  * else after the deadline (reclaim.ts). A provider that broke its word is paid nothing: it may still give the money back.
  */
-async function afterFailure(buyer: Buyer, request: AttemptRequest, opened: Opened, error: unknown): Promise<void> {
-  if (isContested(error, request)) await buyer.contests.add(opened.lease, request.tell);
+async function afterFailure(buyer: Buyer, { request, opened, record }: Following, error: unknown): Promise<void> {
+  if (isContested(error, request)) {
+    const { quote, specBytes: spec, tell } = request;
+    const shown = record.proof === undefined ? {} : { proof: record.proof };
+    await buyer.contests.add({ lease: opened.lease, quote: quote.bytes, spec, ...shown }, tell);
+  }
   if (isLeftAlone(error)) return;
   const code = error instanceof MoltError ? error.code : '';
   const badProof = code.startsWith('proof/');
@@ -555,6 +562,8 @@ class RunRecord {
   #logBytes = 0;
   /** The program runs, or ran. */
   hasBegun = false;
+  /** The envelope of the proof, once it has come. */
+  proof: Uint8Array | undefined;
   transcript: Transcript;
 
   constructor(buyer: Buyer, request: AttemptRequest, opened: Opened) {
@@ -582,7 +591,8 @@ class RunRecord {
       this.#stdout = createHash('sha256');
       this.#logBytes = 0;
     }
-    const { phase, log, usage, ready } = event;
+    const { phase, log, usage, ready, proof } = event;
+    this.proof = proof?.envelope ?? this.proof;
     if (phase !== undefined) {
       this.hasBegun ||= phase.phase === 'running';
       const bytes = { bytesDone: Number(phase.bytesDone), bytesTotal: Number(phase.bytesTotal) };

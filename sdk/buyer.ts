@@ -28,16 +28,17 @@ import {
   openOfferFeed,
   autonomyOf,
 } from '../market/index.ts';
-import { type Artifacts, type Mesh, openArtifacts, openMesh } from '../node/mesh/index.ts';
+import { type Artifacts, type Mesh, handInToAll, openArtifacts, openMesh } from '../node/mesh/index.ts';
 import type { Address } from '../protocol/address.ts';
 import { Deadline } from '../protocol/deadline.ts';
 import type { KeyPair } from '../protocol/ed25519.ts';
 import { type Env, randomInt, systemEnv } from '../protocol/env.ts';
 import { MoltError } from '../protocol/errors.ts';
+import { type JobSpec, decodeJobSpec, storedInputs } from '../protocol/job-spec.ts';
 import { type Message, type Offer, RESOURCE_CLASSES } from '../protocol/messages.ts';
 import { STREAMS, marketCid, meshName } from '../protocol/wire.ts';
 import { type AnswerRoute, takeAnswers } from './answers.ts';
-import { type Contests, openContests } from './contest.ts';
+import { type Contests, type ContestsOptions, openContests } from './contest.ts';
 import { type BuyerJournal, openBuyerJournal } from './journal.ts';
 import type { ConnectOptions } from './options.ts';
 import { type Spending, openSpending } from './spending.ts';
@@ -103,7 +104,6 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
   const spending = await spendingOf(env, options);
   const network = await readNetwork(options.rpcUrl);
   const { chain, mesh } = await joinNetworks(env, options, { network, opened });
-  const contests = opened.use(await openContests(env, { chain, key, directory: options.journal }));
   const artifacts = await openArtifacts(env, {
     directory: join(directory, 'artifacts'),
     quotaBytes: ARTIFACT_QUOTA_BYTES,
@@ -125,6 +125,8 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
   opened.use(await mesh.handle(STREAMS.quote.protocol, STREAMS.quote, (channel) => takeAnswers(env, channel, routes)));
   const grants = createGrants();
   opened.use(await artifacts.serve(mesh, grants.allows));
+  const handIn = handingIn(env, { mesh, feed, artifacts, grant: grants.grant });
+  const contests = opened.use(await openContests(env, { chain, key, directory: options.journal, handIn }));
   const random = env.random.split('ranking');
   const resources = opened.move();
 
@@ -204,6 +206,35 @@ function bidTurns(env: Env): (signal: AbortSignal) => Promise<void> {
   return async (signal) => {
     while (!bucket.take('bids', env.clock.now())) await env.clock.sleep(BID_TURN_POLL_MS, signal);
   };
+}
+
+/** Brings a lease's documents to verifiers; module and inputs can be fetched from here meanwhile, where all of them are. */
+function handingIn(
+  env: Env,
+  from: {
+    readonly mesh: Mesh;
+    readonly feed: OfferFeed;
+    readonly artifacts: Artifacts;
+    readonly grant: Buyer['grant'];
+  },
+): ContestsOptions['handIn'] {
+  const { mesh, feed, artifacts, grant } = from;
+  return async (contested, nodes, signal) => {
+    const content = contested.spec === undefined ? [] : contentOf(decodeJobSpec(contested.spec));
+    const here = await Promise.all(content.map((cid) => artifacts.has(cid)));
+    const hasContent = content.length > 0 && here.every((isHere) => isHere);
+    using granted = new DisposableStack();
+    for (const node of hasContent ? nodes : []) granted.use(grant(node, content));
+    const verifiers = nodes.map((node) => ({ node, addresses: feed.book.get(node)?.content.addresses ?? [] }));
+    const evidence = { ...contested, hasContent };
+    // Awaited here: what was granted ends with this function.
+    return await handInToAll(env, { network: mesh, verifiers, evidence }, signal);
+  };
+}
+
+/** What a verifier needs to run the job again. */
+function contentOf(spec: JobSpec): readonly string[] {
+  return spec.runtime === 'wasm' ? [...new Set([spec.image, ...storedInputs(spec).map(({ cid }) => cid)])] : [];
 }
 
 /** Who may fetch what from us: content of a job for the provider that runs it, as long as it does. */

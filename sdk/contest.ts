@@ -1,111 +1,296 @@
 /**
  * Leases whose provider broke its word, and that this buyer therefore does not settle: the money comes back when they
  * expire, with a part of the reserve. A provider that claims it on chain all the same is disputed inside the challenge
- * window.
+ * window; the buyer then brings what it has to show to the drawn verifiers, and sees to it that the dispute goes on.
  *
  * What is contested is kept in the buyer's folder, where it has one, before anything else is done, so that the next client
- * goes on with what this one began. Without a folder it is contested for as long as the client lives.
+ * goes on with what this one began. Without a folder it is contested for as long as the client lives. Module and inputs
+ * are in the client's store alone: a client waits with its closing until they are with the verifiers.
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import type { Chain } from '../chain/index.ts';
+import type { Chain, DisputeAccount, LeaseAccount } from '../chain/index.ts';
 import { type Address, parseAddress } from '../protocol/address.ts';
 import { Deadline } from '../protocol/deadline.ts';
 import type { KeyPair } from '../protocol/ed25519.ts';
 import type { Env } from '../protocol/env.ts';
-import { MoltError } from '../protocol/errors.ts';
+import { MoltError, hasCode } from '../protocol/errors.ts';
 import { replaceFile } from './journal.ts';
 import type { JobEvent } from './progress.ts';
 
+/** What this buyer can show about a lease. */
+export interface Contested {
+  readonly lease: Address;
+  /** The signed message; with the specification, or neither. */
+  readonly quote?: Uint8Array;
+  /** dag-cbor. */
+  readonly spec?: Uint8Array;
+  /** DSSE JSON, as the provider sent it. */
+  readonly proof?: Uint8Array;
+}
+
+type Tell = (event: JobEvent) => void;
+
 export interface Contests extends AsyncDisposable {
   /** Contests a claim of this lease from now on; `tell` hears of the dispute. */
-  add(lease: Address, tell: (event: JobEvent) => void): Promise<void>;
-  /** Resolves when every contested lease is disputed or closed, or after `ms`: a provider claims some seconds after its proof. */
-  quiet(ms: number): Promise<void>;
+  add(contested: Contested, tell: Tell): Promise<void>;
+  /** Resolves when the dispute about this lease is over, or there is none any more; rejects with the signal's reason. */
+  ended(lease: Address, signal: AbortSignal): Promise<void>;
+  /**
+   * Resolves when nothing is left that needs this client: every contested lease is closed, or its verifiers have heard it.
+   * A claim is waited for `claimMs` at most, for a provider claims some seconds after its proof; verifiers `handInMs`.
+   */
+  quiet(claimMs: number, handInMs: number): Promise<void>;
+}
+
+export interface ContestsOptions {
+  readonly chain: Chain;
+  readonly key: KeyPair;
+  readonly directory: string | undefined;
+  /**
+   * Brings what there is to show to the nodes of these verifiers, with module and inputs where they are here, and gives back
+   * those that need nothing more.
+   */
+  readonly handIn: (
+    contested: Contested,
+    verifiers: readonly Address[],
+    signal: AbortSignal,
+  ) => Promise<readonly Address[]>;
 }
 
 const CONTESTS_FILE = 'contests.json';
 const CONTESTS_MAX = 1_000;
 const TRY_AGAIN_MS = 3_000;
+const LOOK_EVERY_MS = 1_000;
+const HAND_IN_MS = 5 * 60_000;
+const SEATS = 3;
+
+/** Where a contest stands. */
+interface Watched {
+  readonly contested: Contested;
+  stage: 'unclaimed' | 'disputed' | 'heard';
+  readonly ended: Promise<void>;
+}
 
 /** Takes up what an earlier client with this folder contested. A file that cannot be read is begun anew. */
-export async function openContests(
-  env: Env,
-  on: { readonly chain: Chain; readonly key: KeyPair; readonly directory: string | undefined },
-): Promise<Contests> {
-  const { chain, key, directory } = on;
-  const closing = new AbortController();
-  const watched = new Map<Address, Promise<void>>();
-  let writing: Promise<void> = Promise.resolve();
-  const write = (): Promise<void> => {
-    if (directory === undefined) return Promise.resolve();
-    const text = JSON.stringify({ version: 1, leases: [...watched.keys()] });
-    writing = writing.catch(() => undefined).then(() => replaceFile(join(directory, CONTESTS_FILE), text));
-    return writing;
-  };
-  const watch = async (lease: Address, tell: (event: JobEvent) => void): Promise<void> => {
-    while (!closing.signal.aborted) {
-      try {
-        if (await contest(chain, key, lease, { tell, signal: closing.signal })) break;
-      } catch (error) {
-        env.logger.log('warn', 'a lease could not be contested, and is tried again', { lease, error });
-      }
-      await env.clock.sleep(TRY_AGAIN_MS, closing.signal).catch(() => undefined);
-    }
-    if (closing.signal.aborted) return;
-    watched.delete(lease);
-    await write().catch(() => undefined);
-  };
-  const start = (lease: Address, tell: (event: JobEvent) => void): void => {
-    if (!watched.has(lease)) watched.set(lease, watch(lease, tell));
-  };
-  if (directory !== undefined)
-    for (const lease of await readContests(join(directory, CONTESTS_FILE))) start(lease, () => undefined);
-  return {
-    add: async (lease, tell) => {
-      start(lease, tell);
-      await write().catch((error: unknown) =>
-        env.logger.log('warn', 'a contested lease could not be kept', { lease, error }),
-      );
-    },
-    quiet: async (ms) => {
-      using waiting = new Deadline(env.clock, ms, closing.signal);
-      const timeUp = Promise.withResolvers<void>();
-      waiting.signal.addEventListener('abort', () => timeUp.resolve(), { once: true });
-      await Promise.race([Promise.all(watched.values()), timeUp.promise]);
-    },
-    [Symbol.asyncDispose]: async () => {
-      closing.abort(new MoltError('node/stopped', 'the client was closed'));
-      await Promise.all(watched.values());
-      await writing.catch(() => undefined);
-    },
-  };
+export async function openContests(env: Env, options: ContestsOptions): Promise<Contests> {
+  const { directory } = options;
+  const kept = directory === undefined ? [] : await readContests(join(directory, CONTESTS_FILE));
+  const contests = new OpenContests(env, options);
+  for (const contested of kept) contests.start(contested, () => undefined);
+  return contests;
 }
 
-/** True when nothing is left to do: the lease is disputed, closed, or its window is over. */
-async function contest(
-  chain: Chain,
-  key: KeyPair,
-  address: Address,
-  { tell, signal }: { readonly tell: (event: JobEvent) => void; readonly signal: AbortSignal },
-): Promise<boolean> {
-  for await (const lease of chain.watchLease(address, signal)) {
-    if (lease === undefined || lease.state === 'disputed') return true;
-    if (lease.proof === undefined) continue;
-    if ((await chain.chainTimeMs()) > lease.proof.provenAtMs + lease.windowMs) return true;
-    const { signature } = await chain.openDispute(key, lease);
-    tell({ type: 'lease-disputed', lease: address, transaction: signature, claimed: lease.proof.claimed });
-    return true;
+class OpenContests implements Contests {
+  readonly #env: Env;
+  readonly #options: ContestsOptions;
+  readonly #watched = new Map<Address, Watched>();
+  readonly #closing = new AbortController();
+  #writing: Promise<void> = Promise.resolve();
+  #changed = Promise.withResolvers<void>();
+
+  constructor(env: Env, options: ContestsOptions) {
+    this.#env = env;
+    this.#options = options;
   }
-  return false;
+
+  async add(contested: Contested, tell: Tell): Promise<void> {
+    this.start(contested, tell);
+    await this.#write().catch((error: unknown) =>
+      this.#env.logger.log('warn', 'a contested lease could not be kept', { lease: contested.lease, error }),
+    );
+  }
+
+  start(contested: Contested, tell: Tell): void {
+    if (this.#watched.has(contested.lease)) return;
+    const over = Promise.withResolvers<void>();
+    const watched: Watched = { contested, stage: 'unclaimed', ended: over.promise };
+    this.#watched.set(contested.lease, watched);
+    void this.#watch(watched, tell).then(over.resolve);
+  }
+
+  async ended(lease: Address, signal: AbortSignal): Promise<void> {
+    const aborted = Promise.withResolvers<never>();
+    aborted.promise.catch(() => undefined);
+    const onAbort = (): void => aborted.reject(signal.reason as Error);
+    signal.addEventListener('abort', onAbort, { once: true });
+    try {
+      signal.throwIfAborted();
+      await Promise.race([this.#watched.get(lease)?.ended, aborted.promise]);
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+    }
+  }
+
+  async quiet(claimMs: number, handInMs: number): Promise<void> {
+    await this.#until(claimMs, (stage) => stage !== 'unclaimed');
+    await this.#until(handInMs, (stage) => stage !== 'disputed');
+    await this.#writing.catch(() => undefined);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort(new MoltError('node/stopped', 'the client was closed'));
+    await Promise.all([...this.#watched.values()].map(({ ended }) => ended));
+    await this.#writing.catch(() => undefined);
+  }
+
+  async #until(ms: number, holds: (stage: Watched['stage']) => boolean): Promise<void> {
+    using waiting = new Deadline(this.#env.clock, ms, this.#closing.signal);
+    const timeUp = Promise.withResolvers<void>();
+    waiting.signal.addEventListener('abort', () => timeUp.resolve(), { once: true });
+    while (!waiting.signal.aborted && ![...this.#watched.values()].every(({ stage }) => holds(stage)))
+      await Promise.race([this.#changed.promise, timeUp.promise]);
+  }
+
+  #wake(): void {
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers<void>();
+  }
+
+  #write(): Promise<void> {
+    const { directory } = this.#options;
+    if (directory === undefined) return Promise.resolve();
+    const leases = [...this.#watched.values()].map(({ contested }) => encode(contested));
+    const text = JSON.stringify({ version: 2, leases });
+    this.#writing = this.#writing.catch(() => undefined).then(() => replaceFile(join(directory, CONTESTS_FILE), text));
+    return this.#writing;
+  }
+
+  async #watch(watched: Watched, tell: Tell): Promise<void> {
+    const { signal } = this.#closing;
+    const { lease } = watched.contested;
+    while (!signal.aborted) {
+      try {
+        if (!(await this.#dispute(watched, tell))) break;
+        await this.#pursue(watched, tell);
+        break;
+      } catch (error) {
+        if (!signal.aborted)
+          this.#env.logger.log('warn', 'a lease could not be contested, and is tried again', { lease, error });
+      }
+      await this.#env.clock.sleep(TRY_AGAIN_MS, signal).catch(() => undefined);
+    }
+    if (signal.aborted) return;
+    this.#watched.delete(lease);
+    this.#wake();
+    await this.#write().catch(() => undefined);
+  }
+
+  /** Waits for the claim and disputes it; false when nothing is left to do: the lease is closed, or its window is over. */
+  async #dispute({ contested: { lease: address } }: Watched, tell: Tell): Promise<boolean> {
+    const { chain, key } = this.#options;
+    for await (const lease of chain.watchLease(address, this.#closing.signal)) {
+      if (lease === undefined) return false;
+      if (lease.state === 'disputed') return true;
+      if (lease.proof === undefined) continue;
+      if ((await chain.chainTimeMs()) > lease.proof.provenAtMs + lease.windowMs) return false;
+      const { signature } = await chain.openDispute(key, lease);
+      tell({ type: 'lease-disputed', lease: address, transaction: signature, claimed: lease.proof.claimed });
+      return true;
+    }
+    return false;
+  }
+
+  /** Until the dispute is over: has the verifiers drawn, brings them what there is to show, and resolves. */
+  async #pursue(watched: Watched, tell: Tell): Promise<void> {
+    const { chain } = this.#options;
+    const { signal } = this.#closing;
+    const { lease: address } = watched.contested;
+    const heard = new Set<Address>();
+    this.#stage(watched, 'disputed');
+    for (;;) {
+      const lease = await chain.lease(address);
+      const dispute = lease === undefined ? undefined : await chain.dispute(address);
+      if (lease === undefined || dispute === undefined) break;
+      await this.#push(watched, { lease, dispute, heard }).catch((error: unknown) => {
+        // Whoever was faster to draw or to resolve has done it for us.
+        if (!hasCode(error, 'chain/refused', 'chain/account-missing', 'chain/too-early', 'chain/too-late')) throw error;
+      });
+      await this.#env.clock.sleep(LOOK_EVERY_MS, signal);
+    }
+    const ending = await chain.leaseEnding(address);
+    if (ending !== undefined)
+      tell({
+        type: 'dispute-resolved',
+        lease: address,
+        ending: ending.ending,
+        paid: ending.paid,
+        slashed: ending.slashed,
+        transaction: ending.signature,
+      });
+  }
+
+  async #push(
+    watched: Watched,
+    at: { readonly lease: LeaseAccount; readonly dispute: DisputeAccount; readonly heard: Set<Address> },
+  ): Promise<void> {
+    const { chain, key } = this.#options;
+    const { lease, dispute, heard } = at;
+    const { seats, voteUntilMs, revealUntilMs } = dispute;
+    const nowMs = await chain.chainTimeMs();
+    const isDrawn = seats.length > 0;
+    const areIn = isDrawn && seats.every(({ vote }) => vote !== undefined);
+    if (areIn || nowMs > (isDrawn ? revealUntilMs : voteUntilMs)) {
+      this.#stage(watched, 'heard');
+      await chain.resolveDispute(key, lease);
+    } else if (!isDrawn) {
+      const { verifiers } = await chain.config();
+      // Nobody to draw: it ends neutral when its time is over, and nobody waits for anything of ours.
+      if (verifiers.filter((verifier) => verifier !== lease.provider).length < SEATS) this.#stage(watched, 'heard');
+      else await chain.drawVerifiers(key, lease.address);
+    } else if (nowMs > voteUntilMs || heard.size === seats.length) this.#stage(watched, 'heard');
+    else await this.#handIn(watched.contested, dispute, heard);
+  }
+
+  async #handIn(contested: Contested, { seats }: DisputeAccount, heard: Set<Address>): Promise<void> {
+    const { chain, handIn } = this.#options;
+    const accounts = await chain.providersAt(seats.map(({ verifier }) => verifier));
+    const nodes = accounts.flatMap((account) => account?.operator ?? []).filter((node) => !heard.has(node));
+    using round = new Deadline(this.#env.clock, HAND_IN_MS, this.#closing.signal);
+    for (const node of await handIn(contested, nodes, round.signal)) heard.add(node);
+  }
+
+  #stage(watched: Watched, stage: Watched['stage']): void {
+    watched.stage = stage;
+    this.#wake();
+  }
 }
 
-async function readContests(path: string): Promise<readonly Address[]> {
+interface Kept {
+  readonly lease: string;
+  readonly quote?: string;
+  readonly spec?: string;
+  readonly proof?: string;
+}
+
+const DOCUMENTS = ['quote', 'spec', 'proof'] as const;
+
+function encode(contested: Contested): Kept {
+  const documents = DOCUMENTS.map((name) => {
+    const bytes = contested[name];
+    return [name, bytes === undefined ? undefined : Buffer.from(bytes).toString('base64')];
+  });
+  return { lease: contested.lease, ...Object.fromEntries(documents.filter(([, text]) => text !== undefined)) };
+}
+
+/** Version 1 kept the leases alone. */
+async function readContests(path: string): Promise<readonly Contested[]> {
   try {
     const kept = JSON.parse(await readFile(path, 'utf8')) as { version?: unknown; leases?: unknown };
-    if (kept.version !== 1 || !Array.isArray(kept.leases)) return [];
-    return kept.leases.slice(-CONTESTS_MAX).map((lease) => parseAddress(String(lease)));
+    if (!Array.isArray(kept.leases)) return [];
+    const leases = kept.leases.slice(-CONTESTS_MAX);
+    if (kept.version === 1) return leases.map((lease) => ({ lease: parseAddress(String(lease)) }));
+    if (kept.version !== 2) return [];
+    return (leases as readonly Kept[]).map((one) => ({
+      lease: parseAddress(one.lease),
+      ...Object.fromEntries(
+        DOCUMENTS.flatMap((name) => {
+          const text = one[name];
+          return typeof text === 'string' ? [[name, new Uint8Array(Buffer.from(text, 'base64'))]] : [];
+        }),
+      ),
+    }));
   } catch {
     return [];
   }

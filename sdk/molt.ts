@@ -78,13 +78,15 @@ export interface Molt extends AsyncDisposable {
   gang(request: GangRequest): Gang;
   /** The last bids that are over, oldest first, for `explainBid`; those of earlier clients too where there is a journal. */
   bids(): readonly BidRecord[];
-  /** Where a provider broke its word, waits some seconds for its claim, to dispute it. */
+  /** Where a provider broke its word, waits some seconds for its claim, to dispute it, and until the verifiers have heard. */
   close(): Promise<void>;
 }
 
 const OFFERS_WAIT_MS = 3_000;
 /** A provider claims alone some eight seconds after its proof. */
 const CLAIM_WAIT_MS = 15_000;
+/** Verifiers are drawn a moment after a dispute, and fetch module and inputs. */
+const HAND_IN_WAIT_MS = 60_000;
 
 /**
  * Joins mesh and chain as a light peer. Throws `chain/unreachable`, `chain/not-deployed`, `chain/wrong-network`,
@@ -101,7 +103,7 @@ export async function connect(options: ConnectOptions): Promise<Molt> {
   const close = (): Promise<void> =>
     (closed ??= (async () => {
       reclaiming[Symbol.dispose]();
-      await buyer.contests.quiet(CLAIM_WAIT_MS);
+      await buyer.contests.quiet(CLAIM_WAIT_MS, HAND_IN_WAIT_MS);
       await buyer[Symbol.asyncDispose]();
     })());
   options.signal?.addEventListener('abort', () => void close(), { once: true });

@@ -97,6 +97,15 @@ type Step =
       readonly transaction: string;
       readonly claimed: BaseUnits;
     }
+  /** A dispute is over: how, what the provider was paid, and what of its stake it lost. */
+  | {
+      readonly type: 'dispute-resolved';
+      readonly lease: Address;
+      readonly ending: string;
+      readonly transaction: string;
+      readonly paid: BaseUnits;
+      readonly slashed: BaseUnits;
+    }
   /** An earlier lease of this buyer was closed after its provider never proved: the money is back. */
   | {
       readonly type: 'lease-expired';

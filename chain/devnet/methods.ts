@@ -1,6 +1,6 @@
 /**
- * The JSON-RPC methods of the local chain: those of a Solana node that clients and explorers ask, and two of our own
- * (`molt_faucet`, `molt_warp`). Every confirmation level is the same here, because what is visible is final and on disk.
+ * The JSON-RPC methods of the local chain: those of a Solana node that clients and explorers ask, and three of our own
+ * (`molt_faucet`, `molt_warp`, `molt_admitVerifier`). Every confirmation level is the same here, because what is visible is final and on disk.
  */
 import { ACCOUNT_METHODS } from './account-methods.ts';
 import { CLUSTER_METHODS } from './cluster-methods.ts';

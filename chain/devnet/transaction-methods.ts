@@ -7,7 +7,8 @@ import type { Address } from '../../protocol/address.ts';
 import { hasCode } from '../../protocol/errors.ts';
 import { baseUnits } from '../../protocol/units.ts';
 import { tokenAddress } from '../addresses.ts';
-import { buildDraft, wireTransaction } from '../instructions.ts';
+import { callSetVerifier } from '../calls.ts';
+import { LOCAL_PROGRAM_ID, buildDraft, wireTransaction } from '../instructions.ts';
 import { TOKEN_PROGRAM, createTokenAccount, mintTokens } from '../token.ts';
 import { decimalsOf, decodeBase58, encodeAccount } from './account-methods.ts';
 import { TransactionRefused, type Ledger } from './ledger.ts';
@@ -420,6 +421,18 @@ export const WRITES: Methods = {
     const shape = z.object({ lamports: gift.optional(), tokens: gift.optional() }).default({});
     const [owner, { lamports = 10_000_000_000n, tokens = 1_000_000_000_000n }] = parse(params, address, shape);
     return { signature: await faucet(context, owner, { lamports, tokens }) };
+  },
+  /**
+   * [owner, blockhash] → what the market's authority, here the faucet, signs to take the owner's provider into the list of
+   * verifiers: its address, and its signature in base58 under the transaction that `draftAdmitVerifier` makes.
+   */
+  molt_admitVerifier: ({ ledger, mint }, params) => {
+    const [owner, blockhash] = parse(params, address, address);
+    const { faucet: authority } = ledger;
+    const people = { authority: authority.address, owner };
+    const call = callSetVerifier({ programId: LOCAL_PROGRAM_ID, mint }, people, true, [authority.address, owner]);
+    const { message } = buildDraft(owner, blockhash, [call]);
+    return { authority: authority.address, signature: base58btc.baseEncode(authority.sign(message)) };
   },
   /** [seconds] → slot and Unix time after the jump. Up to ten years, forward only, kept on disk. */
   molt_warp: async ({ ledger }, params) => {

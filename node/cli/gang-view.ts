@@ -91,6 +91,8 @@ const RUN: Sayings = {
   'replicas-compared': ({ agreed, outvoted, lost }) =>
     `${agreed.length} of ${agreed.length + outvoted.length + lost.length} replicas agree${named(outvoted, 'outvoted')}${named(lost, 'lost')}`,
   'lease-disputed': ({ claimed }, who) => `${who}: its claim of ${formatMolt(claimed)} is disputed`,
+  'dispute-resolved': ({ ending, paid, slashed }, who) =>
+    `${who}: its dispute ended as ${ending}, ${formatMolt(paid)} paid, ${formatMolt(slashed)} slashed`,
   settled: ({ paid, refunded }, who) => `${who}: settled, ${formatMolt(paid)} paid, ${formatMolt(refunded)} came back`,
 };
 

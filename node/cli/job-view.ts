@@ -113,6 +113,7 @@ function show(state: State, line: EventLine): void {
     case 'proof-verified':
     case 'settled':
     case 'lease-disputed':
+    case 'dispute-resolved':
     case 'lease-expired':
       showEnd(state, line);
   }
@@ -228,7 +229,17 @@ function showFailure(state: State, line: Of<'provider-failed'>): void {
   if (line.retrying) list.expect(STEPS.slice(STEPS.indexOf('bid sent')));
 }
 
-function showEnd(state: State, line: Of<'proof-verified' | 'settled' | 'lease-disputed' | 'lease-expired'>): void {
+/** How verifiers found, by the name of the lease's end on chain. */
+const ENDINGS: Readonly<Record<string, string>> = {
+  resolvedForBuyer: 'found for you',
+  resolvedForProvider: 'found for the provider',
+  resolvedNeutral: 'no two verifiers agreed',
+};
+
+function showEnd(
+  state: State,
+  line: Of<'proof-verified' | 'settled' | 'lease-disputed' | 'dispute-resolved' | 'lease-expired'>,
+): void {
   const { list } = state;
   switch (line.type) {
     case 'proof-verified':
@@ -248,6 +259,14 @@ function showEnd(state: State, line: Of<'proof-verified' | 'settled' | 'lease-di
       list.end('warning', 'claim disputed', `${short(line.lease)}: ${formatMolt(BigInt(line.claimed))} were claimed`, [
         transaction(state, line.transaction),
       ]);
+      return;
+    case 'dispute-resolved':
+      list.end(
+        'done',
+        'dispute over',
+        `${short(line.lease)}: ${ENDINGS[line.ending] ?? line.ending}, ${formatMolt(BigInt(line.paid))} paid, ${formatMolt(BigInt(line.slashed))} slashed`,
+        [transaction(state, line.transaction)],
+      );
       return;
     case 'lease-expired':
       list.end(

@@ -109,8 +109,40 @@ export function inWords(event: NodeEvent): string {
       return `lease ${event.lease} opened by ${event.buyer}`;
     case 'request-refused':
       return `request of ${event.from} refused: ${event.reason} (${event.code})`;
+    case 'seat-drawn':
+    case 'evidence-taken':
+    case 'dispute-judged':
+    case 'vote-committed':
+    case 'vote-revealed':
+    case 'dispute-over':
+      return disputeInWords(event);
     default:
       return jobInWords(event);
+  }
+}
+
+type DisputeEvent = Extract<
+  NodeEvent,
+  {
+    type: 'seat-drawn' | 'evidence-taken' | 'dispute-judged' | 'vote-committed' | 'vote-revealed' | 'dispute-over';
+  }
+>;
+
+function disputeInWords(event: DisputeEvent): string {
+  const about = `dispute about lease ${short(event.lease)}`;
+  switch (event.type) {
+    case 'seat-drawn':
+      return `${about}: this node is drawn to judge it by ${new Date(event.voteUntilMs).toISOString()}`;
+    case 'evidence-taken':
+      return `${about}: evidence of the ${event.from} is here${event.content ? ', with module and inputs' : ''}`;
+    case 'dispute-judged':
+      return `${about}: judged for the ${event.side}, ${event.ground}: ${event.reason}`;
+    case 'vote-committed':
+      return `${about}: vote committed, transaction ${event.transaction}`;
+    case 'vote-revealed':
+      return `${about}: vote for the ${event.side} revealed, transaction ${event.transaction}`;
+    default:
+      return `${about}: ended as ${event.ending}${event.side === undefined ? '' : `, our vote was for the ${event.side}`}`;
   }
 }
 

@@ -3,7 +3,7 @@
  *
  * One libp2p node behind Molt's own words. Nothing above this folder knows libp2p, and nothing here knows offers, leases or
  * jobs: it moves bytes between node keys, with a bound on everything a stranger can make us hold. It also moves
- * artifacts, content named by the CID of a UnixFS tree.
+ * artifacts, content named by the CID of a UnixFS tree, and evidence to verifiers.
  *
  * Reading order: mesh.ts puts the parts together; channel.ts is the framed stream; streams.ts dials and serves;
  * gossip.ts is publish and subscribe; gater.ts, guard.ts and frames.ts keep strangers in bounds, pressure.ts tells when to shed
@@ -19,3 +19,4 @@ export { type ExportOptions } from './artifact/export.ts';
 export { type AddOptions, type Added, cidOfFile } from './artifact/import.ts';
 export { type Allow } from './artifact/serve.ts';
 export { type FetchOptions } from './artifact/transfer.ts';
+export { type DrawnNode, type HandedIn, handInToAll, serveEvidence } from './evidence.ts';

@@ -6,6 +6,7 @@ import type { Address } from '../../protocol/address.ts';
 import { MoltError, isErrorCode } from '../../protocol/errors.ts';
 import type { LogRecord } from '../../protocol/job-log.ts';
 import { request } from '../http.ts';
+import type { DisputeSummary } from '../verifier/index.ts';
 import type { JobSummary } from './job-summary.ts';
 import type { LogQuery, NodeStatus, Operator } from './operator.ts';
 
@@ -23,6 +24,7 @@ export async function connectDoor(path: string): Promise<Operator | undefined> {
     status: () => ask<NodeStatus>(path, 'GET', '/status'),
     jobs: async () => (await ask<{ jobs: JobSummary[] }>(path, 'GET', '/jobs')).jobs,
     logs: (lease, query, signal) => readLogs(path, { lease, query, signal }),
+    disputes: async () => (await ask<{ disputes: DisputeSummary[] }>(path, 'GET', '/disputes')).disputes,
     market: () => ask<SalesExplanation>(path, 'GET', '/market'),
     setDraining: (on) => ask<NodeStatus>(path, 'POST', on ? '/drain' : '/resume'),
     [Symbol.asyncDispose]: () => Promise.resolve(),

@@ -14,6 +14,7 @@ import type { SalesExplanation } from '../../market/index.ts';
 import { type Address, parseAddress } from '../../protocol/address.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import type { LogRecord } from '../../protocol/job-log.ts';
+import type { DisputeSummary } from '../verifier/index.ts';
 import type { JobSummary } from './job-summary.ts';
 import { createServer } from '../http.ts';
 import { type LogQuery, type NodeStatus, unknownJob } from './operator.ts';
@@ -24,6 +25,7 @@ export interface Operated {
   jobs(): readonly JobSummary[];
   /** Of a job that `jobs` names. */
   logs(lease: Address, query: LogQuery, signal: AbortSignal): AsyncIterable<LogRecord>;
+  disputes(): readonly DisputeSummary[];
   setDraining(on: boolean): Promise<void>;
   /** Why bids were won or not. */
   market(): SalesExplanation;
@@ -96,6 +98,7 @@ async function answer(operated: Operated, request: IncomingMessage, response: Se
     if (logs !== null) return await sendLogs(operated, parseAddress(logs[1] ?? ''), { url, response });
     if (route === 'GET /status') return sendJson(response, operated.status());
     if (route === 'GET /jobs') return sendJson(response, { jobs: operated.jobs() });
+    if (route === 'GET /disputes') return sendJson(response, { disputes: operated.disputes() });
     if (route === 'GET /market') return sendJson(response, operated.market());
     if (route === 'GET /metrics') return await sendMetrics(operated, response);
     if (route === 'POST /drain' || route === 'POST /resume') {

@@ -17,6 +17,7 @@ import { JobEvent } from '../../protocol/molt.js';
 import type { Home } from '../home.ts';
 import { openJournal } from '../journal.ts';
 import type { Reachability } from '../mesh/index.ts';
+import { Cases, type DisputeSummary, summariseCases } from '../verifier/index.ts';
 import { connectDoor } from './door-client.ts';
 import { type JobSummary, summarise } from './job-summary.ts';
 
@@ -57,6 +58,8 @@ export interface Operator extends AsyncDisposable {
   jobs(): Promise<readonly JobSummary[]>;
   /** Throws `job/unknown`. */
   logs(lease: Address, query: LogQuery, signal: AbortSignal): AsyncIterable<LogRecord>;
+  /** Disputes that this node judges or judged as a drawn verifier. */
+  disputes(): Promise<readonly DisputeSummary[]>;
   /** Why bids were won or not, in earlier starts too; undefined when the node does not run, for then it hears none. */
   market(): Promise<SalesExplanation | undefined>;
   /** Finish what runs and take nothing new, or take work again. Kept across restarts. */
@@ -77,6 +80,7 @@ export async function openOperator(env: Env, home: Home): Promise<Operator> {
   return {
     status: () => Promise.resolve(undefined),
     jobs,
+    disputes: async () => summariseCases(await Cases.open(journal)),
     logs: async function* (lease, { from }) {
       if (!(await jobs()).some((job) => job.lease === lease)) throw unknownJob(lease);
       for await (const event of journal.events(lease, from)) {
@@ -111,6 +115,7 @@ const NEVER_RAN: Operator = {
   logs: async function* (lease) {
     await Promise.reject(unknownJob(lease));
   },
+  disputes: () => Promise.resolve([]),
   market: () => Promise.resolve(undefined),
   setDraining: () =>
     Promise.reject(new MoltError('config/usage', 'this node never ran: there is nothing to drain; molt up starts it')),

@@ -13,8 +13,8 @@ import type { Exit, Job, Outcome } from './job.ts';
 import type { CollectedOutputs } from './outputs.ts';
 
 /** A program that ended well, but without its outputs, did not end well. */
-function endingOf(
-  exit: Exit,
+export function endingOf(
+  exit: Pick<Exit, 'reason' | 'detail' | 'exitCode'>,
   { missing, tooLarge }: CollectedOutputs,
 ): { readonly reason: string; readonly detail: string } {
   const { reason, detail, exitCode } = exit;
@@ -47,7 +47,7 @@ export function proveRun(run: {
   const ending = endingOf(exit, collected);
   const billedMs = Math.ceil(exit.durationMs);
   const claimed = costOf(billedMs, baseUnits(BigInt(agreement.pricePerSecond)), baseUnits(BigInt(agreement.amount)));
-  const { logRoot, logLeaves, meterHead, samples } = transcript.finish();
+  const { logRoot, logLeaves, meterHead, samples, stdoutSha256 } = transcript.finish();
   const { lease, termsDigest, specDigest, budget, delegate, provider, operator, pricePerSecond, amount } = agreement;
   const proof = makeProof({
     signer: run.key,
@@ -83,6 +83,7 @@ export function proveRun(run: {
         leaves: logLeaves,
         stdoutBytes: transcript.logBytes.stdout,
         stderrBytes: transcript.logBytes.stderr,
+        stdoutSha256,
       },
       metering: { head: meterHead, samples },
       software: MOLT_VERSION,

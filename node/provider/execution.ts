@@ -31,6 +31,7 @@ import { watchHealth } from './health.ts';
 import { proveRun } from './evidence.ts';
 import type { Exit, Job } from './job.ts';
 import type { EventBody, Jobs } from './jobs.ts';
+import { runTermsOf } from './run-terms.ts';
 import { WarmImages } from './warm-images.ts';
 import { collectOutputs } from './outputs.ts';
 import { paceLogs } from './log-pace.ts';
@@ -80,9 +81,6 @@ const REMOVE_AGAIN_MS = 1_000;
 const REMOVE_MS_MAX = 60_000;
 /** A node that closes waits so long for what is being removed; the next one finds the rest. */
 const LEAVE_MS_MAX = 4_000;
-const PROCESSES_MAX = 256;
-/** Frameworks start several threads for each GPU and each loader of data. */
-const GPU_PROCESSES_MAX = 1_024;
 
 export class Execution implements AsyncDisposable {
   readonly #env: Env;
@@ -258,30 +256,12 @@ export class Execution implements AsyncDisposable {
     const confidential = this.#confidential.get(agreement.lease) ?? NOTHING_CONFIDENTIAL;
     const run = await this.#runtime(job).start(
       {
+        ...runTermsOf(spec, agreement),
         attemptId: attemptId(job),
         image: await this.#image(job, spec),
-        command: spec.command,
-        environment: spec.environment,
         inputDirectory: join(folder, 'in'),
         outputDirectory: join(folder, 'out'),
-        collects: spec.outputs.length > 0,
-        ...(spec.workdir === undefined ? {} : { workdir: spec.workdir }),
         secrets: pick(confidential.secrets, spec.secrets),
-        egress: spec.network.egress,
-        services: spec.services.map(({ port }) => port),
-        sandbox: spec.sandbox,
-        gpus: agreement.gpus ?? [],
-        limits: {
-          cpus: spec.resources.cpuMillis / 1000,
-          memoryBytes: spec.resources.memoryBytes,
-          diskBytes: spec.resources.diskBytes,
-          durationMs: spec.maxDurationSeconds * 1000,
-          ...(spec.fuel === undefined ? {} : { fuel: BigInt(spec.fuel) }),
-          logBytes: LIMITS.logBytes,
-          processes: (agreement.gpus ?? []).length === 0 ? PROCESSES_MAX : GPU_PROCESSES_MAX,
-        },
-        randomSeed: Buffer.from(agreement.specDigest, 'hex'),
-        clockStartMs: spec.clockMs,
       },
       live.abort.signal,
     );

@@ -52,6 +52,8 @@ export interface Agreement {
   readonly durationSecondsMax: number;
   /** The inputs that the bid named: they are kept for the next job. Absent where it named none. */
   readonly near?: readonly string[];
+  /** The signed quote, base64: what a verifier is shown. An agreement from before it was kept has none. */
+  readonly quote?: string;
   /** By when the quote promised the start, on this node's clock; absent where it promised nothing. */
   readonly startByMs?: number;
   /** Wall clock of this node; an agreement from before it was kept has none. */

@@ -5,7 +5,7 @@
  * Contract: inputs of one job are applied one after the other; an effect of a kind that is already under way for a job
  * is not started twice; `recover` after a crash brings every unfinished job back to where its journal says, exactly once.
  */
-import type { Chain, LeaseAccount, LeaseTerms } from '../../chain/index.ts';
+import type { Chain, DisputeAccount, LeaseAccount, LeaseTerms } from '../../chain/index.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { type Address, encodeAddress } from '../../protocol/address.ts';
 import type { KeyPair } from '../../protocol/ed25519.ts';
@@ -41,6 +41,8 @@ export interface JobsOptions {
   readonly tell: Tell;
   /** The job is over and its capacity free. */
   readonly onRelease: (agreement: Agreement) => void;
+  /** Shows the drawn verifiers what this node has to show about a disputed job. */
+  readonly defend: (job: Job, dispute: DisputeAccount) => void;
   /** The lease is closed, and its buyer paid something. */
   readonly onPaid: (agreement: Agreement) => Promise<void>;
 }
@@ -281,7 +283,7 @@ export class Jobs implements AsyncDisposable {
       }
       return this.dispatch(address, { type: 'claim-confirmed' });
     }
-    if (lease.state === 'disputed') return this.#pushDispute(lease);
+    if (lease.state === 'disputed') return this.#pushDispute(job, lease);
     if (lease.proof === undefined || (await chain.chainTimeMs()) <= lease.proof.provenAtMs + lease.windowMs)
       return undefined;
     const { signature } = await chain.settleAfterWindow(key, lease);
@@ -290,7 +292,7 @@ export class Jobs implements AsyncDisposable {
   }
 
   /** A dispute waits for nobody's permission: anyone may draw the verifiers and resolve it, so the one who waits does. */
-  async #pushDispute(lease: LeaseAccount): Promise<void> {
+  async #pushDispute(job: Job, lease: LeaseAccount): Promise<void> {
     const { chain, key, tell } = this.#options;
     const dispute = await chain.dispute(lease.address);
     if (dispute === undefined) return;
@@ -304,6 +306,7 @@ export class Jobs implements AsyncDisposable {
       tell({ type: 'settled-alone', lease: lease.address, transaction: signature });
       await this.dispatch(lease.address, { type: 'lease-closed' });
     } else if (!isDrawn) await chain.drawVerifiers(key, lease.address);
+    else if (nowMs <= voteUntilMs) this.#options.defend(job, dispute);
   }
 
   /** Waits until a co-signed lease is on chain, or can no longer come. */

@@ -181,6 +181,7 @@ async function accept(
     ...(quote.bid.near.length === 0 ? {} : { near: quote.bid.near }),
     ...(content.startByMs === 0 ? {} : { startByMs: content.startByMs }),
     acceptedAtMs: env.clock.now(),
+    quote: Buffer.from(quote.bytes).toString('base64'),
   };
   // Known before anything is kept, so that a message which is refused costs nothing.
   const message = messageToSign(chain, termsOf(agreement), request);

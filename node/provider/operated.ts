@@ -22,6 +22,7 @@ import {
   openMetricsPort,
   summarise,
 } from '../operator/index.ts';
+import type { Verifier } from '../verifier/index.ts';
 import { MOLT_VERSION } from '../version.ts';
 import type { Jobs } from './jobs.ts';
 import type { Trade } from './trade.ts';
@@ -37,6 +38,7 @@ export interface OperatedParts {
   readonly probed: NodeStatus['runtimes'];
   readonly jobs: Jobs;
   readonly trade: Trade;
+  readonly verifier: Verifier | undefined;
   readonly metrics: Metrics;
   readonly feed: OfferFeed;
   readonly tell: Tell;
@@ -92,6 +94,7 @@ function operate(env: Env, parts: OperatedParts, startedMs: number): Operated {
       runtimes: parts.probed,
     }),
     jobs: () => newestFirst(jobs.list().map((job) => summarise(job, env.clock.now()))),
+    disputes: () => parts.verifier?.list() ?? [],
     logs: (lease, query, signal) => readLogs(parts, { lease, query, signal }),
     setDraining: async (on) => {
       // First what survives a crash, then what it says.

@@ -39,15 +39,17 @@ import { type Artifacts, type Mesh, openArtifacts } from '../mesh/index.ts';
 import { Metrics } from '../metrics.ts';
 import type { NodeStatus } from '../operator/index.ts';
 import { type Runtime, createRuntimes } from '../runtime/index.ts';
+import { Verifier } from '../verifier/index.ts';
 import { publicInternet } from '../outside.ts';
 import { type Speed, measureSpeed } from '../speed.ts';
 import { type Approve, createApproval } from './approval.ts';
 import { Buyers } from './buyers.ts';
 import { Content } from './content.ts';
+import { Defence } from './defence.ts';
 import { secureConnection } from './download.ts';
 import { Execution } from './execution.ts';
 import type { Agreement } from './job.ts';
-import { Jobs } from './jobs.ts';
+import { Jobs, type JobsOptions } from './jobs.ts';
 import { serveLeases } from './lease-stream.ts';
 import { openOperations, wasDraining } from './operated.ts';
 import { serveForwards } from './services.ts';
@@ -126,9 +128,9 @@ export async function openProvider(base: ProviderParts, opened: AsyncDisposableS
     gpus.release(agreement.gpus ?? []);
     trade.endLease(agreement.lease);
   };
-  const jobs = opened.use(
-    new Jobs(env, { ...shared, execution, content, onRelease, onPaid: ({ budget }) => buyers.paid(budget) }),
-  );
+  const onPaid = ({ budget }: Agreement): Promise<void> => buyers.paid(budget);
+  const defend = defenceOf(parts, feed, opened);
+  const jobs = opened.use(new Jobs(env, { ...shared, execution, content, onRelease, onPaid, defend }));
   const recovered = await jobs.recover();
   for (const { agreement, phase, vacated } of recovered) {
     if (vacated === true) continue;
@@ -143,13 +145,37 @@ export async function openProvider(base: ProviderParts, opened: AsyncDisposableS
   opened.use(await serveForwards(env, { network: mesh, jobs, execution }));
   opened.use(await artifacts.serve(mesh, (peer, cid) => mayFetch(jobs, peer, cid)));
   opened.use(trade);
-  await openOperations(env, { ...parts, jobs, trade, metrics, feed }, opened);
+  const verifier = config.verify && opened.use(await openVerifier(parts, config.verify));
+  await openOperations(env, { ...parts, verifier, jobs, trade, metrics, feed }, opened);
   await jobs.resume(recovered);
   await trade.open();
   opened.use(mesh.onReachability(() => trade.moved()));
   announceMarket(parts, trade.total, opened);
   const { cpuMillis, memoryBytes } = config.capacity;
   tell({ type: 'selling', provider, cpuMillis, memoryBytes, speed: speed.score });
+}
+
+function defenceOf(parts: OpenParts, feed: OfferFeed, opened: AsyncDisposableStack): JobsOptions['defend'] {
+  const { env, chain, mesh, journal } = parts;
+  const addressesOf = (node: Address): readonly string[] => feed.book.get(node)?.content.addresses ?? [];
+  const defence = opened.use(new Defence(env, { chain, network: mesh, journal, addressesOf }));
+  return (job, dispute) => defence.show(job, dispute);
+}
+
+/** A disputed job may have no more memory than one that is sold here. */
+function openVerifier(parts: OpenParts, limits: NonNullable<NodeConfig['verify']>): Promise<Verifier> {
+  const { env, config, chain, mesh, journal, runtimes, tell } = parts;
+  return Verifier.open(env, {
+    key: config.key,
+    provider: config.provider,
+    chain,
+    network: mesh,
+    journal,
+    directory: config.home,
+    runtime: runtimes.get('wasm'),
+    limits: { ...limits, memoryBytes: config.capacity.memoryBytes },
+    tell,
+  });
 }
 
 /** Stands in the DHT as a provider of its class. Peers come later than we start, so it is tried until it works. */

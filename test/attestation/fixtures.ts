@@ -62,7 +62,7 @@ export const FACTS: ProofFacts = {
   locked: '600000000',
   claimed: '2500000',
   usage: { cpuMs: 2_400, memoryPeakBytes: 64_000_000, fuel: '123456789' },
-  logs: { root: SUMMARY.logRoot, leaves: 2, stdoutBytes: 6, stderrBytes: 8 },
+  logs: { root: SUMMARY.logRoot, leaves: 2, stdoutBytes: 6, stderrBytes: 8, stdoutSha256: SUMMARY.stdoutSha256 },
   metering: { head: SUMMARY.meterHead, samples: 2 },
   software: '0.1.0',
   chain: { slot: '77', blockhash: address('blockhash') },

@@ -136,13 +136,13 @@ test('the order in which facts are given does not change the bytes', () => {
 
 test('a job without outputs, log and samples has a proof too', () => {
   const subject = { network: address('network'), lease: address('lease'), attempt: 1, specDigest: digestOf('spec') };
-  const { logRoot, meterHead } = createTranscript(subject).finish();
+  const { logRoot, meterHead, stdoutSha256 } = createTranscript(subject).finish();
   const bare = facts({
     outputs: [],
     inputs: [],
     exit: { reason: 'timed-out', exitCode: undefined, detail: '' },
     usage: { cpuMs: 0, memoryPeakBytes: 0 },
-    logs: { root: logRoot, leaves: 0, stdoutBytes: 0, stderrBytes: 0 },
+    logs: { root: logRoot, leaves: 0, stdoutBytes: 0, stderrBytes: 0, stdoutSha256 },
     metering: { head: meterHead, samples: 0 },
     chain: undefined,
   });

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 
 import type { Chain, LeaseAccount } from '../../chain/index.ts';
+import type { Address } from '../../protocol/address.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import { systemEnv } from '../../protocol/env.ts';
 import { baseUnits } from '../../protocol/units.ts';
@@ -35,6 +36,9 @@ class Leases {
       this.disputed.push(of);
       return { signature: 'signature' };
     },
+    // The dispute is over as soon as it is looked at.
+    lease: async () => undefined,
+    leaseEnding: async () => undefined,
     watchLease: (_address: unknown, signal: AbortSignal) => this.#watch(signal),
   } as unknown as Chain;
 
@@ -75,8 +79,15 @@ afterEach(async () => {
   await rm(directory, { recursive: true, force: true });
 });
 
+const nobody = async (): Promise<readonly Address[]> => [];
+
 async function contestsOf(): Promise<Contests> {
-  const contests = await openContests(systemEnv(), { chain: leases.chain, key: key('buyer'), directory });
+  const contests = await openContests(systemEnv(), {
+    chain: leases.chain,
+    key: key('buyer'),
+    directory,
+    handIn: nobody,
+  });
   open.push(contests);
   return contests;
 }
@@ -86,15 +97,15 @@ const kept = async (): Promise<unknown> => JSON.parse(await readFile(join(direct
 test('a claim is disputed when it comes, told, and forgotten', async () => {
   const contests = await contestsOf();
   const told: JobEvent[] = [];
-  await contests.add(lease, (event) => told.push(event));
-  expect(await kept()).toEqual({ version: 1, leases: [lease] });
+  await contests.add({ lease }, (event) => told.push(event));
+  expect(await kept()).toEqual({ version: 2, leases: [{ lease }] });
   expect((await stat(join(directory, 'contests.json'))).mode & 0o777).toBe(0o600);
   expect(leases.disputed).toEqual([]);
   leases.set(claimed(NOW));
-  await contests.quiet(60_000);
+  await contests.quiet(60_000, 60_000);
   expect(leases.disputed).toEqual([lease]);
   expect(told).toEqual([{ type: 'lease-disputed', lease, transaction: 'signature', claimed: 5n }]);
-  expect(await kept()).toEqual({ version: 1, leases: [] });
+  expect(await kept()).toEqual({ version: 2, leases: [] });
 });
 
 test.each<[string, Partial<LeaseAccount> | undefined]>([
@@ -103,49 +114,57 @@ test.each<[string, Partial<LeaseAccount> | undefined]>([
   ['claimed so long ago that its window is over', claimed(NOW - 60_001)],
 ])('a lease that is %s is let be', async (_what, state) => {
   const contests = await contestsOf();
-  await contests.add(lease, () => undefined);
+  await contests.add({ lease }, () => undefined);
   leases.set(state);
-  await contests.quiet(60_000);
+  await contests.quiet(60_000, 60_000);
   expect(leases.disputed).toEqual([]);
-  expect(await kept()).toEqual({ version: 1, leases: [] });
+  expect(await kept()).toEqual({ version: 2, leases: [] });
 });
 
 test('what one client began the next goes on with', async () => {
-  await (await contestsOf()).add(lease, () => undefined);
+  await (await contestsOf()).add({ lease }, () => undefined);
   await open.pop()?.[Symbol.asyncDispose]();
-  expect(await kept()).toEqual({ version: 1, leases: [lease] });
+  expect(await kept()).toEqual({ version: 2, leases: [{ lease }] });
   leases.set(claimed(NOW));
-  await (await contestsOf()).quiet(60_000);
+  await (await contestsOf()).quiet(60_000, 60_000);
   expect(leases.disputed).toEqual([lease]);
 });
 
 test('a dispute that the chain does not take is tried again', async () => {
   leases.fault = new MoltError('chain/unreachable', 'the endpoint is away');
   const contests = await contestsOf();
-  await contests.add(lease, () => undefined);
+  await contests.add({ lease }, () => undefined);
   leases.set(claimed(NOW));
-  await contests.quiet(60_000);
+  await contests.quiet(60_000, 60_000);
   expect(leases.disputed).toEqual([lease]);
 });
 
 test('waiting for claims ends when time is up; a client without a folder contests for as long as it lives', async () => {
-  const contests = await openContests(systemEnv(), { chain: leases.chain, key: key('buyer'), directory: undefined });
+  const contests = await openContests(systemEnv(), {
+    chain: leases.chain,
+    key: key('buyer'),
+    directory: undefined,
+    handIn: nobody,
+  });
   open.push(contests);
-  await contests.add(lease, () => undefined);
-  await contests.quiet(1);
+  await contests.add({ lease }, () => undefined);
+  await contests.quiet(1, 1);
   expect(leases.disputed).toEqual([]);
   leases.set(claimed(NOW));
-  await contests.quiet(60_000);
+  await contests.quiet(60_000, 60_000);
   expect(leases.disputed).toEqual([lease]);
 });
 
-test.each(['', '{"version":2,"leases":["x"]}', '{"version":1,"leases":["no address"]}', '{"version":1}'])(
-  'a file with %j is begun anew',
-  async (text) => {
-    await writeFile(join(directory, 'contests.json'), text);
-    const contests = await contestsOf();
-    await contests.quiet(60_000);
-    await contests.add(lease, () => undefined);
-    expect(await kept()).toEqual({ version: 1, leases: [lease] });
-  },
-);
+test.each([
+  '',
+  '{"version":3,"leases":["x"]}',
+  '{"version":2,"leases":["x"]}',
+  '{"version":1,"leases":["no address"]}',
+  '{"version":1}',
+])('a file with %j is begun anew', async (text) => {
+  await writeFile(join(directory, 'contests.json'), text);
+  const contests = await contestsOf();
+  await contests.quiet(60_000, 60_000);
+  await contests.add({ lease }, () => undefined);
+  expect(await kept()).toEqual({ version: 2, leases: [{ lease }] });
+});

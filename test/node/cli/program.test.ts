@@ -31,6 +31,7 @@ const COMMANDS = [
   'withdraw',
   'stakes',
   'slash',
+  'verifier',
   'program',
 ];
 
@@ -174,7 +175,7 @@ describe('molt verify', () => {
   const transcript = createTranscript(subject);
   const sha256 = 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad';
   const cid = 'bafkreif2pall7dybz7vecqka3zo24irdwabwdi4wc55jznaq75q7eaavvu';
-  const { logRoot, logLeaves, meterHead, samples } = transcript.finish();
+  const { logRoot, logLeaves, meterHead, samples, stdoutSha256 } = transcript.finish();
   const { envelope } = makeProof({
     signer,
     facts: {
@@ -196,7 +197,7 @@ describe('molt verify', () => {
       locked: locked.toString(),
       claimed: costOf(2_500, price, locked).toString(),
       usage: { cpuMs: 1, memoryPeakBytes: 1 },
-      logs: { root: logRoot, leaves: logLeaves, stdoutBytes: 0, stderrBytes: 0 },
+      logs: { root: logRoot, leaves: logLeaves, stdoutBytes: 0, stderrBytes: 0, stdoutSha256 },
       metering: { head: meterHead, samples },
       software: '0.1.0',
     },

@@ -58,6 +58,7 @@ function madeUp() {
       seen.left.resolve();
     },
     market: () => ({ headline: '0 bids heard', obstacles: [], reasons: [] }),
+    disputes: () => [],
     setDraining: (on) => {
       seen.draining = on;
       return Promise.resolve();

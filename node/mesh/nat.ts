@@ -56,8 +56,9 @@ const CONFIRM_MS = 10_000;
 const REFUSED_MS = 30_000;
 const REMEMBERED_MAX = 256;
 const DIRECT_MS = 8_000;
-/** A peer that could not be dialled directly is not dialled again for so long. */
-const DIRECT_RETRY_MS = 60_000;
+/** A peer that could not be dialled directly is dialled again after this long, then after twice as long, and so on. */
+const DIRECT_RETRY_MS = 2_000;
+const DIRECT_RETRY_MAX_MS = 60_000;
 const DIRECT_DIALS_MAX = 4;
 const SEARCH_EVERY_MS = 30_000;
 const SEARCH_MS = 10_000;
@@ -94,6 +95,12 @@ interface Place {
   readonly relay: PeerId;
   readonly connection: Connection;
   readonly address: Multiaddr;
+}
+
+interface Undialled {
+  readonly pauseMs: number;
+  /** Monotonic time of the next dial. */
+  readonly nextMs: number;
 }
 
 export interface NatOptions {
@@ -145,7 +152,8 @@ export class Nat implements AsyncDisposable {
   #isBusy = false;
   #leaving: Promise<void> = Promise.resolve();
   #isLeaving = false;
-  readonly #dialled = new Map<string, number>();
+  /** Peers that could not be dialled directly, and the pause since. */
+  readonly #undialled = new Map<string, Undialled>();
   #told = '';
   #searchAt = 0;
   #verifyAt = 0;
@@ -331,18 +339,25 @@ export class Nat implements AsyncDisposable {
 
   async #dialDirectly(peer: PeerId): Promise<void> {
     const { libp2p } = this.#parts();
-    const now = this.#env.clock.monotonic();
-    if ((this.#dialled.get(peer.toString()) ?? 0) > now) return;
+    const name = peer.toString();
+    const before = this.#undialled.get(name);
+    if (before !== undefined && before.nextMs > this.#env.clock.monotonic()) return;
     const known = await libp2p.peerStore.get(peer).catch(() => undefined);
     const told = (known?.addresses ?? []).map(({ multiaddr }) => multiaddr);
     const direct = told.filter((address) => !isCircuit(address) && isPublic(address)).slice(0, DIRECT_DIALS_MAX);
     if (direct.length === 0) return;
-    remember(this.#dialled, peer.toString(), now + DIRECT_RETRY_MS);
     using deadline = new Deadline(this.#env.clock, DIRECT_MS, this.#stopped.signal);
     const named = direct.map((address) =>
-      peerOf(address) === undefined ? address.encapsulate(`/p2p/${peer.toString()}`) : address,
+      peerOf(address) === undefined ? address.encapsulate(`/p2p/${name}`) : address,
     );
-    await libp2p.dial(named, { signal: deadline.signal }).catch(() => undefined);
+    try {
+      await libp2p.dial(named, { signal: deadline.signal });
+      this.#undialled.delete(name);
+    } catch (error) {
+      const pauseMs = Math.min((before?.pauseMs ?? DIRECT_RETRY_MS / 2) * 2, DIRECT_RETRY_MAX_MS);
+      remember(this.#undialled, name, { pauseMs, nextMs: this.#env.clock.monotonic() + pauseMs });
+      this.#env.logger.log('debug', 'peer not reached directly', { peer: name, addresses: named.map(String), error });
+    }
   }
 
   /** A port that the router forwards is known long after peers were connected, so they are asked again. */
@@ -498,12 +513,12 @@ function isIdle({ streams }: Connection): boolean {
 }
 
 /** The oldest is forgotten when there are too many. */
-function remember(until: Map<string, number>, name: string, time: number): void {
-  until.delete(name);
-  until.set(name, time);
-  for (const oldest of until.keys()) {
-    if (until.size <= REMEMBERED_MAX) return;
-    until.delete(oldest);
+function remember<Value>(known: Map<string, Value>, name: string, value: Value): void {
+  known.delete(name);
+  known.set(name, value);
+  for (const oldest of known.keys()) {
+    if (known.size <= REMEMBERED_MAX) return;
+    known.delete(oldest);
   }
 }
 

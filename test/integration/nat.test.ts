@@ -122,7 +122,7 @@ describe.skipIf(reason !== '')(`behind two NATs${reason === '' ? '' : ` (skipped
     };
     // They met over a circuit, which a direct connection has replaced.
     expect((await Promise.all(streets.map(relayedBytes))).some((bytes) => bytes > 1_000)).toBe(true);
-    // A first dial may fail on a machine that others use; the next comes after a minute.
+    // A dial may fail on a machine that others use; the next comes soon after.
     await expect.poll(circuits, { timeout: 100_000 }).toBe(0);
     said.length = 0;
     await expect.poll(() => said.length > 2).toBe(true);

@@ -13,10 +13,10 @@ export interface RawPeer extends AsyncDisposable {
   readonly connection: Connection;
 }
 
-/** A fresh identity, connected. Rejects when it is refused. `reads`: a protocol whose streams it takes and never answers. */
-export async function rawPeer(victim: string, reads?: string): Promise<RawPeer> {
-  const libp2p = await createLibp2p({
+async function bare(listen: readonly string[]): Promise<Libp2p> {
+  return createLibp2p({
     privateKey: await generateKeyPair('Ed25519'),
+    addresses: { listen: [...listen] },
     transports: [tcp()],
     connectionEncrypters: [noise()],
     streamMuxers: [yamux()],
@@ -24,6 +24,20 @@ export async function rawPeer(victim: string, reads?: string): Promise<RawPeer> 
     connectionMonitor: { enabled: false },
     services: { identify: identify() },
   });
+}
+
+/** A fresh identity that waits to be dialled by `dial`, which is given its address; resolves when it was. */
+export async function dialledPeer(dial: (address: string) => Promise<unknown>): Promise<RawPeer> {
+  const libp2p = await bare(['/ip4/127.0.0.1/tcp/0']);
+  const { promise, resolve } = Promise.withResolvers<Connection>();
+  libp2p.addEventListener('connection:open', ({ detail }) => resolve(detail));
+  await dial(String(libp2p.getMultiaddrs()[0]));
+  return { libp2p, connection: await promise, [Symbol.asyncDispose]: async () => libp2p.stop() };
+}
+
+/** A fresh identity, connected. Rejects when it is refused. `reads`: a protocol whose streams it takes and never answers. */
+export async function rawPeer(victim: string, reads?: string): Promise<RawPeer> {
+  const libp2p = await bare([]);
   try {
     if (reads !== undefined) await libp2p.handle(reads, (stream: Stream) => stream.resume());
     const connection = await libp2p.dial(multiaddr(victim), { signal: AbortSignal.timeout(5_000) });

@@ -5,16 +5,25 @@
 import { describe, expect, it } from 'vitest';
 
 import type { Mesh } from '../../../node/mesh/index.ts';
-import { rawPeer } from '../../integration/hostile/raw-peer.ts';
+import { type RawPeer, dialledPeer, rawPeer } from '../../integration/hostile/raw-peer.ts';
 import { DATA, PING, RST, SYN, WINDOW_UPDATE, wireOf, yamuxFrame } from '../../integration/hostile/yamux.ts';
 import { Peers, until } from './peers.ts';
 
 const PROTOCOL = '/molt/echo/1';
 const LIMITS = { maxFrameBytes: 1 << 20, maxStreams: 8, maxStreamsPerPeer: 8 };
 
+type Meets = (mesh: Mesh) => Promise<RawPeer>;
+const DIALS_US: Meets = (mesh) => rawPeer(mesh.addresses[0] ?? '');
+const IS_DIALLED: Meets = (mesh) => dialledPeer((address) => mesh.meet([address]));
+
 /** Sends until it is thrown out, at most `frames`; resolves to whether it was. */
-async function sends(to: Mesh, frames: number, frame: (index: number) => Uint8Array): Promise<boolean> {
-  await using peer = await rawPeer(to.addresses[0] ?? '');
+async function sends(
+  to: Mesh,
+  frames: number,
+  frame: (index: number) => Uint8Array,
+  meets: Meets = DIALS_US,
+): Promise<boolean> {
+  await using peer = await meets(to);
   await until('it is connected', () => to.peers().length === 1);
   const wire = wireOf(peer.connection);
   try {
@@ -47,6 +56,46 @@ describe('frames of the multiplexer', () => {
     const mesh = await peers.open({ limits: { controlFramesPerSecond: 100 } });
     expect(await sends(mesh, 20, frame)).toBe(false);
     expect(await sends(mesh, 2_000, frame)).toBe(true);
+  });
+
+  it.each([
+    ['pings', (index: number) => yamuxFrame(PING, { flags: SYN, length: index })],
+    ['window updates that answer nothing', () => yamuxFrame(WINDOW_UPDATE, { stream: 1, length: 1 })],
+  ])(
+    'a flood of %s by a peer that this node dialled ends that connection too, and keeps the peer out',
+    async (_name, frame) => {
+      await using peers = new Peers();
+      const mesh = await peers.open({ limits: { controlFramesPerSecond: 100 } });
+      expect(await sends(mesh, 20, frame, IS_DIALLED)).toBe(false);
+      let address = '';
+      const isDialled: Meets = (to) =>
+        dialledPeer((told) => {
+          address = told;
+          return to.meet([told]);
+        });
+      await using listening = await isDialled(mesh);
+      const wire = wireOf(listening.connection);
+      await until('it is thrown out', async () => {
+        for (let index = 0; index < 50; index++) await wire(frame(index)).catch(() => undefined);
+        return mesh.peers().length === 0;
+      });
+      await expect(mesh.meet([address])).rejects.toMatchObject({ code: 'mesh/unreachable' });
+    },
+  );
+
+  it('a peer that this node dialled, and that answers its pings, is kept', async () => {
+    await using peers = new Peers();
+    const mesh = await peers.open({ limits: { controlFramesPerSecond: 10 } });
+    await using peer = await IS_DIALLED(mesh);
+    const { muxer } = peer.connection as unknown as { muxer: { sendPing(id: number, flag?: number): void } };
+    let answered = 0;
+    const send = muxer.sendPing.bind(muxer);
+    muxer.sendPing = (id, flag) => {
+      answered++;
+      send(id, flag);
+    };
+    await until('it answered two heartbeats', () => answered >= 2);
+    expect(mesh.peers()).toHaveLength(1);
   });
 
   it('a flood of data frames with a byte each ends it too', async () => {

@@ -10,6 +10,7 @@ import type { Address } from '../protocol/address.ts';
 import { type Env, randomInt } from '../protocol/env.ts';
 import type { Message, Offer } from '../protocol/messages.ts';
 import { createBoundedMap } from './bounded-map.ts';
+import type { Vouch } from './doubts.ts';
 import type { Neighbours } from './following.ts';
 import type { OfferFeed } from './offers.ts';
 
@@ -24,8 +25,7 @@ export interface Acquaintances extends Pick<Neighbours, 'isConnected' | 'onPeer'
 export interface NeighbourOptions {
   readonly feed: Pick<OfferFeed, 'book' | 'onChange' | 'pull'>;
   readonly neighbours: Acquaintances;
-  /** Signers of offers whose providers the chain knows. May throw `chain/…`. */
-  readonly vouch: (offers: readonly Message<Offer>[]) => Promise<{ readonly genuine: ReadonlySet<Address> }>;
+  readonly vouch: Vouch;
   /** How many of them to be connected to. */
   readonly wanted: number;
 }

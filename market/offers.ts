@@ -8,11 +8,12 @@ import type { Address } from '../protocol/address.ts';
 import { type Env, randomInt } from '../protocol/env.ts';
 import { ACCEPT, MoltError, type Verdict } from '../protocol/errors.ts';
 import { LIMITS } from '../protocol/limits.ts';
-import { RESOURCE_CLASSES, type ResourceClass } from '../protocol/messages.ts';
+import { type Offer, RESOURCE_CLASSES, type ResourceClass } from '../protocol/messages.ts';
 import { OffersRequest } from '../protocol/molt.js';
 import { STREAMS, decodeOffersRequest, offersTopic } from '../protocol/wire.ts';
-import type { Admission } from './admission.ts';
+import type { Admission, Admitted } from './admission.ts';
 import { type Book, createBook } from './book.ts';
+import { Doubts, type Vouch } from './doubts.ts';
 import type { Channel, Network, PubSub } from './ports.ts';
 
 export interface OfferFeed extends AsyncDisposable {
@@ -33,6 +34,8 @@ export interface OfferFeedOptions {
   readonly classes?: readonly ResourceClass[];
   /** Shards that are joined; `''` is that of the whole class. Default `['']`. Pulls ask for these, too. */
   readonly regions?: readonly string[];
+  /** Looks up strangers when more of them are heard than are taken unseen. Default: those beyond are not taken. */
+  readonly vouch?: Vouch;
   /** Hears of every offer that was not taken, and why. */
   readonly onRefused?: (refusal: Refusal) => void;
 }
@@ -47,7 +50,7 @@ const PULL_AT_ONCE = 32;
 const EXPIRE_EVERY_MS = 5_000;
 
 export async function openOfferFeed(env: Env, options: OfferFeedOptions): Promise<OfferFeed> {
-  const { pubsub, network, networkId, admission } = options;
+  const { pubsub, network, networkId } = options;
   const classes = options.classes ?? RESOURCE_CLASSES;
   const regions = options.regions ?? [''];
   const shards = classes.flatMap((resourceClass) => regions.map((region) => ({ resourceClass, region })));
@@ -57,28 +60,12 @@ export async function openOfferFeed(env: Env, options: OfferFeedOptions): Promis
   const changed = (): void => {
     for (const listener of listeners) listener();
   };
-  /** `by` is the peer that brought it; only what it sent unasked counts against its bucket. */
-  const take = (bytes: Uint8Array, by: Address | undefined, isAsked: boolean): Verdict => {
-    const admitted = admission.offer(bytes, isAsked ? undefined : by, env.clock.now());
-    if (admitted.message === undefined) {
-      options.onRefused?.(admitted.verdict);
-      if (admitted.convicted === undefined) return admitted.verdict;
-      if (book.drop(admitted.convicted)) changed();
-      // Forwarded once, as evidence: who heard the other message convicts as well.
-      return ACCEPT;
-    }
-    const change = book.put(admitted.message, by);
-    if (change === 'full')
-      return { verdict: 'ignore', code: 'market/book-full', reason: `the book holds ${OFFERS_MAX} offers` };
-    if (change !== 'stale') changed();
-    return ACCEPT;
-  };
-
   await using opened = new AsyncDisposableStack();
+  const { take, hear } = takeOffers(env, options, { book, changed, opened });
   for (const { resourceClass, region } of shards) {
     const topic = offersTopic(networkId, resourceClass, region);
     const limits = { messageBytesMax: LIMITS.offerBytes };
-    opened.use(await pubsub.subscribe(topic, (bytes, from) => take(bytes, from, false), limits));
+    opened.use(await pubsub.subscribe(topic, hear, limits));
   }
   opened.use(await network.handle(STREAMS.offers.protocol, STREAMS.offers, answerPulls(env, book)));
   opened.use(
@@ -101,7 +88,7 @@ export async function openOfferFeed(env: Env, options: OfferFeedOptions): Promis
           await channel.send(OffersRequest.encode({ resourceClass, region }));
           let seen = 0;
           for await (const bytes of channel) {
-            if (take(bytes, from, true).verdict === 'accept') added++;
+            if (take(bytes, from).verdict === 'accept') added++;
             if (++seen >= PULL_MAX) break;
             // What arrives together is read without a pause, and each offer costs a signature.
             if (seen % PULL_AT_ONCE === 0) await env.clock.sleep(0, signal);
@@ -113,7 +100,7 @@ export async function openOfferFeed(env: Env, options: OfferFeedOptions): Promis
       return added;
     },
     add: (bytes) => {
-      take(bytes, undefined, true);
+      take(bytes, undefined);
     },
     onChange: (listener) => {
       listeners.add(listener);
@@ -121,6 +108,44 @@ export async function openOfferFeed(env: Env, options: OfferFeedOptions): Promis
     },
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
+}
+
+/** Decides about each offer, and keeps what is admitted. */
+function takeOffers(
+  env: Env,
+  options: OfferFeedOptions,
+  on: { readonly book: Book; readonly changed: () => void; readonly opened: AsyncDisposableStack },
+) {
+  const { admission } = options;
+  const settle = (admitted: Admitted<Offer>, by: Address | undefined): Verdict => {
+    if (admitted.message === undefined) {
+      options.onRefused?.(admitted.verdict);
+      if (admitted.convicted === undefined) return admitted.verdict;
+      if (on.book.drop(admitted.convicted)) on.changed();
+      // Forwarded once, as evidence: who heard the other message convicts as well.
+      return ACCEPT;
+    }
+    const change = on.book.put(admitted.message, by);
+    if (change === 'full')
+      return { verdict: 'ignore', code: 'market/book-full', reason: `the book holds ${OFFERS_MAX} offers` };
+    if (change !== 'stale') on.changed();
+    return ACCEPT;
+  };
+  /** What was asked for: it counts against nobody. */
+  const take = (bytes: Uint8Array, by: Address | undefined): Verdict =>
+    settle(admission.offer(bytes, undefined, env.clock.now()), by);
+  const doubts = options.vouch === undefined ? undefined : on.opened.use(new Doubts(env, options.vouch));
+  /** What a peer sent unasked. */
+  const hear = (bytes: Uint8Array, from: Address): Verdict | Promise<Verdict> => {
+    const admitted = admission.offer(bytes, from, env.clock.now());
+    const doubt = admitted.message === undefined ? admitted.doubt : undefined;
+    if (doubt === undefined || doubts === undefined) return settle(admitted, from);
+    return doubts.ask(doubt.message, from).then((isGenuine) => {
+      if (isGenuine !== undefined) admission.settle(doubt, isGenuine, env.clock.now());
+      return settle(isGenuine === true ? admission.offer(bytes, from, env.clock.now()) : admitted, from);
+    });
+  };
+  return { take, hear };
 }
 
 /** Whoever asks for a whole class need not ask for its regions. */

@@ -51,6 +51,7 @@ export class Metrics {
   counting(admission: Admission): Admission {
     const count = (kind: string, verdict: string): void => this.#gossip.inc({ kind, verdict });
     return {
+      ...admission,
       offer: (...given) => {
         const admitted = admission.offer(...given);
         count('offer', admitted.verdict.verdict);

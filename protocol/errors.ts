@@ -36,6 +36,7 @@ export const ERRORS = {
 
   // market
   'market/rate-limited': entry('peer', 'later', 'more messages than the bucket of this origin or forwarder allows'),
+  'market/flooded': entry('peer', 'later', 'a peer forwards far more than it may of what nobody vouches for'),
   'market/equivocated': entry('peer', 'never', 'the signer said two different things under one sequence number'),
   'market/book-full': entry('nobody', 'later', 'the book holds as many offers as it may'),
   'market/no-offers': entry('nobody', 'later', 'no live offer was heard'),

@@ -22,6 +22,16 @@ import { STREAMS } from '../protocol/wire.ts';
 
 type Row = readonly (string | number)[];
 
+const ADMISSION_BUCKETS = [
+  'offersPerOrigin',
+  'bidsPerOrigin',
+  'offersPerForwarder',
+  'offersInAll',
+  'bidsPerForwarder',
+  'bidsInAll',
+  'bidsBlameless',
+] as const;
+
 const TABLES: Readonly<Record<string, () => string>> = {
   kinds: () =>
     table(
@@ -52,11 +62,7 @@ const TABLES: Readonly<Record<string, () => string>> = {
   admission: () =>
     table(
       ['bucket', 'burst', 'per second'],
-      (['offersPerOrigin', 'bidsPerOrigin', 'messagesPerForwarder'] as const).map((name) => [
-        name,
-        ADMISSION_LIMITS[name].burst,
-        ADMISSION_LIMITS[name].perSecond,
-      ]),
+      ADMISSION_BUCKETS.map((name) => [name, ADMISSION_LIMITS[name].burst, ADMISSION_LIMITS[name].perSecond]),
     ),
   limits: () =>
     table(

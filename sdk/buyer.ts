@@ -108,6 +108,7 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
     directory: join(directory, 'artifacts'),
     quotaBytes: ARTIFACT_QUOTA_BYTES,
   });
+  const vouch = createVouching(env, chain);
   const feed = opened.use(
     await openOfferFeed(env, {
       pubsub: mesh,
@@ -115,11 +116,11 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
       networkId: network,
       admission: createAdmission({ network }),
       regions: [options.followRegion ?? ''],
+      vouch,
     }),
   );
   const chainClock = opened.use(await openChainClock(env, chain));
   opened.use(followMarket(env, { feed, neighbours: mesh }));
-  const vouch = createVouching(env, chain);
   opened.use(new KeptNeighbours(env, { feed, neighbours: mesh, vouch, wanted: WARM_MAX }));
   const routes = new Map<string, AnswerRoute>();
   opened.use(await mesh.handle(STREAMS.quote.protocol, STREAMS.quote, (channel) => takeAnswers(env, channel, routes)));

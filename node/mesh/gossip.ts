@@ -46,8 +46,12 @@ const SETTLE_MS = 1_000;
 const SETTLE_POLL_MS = 20;
 const TOPIC_CHARACTERS_MAX = 128;
 const MESSAGE_ID_BYTES = 20;
-/** Messages looked at per second, from all peers, while the event loop lags: a small market goes on, a flood does not. */
-const UNDER_PRESSURE_PER_SECOND = 20;
+/**
+ * Messages looked at per second, from each peer, while the event loop lags: a small market goes on, a flood does not, and it
+ * takes nothing from what others are allowed.
+ */
+const UNDER_PRESSURE_PER_SECOND = 5;
+const UNDER_PRESSURE_BURST = 20;
 /** Who promised a message is given 3 s by the library; what we did not read or shed within this time broke no promise. */
 const FORGIVEN_MS = 5_000;
 const HEARTBEAT_MS = 700;
@@ -109,6 +113,7 @@ interface GossipInternals extends GossipSub {
   readonly streamsOutbound: ReadonlyMap<string, unknown>;
   readonly score: {
     score(peer: string): number;
+    addPenalty(peer: string, penalty: number, label: string): void;
     readonly params: { readonly topics: Record<string, typeof TOPIC_SCORE> };
   };
 }
@@ -119,8 +124,8 @@ export class Gossip implements PubSub {
   readonly #prefix: string;
   readonly #guard: Pick<Guard, 'gossiped' | 'strikeGossip'>;
   readonly #pressure: { readonly isHigh: boolean };
-  /** What is still looked at while the event loop lags. */
-  readonly #underPressure = new Bucket(UNDER_PRESSURE_PER_SECOND, UNDER_PRESSURE_PER_SECOND);
+  /** What is still looked at of a peer while the event loop lags. */
+  readonly #underPressure = new Map<Address, Bucket>();
   /** Largest message of each topic that has a limit of its own. */
   readonly #bytesMax = new Map<string, number>();
   readonly #subscribed = new Set<string>();
@@ -293,8 +298,7 @@ export class Gossip implements PubSub {
   async #judge(peer: PeerId, message: Message, validate: Validate): Promise<TopicValidatorResult> {
     const from = addressOf(peer);
     if (from === undefined || this.#pending >= this.#limits.pendingVerdictsMax) return TopicValidatorResult.Ignore;
-    if (this.#pressure.isHigh && !this.#underPressure.take(this.#env.clock.monotonic()))
-      return TopicValidatorResult.Ignore;
+    if (this.#pressure.isHigh && !this.#isLookedAt(from)) return TopicValidatorResult.Ignore;
     this.#pending++;
     try {
       const verdict = await validate(message.data, from);
@@ -305,6 +309,8 @@ export class Gossip implements PubSub {
         verdict: verdict.verdict,
         code: verdict.code,
       });
+      // A message that others may have brought as well is not what is wrong here: its forwarder alone pays.
+      if (verdict.code === 'market/flooded') this.#use().score.addPenalty(peer.toString(), 1, 'flood');
       return verdict.verdict === 'reject' ? TopicValidatorResult.Reject : TopicValidatorResult.Ignore;
     } catch (error) {
       this.#env.logger.log('error', 'gossip validator failed', { topic: message.topic, error });
@@ -312,6 +318,12 @@ export class Gossip implements PubSub {
     } finally {
       this.#pending--;
     }
+  }
+
+  #isLookedAt(peer: Address): boolean {
+    const bucket = this.#underPressure.get(peer) ?? new Bucket(UNDER_PRESSURE_PER_SECOND, UNDER_PRESSURE_BURST);
+    this.#underPressure.set(peer, bucket);
+    return bucket.take(this.#env.clock.monotonic());
   }
 
   /** Told by the mesh about every connection, so that a publisher knows whom to wait for. */
@@ -323,6 +335,7 @@ export class Gossip implements PubSub {
     const id = peerIdOf(peer).toString();
     this.#connectedAt.delete(id);
     this.#heard.delete(id);
+    this.#underPressure.delete(peer);
     for (const wake of this.#waiting) wake();
   }
 
@@ -421,6 +434,7 @@ function gossipInternals(router: GossipSub): GossipInternals {
     typeof internals.applyIwantPenalties === 'function' &&
     typeof internals.gossipTracer?.getBrokenPromises === 'function' &&
     typeof internals.score.score === 'function' &&
+    typeof internals.score.addPenalty === 'function' &&
     typeof internals.score.params.topics === 'object';
   assert(known, 'this release of @libp2p/gossipsub keeps its streams or scores elsewhere: adapt node/mesh/gossip.ts');
   return internals;

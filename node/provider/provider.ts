@@ -103,10 +103,10 @@ export async function openProvider(base: ProviderParts, opened: AsyncDisposableS
   const admission = metrics.counting(createAdmission({ network: networkId }));
   const onRefused = ({ code, reason }: Refusal): void => tell({ type: 'offer-refused', code, reason });
   const regions = config.followRegion === '' ? [...new Set(['', config.region])] : [config.followRegion];
-  const feedOptions = { pubsub: mesh, network: mesh, networkId, admission, regions, onRefused };
+  const vouch = createVouching(env, chain);
+  const feedOptions = { pubsub: mesh, network: mesh, networkId, admission, regions, vouch, onRefused };
   const feed = opened.use(await openOfferFeed(env, feedOptions));
   opened.use(followMarket(env, { feed, neighbours: mesh }));
-  const vouch = createVouching(env, chain);
   opened.use(new KeptNeighbours(env, { feed, neighbours: mesh, vouch, wanted: NEIGHBOURS_HEALTHY }));
   const shared = { key, provider, chain, network: mesh, journal, tell };
   const content = await openContent(parts);

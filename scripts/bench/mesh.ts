@@ -216,7 +216,8 @@ async function uniqueMessages(tell: Tell): Promise<void> {
       limits: { ...LAB, gossipPerSecond: 1e6, pendingVerdictsMax: 1e6 },
     }),
   );
-  const limits = { messagesPerForwarder: { perSecond: 1e6, burst: 1e6 } };
+  const most = { perSecond: 1e6, burst: 1e6 };
+  const limits = { offersPerForwarder: { perSecond: 2e6, burst: 2e6 }, offersInAll: most };
   const admission = createAdmission({ network, limits });
   let firstMs = 0;
   let lastMs = 0;

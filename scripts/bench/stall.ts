@@ -93,7 +93,7 @@ const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve)
 async function takeOffers(): Promise<void> {
   const admission = createAdmission({
     network: NETWORK,
-    limits: { messagesPerForwarder: { perSecond: 1e6, burst: 1e6 } },
+    limits: { offersPerForwarder: { perSecond: 2e6, burst: 2e6 }, offersInAll: { perSecond: 1e6, burst: 1e6 } },
   });
   const from = encodeAddress(systemEnv().random.bytes(32));
   const made: Uint8Array[] = [];

@@ -30,19 +30,32 @@ const DELAY_P99_MS_MAX = 2_000;
 /** Of what is reachable. The book holds 10,000 offers in some 20 MB, and each connection its buffers. */
 const GROWTH_MB_MAX = 60;
 const ATTACK_SECONDS = 6;
+/** An attack that was not dropped goes on for so long, until it has sent more than anybody may on a slow machine too. */
+const ATTACK_SECONDS_MAX = 60;
 
 const network = encodeAddress(env.random.bytes(32));
 
 interface Tally {
   readonly sent: number;
   readonly dropped: number;
+  readonly seconds: number;
 }
 
-async function attack(name: string, victim: Victim): Promise<Tally> {
-  const args = [join(HOSTILE, 'attack.ts'), name, network, victim.addresses[0] ?? '', String(ATTACK_SECONDS)];
-  const { stdout } = await promisify(execFile)(process.execPath, args, { timeout: 60_000 });
+/** What an honest peer may do of what an attack does, by the victim's own limits: at once, and each second. */
+interface Allowed {
+  readonly burst: number;
+  readonly perSecond: number;
+}
+
+async function attack(name: string, victim: Victim, secondsMax: number): Promise<Tally> {
+  const seconds = [ATTACK_SECONDS, secondsMax].map(String);
+  const args = [join(HOSTILE, 'attack.ts'), name, network, victim.addresses[0] ?? '', ...seconds];
+  const { stdout } = await promisify(execFile)(process.execPath, args, { timeout: 2 * ATTACK_SECONDS_MAX * 1_000 });
   return JSON.parse(stdout) as Tally;
 }
+
+/** On a slow machine an attack may be over before so many bids were made. */
+const BIDS_MIN = 3;
 
 /** Bids about once a second, which is what one origin may, as long as `during` lasts. */
 async function tradeOn(bidder: TestBidder, victim: Victim, during: Promise<unknown>) {
@@ -50,7 +63,7 @@ async function tradeOn(bidder: TestBidder, victim: Victim, during: Promise<unkno
   const end = during.finally(() => over.abort());
   const answers: number[] = [];
   let bids = 0;
-  while (!over.signal.aborted) {
+  while (!over.signal.aborted || bids < BIDS_MIN) {
     bids++;
     const { quotedBy, tookMs } = await bidder.bid(5_000, 1);
     if (quotedBy.includes(victim.self)) answers.push(tookMs);
@@ -64,7 +77,8 @@ let victim: Victim;
 let bidder: TestBidder;
 
 beforeAll(async () => {
-  victim = await openVictim({ network });
+  // The chain knows no provider, so whoever offers there is invented.
+  victim = await openVictim({ network, operators: [] });
   bidder = await openBidder({ network, bootstrap: victim.addresses });
   await until('the bidder is connected', () => bidder.mesh.isConnected(victim.self));
 });
@@ -75,24 +89,25 @@ afterAll(async () => {
 });
 
 describe('a provider under attack goes on quoting, keeps its event loop free and drops the attacker', () => {
-  test.each([
-    ['invalid flood', 'drops'],
-    ['valid flood', 'drops'],
-    ['replay', 'drops'],
-    ['oversize', 'drops'],
-    ['slow reader', 'bounds'],
-    ['stream churn', 'drops'],
-    ['ping flood', 'drops'],
-    ['window update flood', 'drops'],
-    ['reset churn', 'drops'],
-    ['endless frame', 'drops'],
-    ['connection churn', 'drops'],
-    ['sybil bidders', 'drops'],
-  ] as const)('%s', async (name, outcome) => {
+  test.each<[string, Allowed | undefined]>([
+    ['invalid flood', { burst: 20, perSecond: 0 }],
+    // Those of all strangers and of one forwarder, and as many more until the chain was asked.
+    ['valid flood', { burst: 500, perSecond: 500 }],
+    ['replay', { burst: 18_000, perSecond: 1_200 }],
+    ['oversize', { burst: 20, perSecond: 0 }],
+    ['slow reader', undefined],
+    ['stream churn', { burst: 800, perSecond: 200 }],
+    ['ping flood', { burst: 400, perSecond: 100 }],
+    ['window update flood', { burst: 4_000, perSecond: 1_000 }],
+    ['reset churn', { burst: 2_000, perSecond: 500 }],
+    ['endless frame', { burst: 20, perSecond: 0 }],
+    ['connection churn', { burst: 120, perSecond: 40 }],
+    ['sybil bidders', { burst: 500, perSecond: 230 }],
+  ])('%s', async (name, allowed) => {
     const before = await victim.health();
-    const attacking = attack(name, victim);
+    const attacking = attack(name, victim, allowed === undefined ? ATTACK_SECONDS : ATTACK_SECONDS_MAX);
     const { bids, answers } = await tradeOn(bidder, victim, attacking);
-    const { sent, dropped } = await attacking;
+    const { sent, dropped, seconds } = await attacking;
     const after = await victim.health();
     const figures = {
       bids,
@@ -105,17 +120,19 @@ describe('a provider under attack goes on quoting, keeps its event loop free and
       refused: after.refused,
       sent,
       dropped,
+      seconds: Math.round(seconds),
       peers: after.peers.length,
       offers: after.offers.length,
     };
     console.log(`${name}: ${JSON.stringify(figures)}`);
     expect(sent).toBeGreaterThan(0);
-    expect(bids).toBeGreaterThanOrEqual(3);
     // Most bids on a machine that others use as well; all of them on a quiet one.
     expect(answers.length).toBeGreaterThan(bids / 2);
     expect(after.delayP99Ms).toBeLessThan(DELAY_P99_MS_MAX);
     expect(after.liveMb - before.liveMb).toBeLessThan(GROWTH_MB_MAX);
-    if (outcome === 'drops') expect(dropped).toBeGreaterThan(0);
+    // On a machine so slow that nothing was sent beyond what honest peers may, there was no attack.
+    const isAttack = allowed !== undefined && sent > 2 * (allowed.burst + allowed.perSecond * seconds);
+    if (isAttack) expect(dropped).toBeGreaterThan(0);
     expect(after.peers).toContain(bidder.mesh.self);
     expect(after.peers.length).toBeLessThanOrEqual(3);
   });

@@ -126,13 +126,17 @@ test('an origin gets a burst of ten bids, then one a second', () => {
   expect([send(20, NOW + 1_000), send(21, NOW + 1_000), send(22, NOW + 2_000)]).toEqual(['accept', 'ignore', 'accept']);
 });
 
-test('a forwarder gets fifty messages a second, whoever signed them, and a pull is not counted', () => {
+test('fifty offers of strangers pass at once, whoever brought them, and a pull is not counted', () => {
   const node = admission();
   const signers = Array.from({ length: 60 }, (_, index) => key(`signer ${index}`));
-  const verdicts = signers.map((signer) => node.offer(offerBytes(signer), forwarder, NOW).verdict.verdict);
+  const from = (index: number): typeof forwarder => key(`forwarder ${index % 3}`).address;
+  const verdicts = signers.map((signer, index) => node.offer(offerBytes(signer), from(index), NOW).verdict.verdict);
   expect(verdicts.filter((verdict) => verdict === 'accept')).toHaveLength(50);
   const late = signers[55]!;
-  expect(node.offer(offerBytes(late), forwarder, NOW).verdict).toMatchObject({ code: 'market/rate-limited' });
+  expect(node.offer(offerBytes(late), forwarder, NOW)).toMatchObject({
+    verdict: { code: 'market/rate-limited', reason: expect.stringContaining('all peers together') },
+    doubt: { from: forwarder, isExcess: false },
+  });
   expect(node.offer(offerBytes(late), undefined, NOW).verdict.verdict).toBe('accept');
 });
 
@@ -180,7 +184,8 @@ test('memory for signers is bounded, and a forgotten signer still cannot be repl
 });
 
 test('admission never throws and accepts nothing out of random bytes', () => {
-  const node = admission({ messagesPerForwarder: { perSecond: 1e9, burst: 1e9 } });
+  const most = { perSecond: 1e9, burst: 1e9 };
+  const node = admission({ offersPerForwarder: { perSecond: 2e9, burst: 2e9 }, offersInAll: most });
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 1200 }), (bytes) => {
       expect(node.offer(bytes, forwarder, NOW).message).toBeUndefined();

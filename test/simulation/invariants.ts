@@ -262,7 +262,7 @@ export class Invariants {
 
   /**
    * Every book says of every honest provider what it said last, and nothing of those who are gone. Where so many offer that
-   * a neighbour may not forward them all (`messagesPerForwarder`), `mayLag` allows an earlier offer that is still alive,
+   * a neighbour may not forward them all (`offersPerForwarder`), `mayLag` allows an earlier offer that is still alive,
    * and a few that are missing until the next pull.
    */
   checkBooks(peers: readonly Peer[], mayLag: boolean): void {

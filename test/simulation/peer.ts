@@ -164,7 +164,15 @@ export abstract class Peer implements Member {
   /** As market/offers.ts; `from` is undefined for what was asked for. */
   hearOffer(bytes: Uint8Array, from: Address | undefined): Verdict['verdict'] {
     if (this.book === undefined) return 'ignore';
-    const admitted = this.admission.offer(bytes, from, this.now());
+    let admitted = this.admission.offer(bytes, from, this.now());
+    const doubt = admitted.message === undefined ? admitted.doubt : undefined;
+    if (doubt !== undefined) {
+      // A look at the chain takes a second at most, which a gossiped offer may take as well.
+      const { signer, content } = doubt.message;
+      const isGenuine = this.at.chain.providers.get(content.provider)?.operator === signer;
+      this.admission.settle(doubt, isGenuine, this.now());
+      if (isGenuine) admitted = this.admission.offer(bytes, from, this.now());
+    }
     if (admitted.message !== undefined) this.#noteAdmitted(admitted.message, from !== undefined);
     if (admitted.message !== undefined) return this.book.put(admitted.message, from) === 'full' ? 'ignore' : 'accept';
     this.at.world.count(`refused as ${admitted.verdict.code}`);

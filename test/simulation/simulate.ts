@@ -99,8 +99,8 @@ export class FailedRun extends Error {
 
 const GIB = 2 ** 30;
 const DURATION_MAX_S = 3_600;
-/** More providers than this repeat more offers a second than one neighbour may forward. */
-const LAGGING_FROM = (ADMISSION_LIMITS.messagesPerForwarder.perSecond * OFFER_REPEAT_MS) / 1_000;
+/** More providers than this repeat more offers a second than one neighbour may forward of strangers. */
+const LAGGING_FROM = (ADMISSION_LIMITS.offersPerForwarder.perSecond * OFFER_REPEAT_MS) / 1_000;
 /** Minute of the day, UTC, in which a run begins. */
 const START_MINUTE = (START_MS / 60_000) % (24 * 60);
 const MODULE = 'bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy';

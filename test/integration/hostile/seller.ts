@@ -52,12 +52,13 @@ export async function openSeller(
   const mesh = opened.use(await open(on, key, 'node'));
   const journal = opened.use(await openJournal(join(directory, 'journal')));
   const admission = createAdmission({ network });
-  const feed = opened.use(await openOfferFeed(env, { pubsub: mesh, network: mesh, networkId: network, admission }));
-  opened.use(followMarket(env, { feed, neighbours: mesh }));
   const vouch = async (offers: readonly Message<Offer>[]) => {
     const signers = offers.map(({ signer }) => signer);
     return { genuine: new Set(signers.filter((signer) => on.operators?.includes(signer) ?? true)) };
   };
+  const feedOptions = { pubsub: mesh, network: mesh, networkId: network, admission, vouch };
+  const feed = opened.use(await openOfferFeed(env, feedOptions));
+  opened.use(followMarket(env, { feed, neighbours: mesh }));
   opened.use(new KeptNeighbours(env, { feed, neighbours: mesh, vouch, wanted: NEIGHBOURS_HEALTHY }));
   const provider = address(`provider of ${key.address}`);
   const stake = baseUnits(10n ** 15n);

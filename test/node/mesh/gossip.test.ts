@@ -82,6 +82,14 @@ describe('gossip', () => {
     expect(a.isConnected(b.self)).toBe(false);
   });
 
+  it('throws out a peer whose messages are told to be a flood, though each of them is only ignored', async () => {
+    await using peers = new Peers();
+    const [a, b] = await peers.pair();
+    await collect(a, TOPIC, { ...IGNORE, code: 'market/flooded' });
+    for (let index = 0; index < 40; index++) await b.publish(TOPIC, text(`flood ${index}`));
+    await until('the flooder is disconnected', () => !a.isConnected(b.self));
+  });
+
   it('keeps a peer whose messages are merely ignored', async () => {
     await using peers = new Peers();
     const [a, b] = await peers.pair();

@@ -1,8 +1,9 @@
 /**
  * `node scripts/simulate.ts`: plays a market and says what came of it.
  *
- *   --seed S             a small market with faults, as the tests draw it from this seed
- *   --seeds N            some hours of buyers on their own, then the first N of them, up to the first that breaks an invariant
+ *   --seed S             a small market with faults, as the tests draw it from this seed; long-2 and replicas are those of --seeds
+ *   --seeds N            some hours of buyers on their own, a market of replicas, then the first N of them, up to the first that
+ *                        breaks an invariant
  *   --nodes N --bids M   a large one without crashes or liars, for figures (default 1,000 nodes, 20 bids)
  *   --faults             with them, and with more books
  *   --json               the report as one line
@@ -66,20 +67,19 @@ async function play(): Promise<void> {
   // Half of what is heard was heard before, and the stacks of the refusals would take a fifth of the time.
   Error.stackTraceLimit = values.seed === undefined ? 0 : 10;
   // Only now: a fault must be in before the machines are.
-  const { FailedRun, drawScenario, largeScenario, largeScenarioWithFaults, longScenario, simulate } =
-    await import('../test/simulation/simulate.ts');
+  const simulation = await import('../test/simulation/simulate.ts');
+  const { FailedRun, drawScenario, largeScenario, largeScenarioWithFaults, simulate } = simulation;
+  const named = { 'long-2': simulation.longScenario, replicas: simulation.replicasScenario } as const;
   const isLarge = values.seed === undefined || values.nodes !== undefined || values.bids !== undefined;
   const seed = values.seed ?? 'large';
   const nodes = count(values.nodes, 1_000, 'nodes');
   const large = values.faults ? largeScenarioWithFaults : largeScenario;
   const scenario = isLarge
     ? large(nodes, count(values.bids, 20, 'bids'))
-    : seed === 'long'
-      ? longScenario()
-      : drawScenario(seed);
+    : (named[seed as keyof typeof named]?.() ?? drawScenario(seed));
   try {
     if (values.seeds !== undefined) {
-      simulate('long', longScenario());
+      for (const [name, draw] of Object.entries(named)) simulate(name, draw());
       const reports = Array.from({ length: count(values.seeds, 1, 'seeds') }, (_, one) => simulate(String(one)));
       const jobs = reports.reduce((sum, report) => sum + report.jobs, 0);
       const delivered = reports.reduce((sum, report) => sum + report.delivered, 0);

@@ -6,10 +6,12 @@ import type { VerifiedQuote } from '../../market/index.ts';
 import type { Address } from '../../protocol/address.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import { isLeaseEnd } from '../../protocol/lease.ts';
+import { LIMITS } from '../../protocol/limits.ts';
 import type { Buyer } from './buyer.ts';
 import type { LeaseAccount, Terms, Transaction } from './chain.ts';
 import type { Link } from './network.ts';
-import type { LeaseFrame } from './provider.ts';
+import type { Task } from './engine.ts';
+import type { LeaseFrame, Proof } from './jobs.ts';
 
 /** Each is called at most once, and nothing after `delivered` or `failed`. */
 export interface AttemptOwner {
@@ -17,6 +19,8 @@ export interface AttemptOwner {
   signed(): void;
   /** The lease is on chain; the job may be handed over. */
   opened(): void;
+  /** Of a replica: hears undefined once its result is that of more than half, or why it is not to be paid. */
+  agree?(result: string, done: (error: MoltError | undefined) => void): void;
   delivered(paid: bigint): void;
   failed(error: MoltError): void;
 }
@@ -26,12 +30,25 @@ const RECONNECT_EVERY_MS = 500;
 const RECONNECT_MS = 8_000;
 const REFUND_WAIT_MS = 5_000;
 const CANCEL_WAIT_MS = 15_000;
+const START_LOOK_MS = 1_000;
+
+/** Whether the provider did what it signed not to do: its claim is disputed. */
+function isContested(error: MoltError): boolean {
+  return ['job/started-late', 'proof/started-late', 'proof/outvoted'].includes(error.code);
+}
+
+/** Whether the lease is neither settled nor cancelled after this, which would pay for it. */
+export function isLeftAlone(error: MoltError): boolean {
+  return isContested(error) || error.code === 'proof/no-majority';
+}
 
 export class Attempt {
   readonly #buyer: Buyer;
   readonly #owner: AttemptOwner;
-  readonly #runMs: number;
+  readonly #task: Task;
   readonly #terms: Terms;
+  /** Undefined where no start was promised. */
+  readonly #startByMs: number | undefined;
   readonly lease: Address;
   #theirs: Uint8Array | undefined;
   #link: Link | undefined;
@@ -40,12 +57,15 @@ export class Attempt {
   #wasSent = false;
   #lostMs: number | undefined;
   #claimed: bigint | undefined;
+  #hasBegun = false;
+  #isComparing = false;
 
-  constructor(buyer: Buyer, quote: VerifiedQuote, runMs: number, owner: AttemptOwner) {
+  constructor(buyer: Buyer, quote: VerifiedQuote, task: Task, owner: AttemptOwner) {
     const { content } = quote;
     this.#buyer = buyer;
     this.#owner = owner;
-    this.#runMs = runMs;
+    this.#task = task;
+    this.#startByMs = content.startByMs === 0 ? undefined : content.startByMs;
     this.lease = buyer.at.chain.leaseAddress(buyer.budget, quote.id);
     this.#terms = {
       quote: quote.id,
@@ -98,7 +118,8 @@ export class Attempt {
   }
 
   run(): void {
-    this.#say({ type: 'submit', lease: this.lease, runMs: this.#runMs });
+    this.#say({ type: 'submit', lease: this.lease, task: this.#task });
+    this.#watchStart();
     this.#watchDeadline();
     if (this.#link === undefined) this.#lost();
   }
@@ -133,6 +154,7 @@ export class Attempt {
     if (this.#isOver) return;
     this.#isOver = true;
     this.#link?.close(this.#buyer);
+    if (isContested(error)) this.#buyer.contest(this.lease);
     this.#owner.failed(error);
   }
 
@@ -157,26 +179,55 @@ export class Attempt {
       this.#theirs = frame.signature;
       this.#owner.signed();
     } else if (frame.type === 'refused' || frame.type === 'failed') this.fail(frame.error);
-    else if (frame.type === 'proof' && this.#claimed === undefined) this.#settle(frame.claimed);
+    else if (frame.type === 'begun') this.#hasBegun = true;
+    else if (frame.type === 'proof' && this.#claimed === undefined) this.#conclude(frame.proof);
     else if (frame.type === 'settle-signed' && this.#claimed !== undefined) this.#settleAgreed(frame.signature);
     else if (frame.type === 'closed') this.#lookAtLease();
+  }
+
+  /** A start that was promised and is not heard of: while the stream is broken nobody can say. */
+  #watchStart(): void {
+    const startByMs = this.#startByMs;
+    if (startByMs === undefined) return;
+    const wait = (ms: number, heardMs: number): void =>
+      this.#buyer.after(ms, 'looks for the start of a job', () => {
+        if (this.#isOver || this.#hasBegun || this.#claimed !== undefined) return;
+        if (heardMs > START_LOOK_MS)
+          this.fail(new MoltError('job/started-late', 'the provider promised to begin the job by now and did not'));
+        else wait(START_LOOK_MS, this.isConnected ? heardMs + START_LOOK_MS : 0);
+      });
+    wait(startByMs + LIMITS.clockFutureMs - this.#buyer.now(), 0);
   }
 
   /** A provider that lives on and never proves: its lease runs out, and with it the wait. */
   #watchDeadline(): void {
     const { chain } = this.#buyer.at;
     const { finishByMs, graceMs } = this.#terms;
-    this.#buyer.after(finishByMs + graceMs - chain.nowMs() + 2_000, 'the lease has run out', () =>
-      this.fail(new MoltError('job/provider-lost', 'the provider proved nothing in the time of the lease')),
-    );
+    this.#buyer.after(finishByMs + graceMs - chain.nowMs() + 2_000, 'the lease has run out', () => {
+      if (!this.#isComparing)
+        this.fail(new MoltError('job/provider-lost', 'the provider proved nothing in the time of the lease'));
+    });
+  }
+
+  /** The proof, and agreement where there are replicas, before anything is paid. */
+  #conclude({ claimed, result, startedAtMs }: Proof): void {
+    if (claimed > this.#terms.amount)
+      return this.fail(new MoltError('proof/wrong-metering', 'the proof claims more than is locked'));
+    if (startedAtMs > (this.#startByMs ?? Infinity))
+      return this.fail(new MoltError('proof/started-late', 'the job began later than its quote promised'));
+    this.#claimed = claimed;
+    if (this.#owner.agree === undefined) return this.#settle(claimed);
+    this.#isComparing = true;
+    return this.#owner.agree(result, (error) => {
+      this.#isComparing = false;
+      if (this.#isOver) return;
+      if (error !== undefined) this.fail(error);
+      else if (this.#link === undefined) this.#lost();
+      else this.#settle(claimed);
+    });
   }
 
   #settle(claimed: bigint): void {
-    if (claimed > this.#terms.amount) {
-      this.fail(new MoltError('proof/wrong-metering', 'the proof claims more than is locked'));
-      return;
-    }
-    this.#claimed = claimed;
     this.#say({ type: 'settle', lease: this.lease, amount: claimed });
     this.#buyer.after(ANSWER_MS, 'waits for the settlement', () => this.#settleAlone(claimed));
   }
@@ -198,7 +249,7 @@ export class Attempt {
 
   #lookAtLease(): void {
     const lease = this.onChain;
-    if (this.#isOver) return;
+    if (this.#isOver || this.#isComparing) return;
     if (lease?.state === 'settled') {
       this.#isOver = true;
       this.#link?.close(this.#buyer);
@@ -226,9 +277,9 @@ export class Attempt {
 
   /** Comes back to the same provider for a while before it counts as gone. */
   #lost(): void {
-    if (this.#isOver) return;
-    const { nowMs } = this.#buyer.at.world;
     this.#link = undefined;
+    if (this.#isOver || this.#isComparing) return;
+    const { nowMs } = this.#buyer.at.world;
     if (!this.#isOpen) {
       // What was sent to the chain is waited for.
       if (!this.#wasSent) this.fail(new MoltError('mesh/closed', 'the stream closed before the lease was open'));
@@ -242,7 +293,7 @@ export class Attempt {
     this.#buyer.after(RECONNECT_EVERY_MS, 'reconnects', () => {
       if (this.#isOver) return;
       this.#connect();
-      this.#say({ type: 'submit', lease: this.lease, runMs: this.#runMs });
+      this.#say({ type: 'submit', lease: this.lease, task: this.#task });
       this.#say({ type: 'attach', lease: this.lease });
       if (this.#claimed !== undefined) this.#say({ type: 'settle', lease: this.lease, amount: this.#claimed });
     });

@@ -17,8 +17,11 @@ import {
 import type { Address } from '../../protocol/address.ts';
 import { decodeEnvelope, sealEnvelope, verifyEnvelope } from '../../protocol/envelope.ts';
 import { MoltError, type Verdict } from '../../protocol/errors.ts';
+import { warmPrefix } from '../../protocol/job-spec.ts';
+import { isLeaseEnd } from '../../protocol/lease.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import {
+  type Bid,
   type Message,
   type Offer,
   type ResourceClass,
@@ -29,6 +32,7 @@ import {
 import { baseUnits } from '../../protocol/units.ts';
 import { bidsTopic } from '../../protocol/wire.ts';
 import { Attempt } from './attempt.ts';
+import type { Task } from './engine.ts';
 import type { GangPurchase } from './gang.ts';
 import type { Link, LinkEnd } from './network.ts';
 import { type Committed, Spending } from './spending.ts';
@@ -49,8 +53,12 @@ export interface BuyerOptions extends PeerOptions {
 const OFFERS_WAIT_MS = 5_000;
 const LOOK_EVERY_MS = 500;
 const RECLAIM_EVERY_MS = 10_000;
+const CONTEST_EVERY_MS = 3_000;
 /** The peers' admission takes one bid a second from one origin. */
 const BID_GAP_MS = 1_200;
+
+/** More time than any quote may keep money for, beyond what the job may take. */
+const HELD_MAX_MS = 3_600_000;
 
 /** As market/bidder.ts: three bids, and the quotes of each. */
 const BIDS_MAX = 3;
@@ -64,6 +72,8 @@ export class Buyer extends Peer {
   /** Bids for slots of gangs. */
   readonly asks: Purchase[] = [];
   readonly spending: Spending | undefined;
+  /** Survives crashes. */
+  readonly contested = new Map<Address, { readonly sinceMs: number }>();
   sequence = 0;
   nextBidMs = 0;
 
@@ -80,6 +90,7 @@ export class Buyer extends Peer {
     super.start();
     this.spending?.start();
     this.#reclaim();
+    for (const lease of this.contested.keys()) this.#contest(lease);
   }
 
   override crash(): void {
@@ -87,10 +98,10 @@ export class Buyer extends Peer {
     for (const job of [...this.jobs, ...this.asks, ...this.gangs]) job.isVanished ||= job.state.phase !== 'over';
   }
 
-  buy(order: BidderOrder, runMs: number): void {
+  buy(order: BidderOrder, task: Task): void {
     const limited = this.limited(order);
     if (limited === undefined) return;
-    const job = new Purchase(this, limited, runMs);
+    const job = new Purchase(this, limited, task);
     this.jobs.push(job);
     job.begin();
   }
@@ -110,7 +121,8 @@ export class Buyer extends Peer {
     try {
       const left = this.spending.allowance();
       const maxPrice = baseUnits(left < order.maxPrice ? left : order.maxPrice);
-      return { ...order, maxPrice, median: limits, historyMin: limits.historyMin, stakeMin: limits.stakeMin };
+      const { stakeMin = limits.stakeMin } = order;
+      return { ...order, maxPrice, median: limits, historyMin: limits.historyMin, stakeMin };
     } catch (error) {
       if (!(error instanceof MoltError)) throw error;
       this.at.world.count('jobs over the limits');
@@ -122,6 +134,27 @@ export class Buyer extends Peer {
   commit(amount: bigint, done: (result: MoltError | Committed) => void): void {
     if (this.spending === undefined) done({ end: () => undefined });
     else this.spending.commit(amount, done);
+  }
+
+  /** This lease's provider broke its word: a claim of it is disputed, over crashes too, as sdk/contest.ts. */
+  contest(lease: Address): void {
+    this.contested.set(lease, { sinceMs: this.at.world.nowMs });
+    this.#contest(lease);
+  }
+
+  #contest(lease: Address): void {
+    const { chain } = this.at;
+    const { state, provenMs = 0, terms } = chain.leases.get(lease) ?? {};
+    const isOver = state === undefined || state === 'disputed' || isLeaseEnd(state);
+    if (isOver || (state === 'proven' && chain.nowMs() > provenMs + (terms?.windowMs ?? 0))) {
+      this.contested.delete(lease);
+      return;
+    }
+    const again = (): void => this.after(CONTEST_EVERY_MS, 'contests a lease', () => this.#contest(lease));
+    if (state !== 'proven') return again();
+    const draft = { event: 'dispute', lease } as const;
+    const signatures = new Map([[this.address, chain.sign(this.key, draft)]]);
+    return chain.submit({ ...draft, signatures }, this.mine(again));
   }
 
   /** Other buyers' bids are nothing to this one: it does not listen. */
@@ -178,7 +211,7 @@ export class Purchase {
   readonly buyer: Buyer;
   readonly order: BidderOrder;
   readonly slots = 1;
-  readonly runMs: number;
+  readonly task: Task;
   state: BidderState;
   /** Its buyer crashed before the end. */
   isVanished = false;
@@ -194,12 +227,12 @@ export class Purchase {
   #streams = 0;
   #bytes: Uint8Array | undefined;
 
-  constructor(buyer: Buyer, order: BidderOrder, runMs: number, holder?: Holder) {
+  constructor(buyer: Buyer, order: BidderOrder, task: Task, holder?: Holder) {
     const { state, effects } = createBidder(order);
     this.#holder = holder;
     this.buyer = buyer;
     this.order = order;
-    this.runMs = runMs;
+    this.task = task;
     this.state = state;
     this.#first = effects;
     this.startedMs = buyer.at.world.nowMs;
@@ -267,6 +300,7 @@ export class Purchase {
         return buyer.after(buyer.chance.between(20, 200), 'weighs', () => this.#weigh(effect.bid, effect.providers));
       case 'try':
         this.#noteTry(effect.quote);
+        for (const { quote } of this.state.ranked) this.#assertSuits(quote);
         if (this.#holder === undefined) return this.#try(effect.quote);
         return this.#holder.hold(this.state.ranked.map(({ quote }) => quote));
       case 'deliver':
@@ -292,7 +326,7 @@ export class Purchase {
     const fail = (error: MoltError): void => this.do({ type: 'try-failed', error, cancelled: false });
     buyer.commit(quote.content.amount, (committed) => {
       if (committed instanceof MoltError) return fail(committed);
-      const attempt = new Attempt(buyer, quote, this.runMs, {
+      const attempt = new Attempt(buyer, quote, this.task, {
         signed: () => attempt.open(),
         opened: () => {
           this.do({ type: 'lease-opened' });
@@ -300,6 +334,7 @@ export class Purchase {
           attempt.run();
         },
         delivered: (paid) => {
+          this.#assertInTime(attempt);
           this.paid += paid;
           committed.end(paid);
           this.do({ type: 'delivered' });
@@ -313,6 +348,12 @@ export class Purchase {
     });
   }
 
+  /** A job that had to begin by then is delivered only if it did, by the clock of who ran it. */
+  #assertInTime({ lease }: Attempt): void {
+    if (this.buyer.at.chain.late.has(lease))
+      throw new Violation(`${this.buyer.name} paid for a job that began later than was promised`);
+  }
+
   /** Whom the bidder machine may try: nobody twice, and nobody for more than the job may cost. */
   #noteTry({ signer, content }: VerifiedQuote): void {
     const { name } = this.buyer;
@@ -320,6 +361,43 @@ export class Purchase {
     this.#tried.add(signer);
     if (content.amount > this.order.maxPrice) throw new Violation(`${name} tries a quote of ${content.amount}`);
     if (this.#tried.size > TRIES_MAX || this.bids > BIDS_MAX) throw new Violation(`${name} tries without end`);
+  }
+
+  /** What the bidder machine takes for acceptable, held against the bid anew. */
+  #assertSuits({ id, signer, content: quote }: VerifiedQuote): void {
+    const { chain } = this.buyer.at;
+    const { id: bidId = '', content: bid } = this.state.bid ?? {};
+    const account = chain.providers.get(quote.provider);
+    if (bid === undefined || account === undefined) throw new Violation(`${this.buyer.name} takes ${id} for no bid`);
+    const durationMs = bid.durationSecondsMax * 1_000;
+    const broken = [
+      quote.bid !== bidId && 'answers another bid',
+      account.operator !== signer && 'is not signed by the operator of its provider',
+      quote.pricePerSecond > bid.pricePerSecondMax && 'is too dear',
+      quote.amount !== quote.pricePerSecond * BigInt(bid.durationSecondsMax) && 'locks another amount',
+      quote.reserve < bid.reserveMin && 'sets too little stake aside',
+      account.faults === 0 && account.stake < bid.stakeMin && 'has too little stake behind it',
+      bid.startByMs > 0 && (quote.startByMs === 0 || quote.startByMs > bid.startByMs) && 'does not promise the start',
+      bid.finishByMs > 0 && quote.finishByMs > bid.finishByMs && 'does not promise the end',
+      quote.finishByMs < quote.openBeforeMs + durationMs && 'leaves too little time for the job',
+      quote.finishByMs > quote.openBeforeMs + durationMs + HELD_MAX_MS && 'keeps the money too long',
+      quote.graceMs > HELD_MAX_MS && 'has too long a grace',
+      quote.windowMs < bid.windowMs && 'leaves too little time to compare',
+      quote.near.some((name) => !bid.near.includes(name)) && 'tells of inputs that the bid does not name',
+    ].find((one) => one !== false);
+    if (broken !== undefined) throw new Violation(`${this.buyer.name} takes quote ${id}, which ${broken}`);
+  }
+
+  /** A bid says what a provider must know to answer, and of the job itself nothing that it was not asked to tell. */
+  #assertDiscreet(content: Bid, bytes: Uint8Array): void {
+    const { name } = this.buyer;
+    const { image, inputs } = this.task;
+    const text = Buffer.from(bytes).toString('latin1');
+    for (const secret of [image, ...inputs, this.task.result])
+      if (text.includes(secret)) throw new Violation(`${name} tells everybody of ${secret}`);
+    const told = this.order.nearData === true ? inputs.map(warmPrefix) : [];
+    if (content.near.some((one) => !told.includes(one)))
+      throw new Violation(`${name} tells everybody which inputs its job has`);
   }
 
   #gatherOffers(untilMs: number): void {
@@ -339,12 +417,13 @@ export class Purchase {
     return { checked: offers.length, genuine: new Set(genuine.map(({ signer }) => signer)) };
   }
 
-  #sign(content: Parameters<typeof encodeBid>[0]): void {
+  #sign(content: Bid): void {
     const { buyer } = this;
     const nowMs = buyer.now();
     buyer.sequence = nextSequence(buyer.sequence, nowMs);
     const times = { sequence: buyer.sequence, issuedMs: nowMs, expiresMs: nowMs + LIMITS.bidLifetimeMs };
     const envelope = sealEnvelope(buyer.key, 'bid', { network: NETWORK, ...times }, encodeBid(content));
+    this.#assertDiscreet(content, envelope.bytes);
     this.#bytes = envelope.bytes;
     this.bids++;
     buyer.at.world.count('bids');

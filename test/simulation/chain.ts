@@ -1,7 +1,7 @@
 /**
  * The chain, as small as the market needs it: budgets, providers with stake, and leases that follow the table of
- * protocol/lease.ts: who must sign, from which state, until when, what it pays. Disputes are not played: nobody here
- * sends one, and test/chain plays them against the program itself.
+ * protocol/lease.ts: who must sign, from which state, until when, what it pays. A dispute ends as the truth is, some time
+ * later: how verifiers are drawn, vote and are paid is played by test/chain against the program itself.
  *
  * Signatures are real and checked over the whole transaction. A transaction takes its time, and may get lost before or
  * after it was executed.
@@ -12,7 +12,7 @@ import { type Address, decodeAddress, encodeAddress } from '../../protocol/addre
 import { type KeyPair, verifySignature } from '../../protocol/ed25519.ts';
 import { type ErrorCode, MoltError } from '../../protocol/errors.ts';
 import { LEASE_EVENTS, type LeaseEvent, type LeaseState, isLeaseEnd, nextLeaseState } from '../../protocol/lease.ts';
-import type { Resources } from '../../protocol/messages.ts';
+import type { Bid } from '../../protocol/messages.ts';
 import { type BaseUnits, baseUnits } from '../../protocol/units.ts';
 import type { Chance } from './chance.ts';
 import { START_MS, Violation, type World } from './world.ts';
@@ -83,6 +83,7 @@ export interface ChainFaults {
 
 /** What an account holds that is not there. */
 const NOTHING = { stake: 0n, reserved: 0n, payout: 0n, balance: 0n, locked: 0n, spent: 0n, capInAll: 0n };
+const VOTES_MS = { from: 5_000, to: 60_000 };
 const BURN_BPS = 100n;
 const STAKE_FEE_BPS = 100n;
 export const RESERVE_BPS = 1_000;
@@ -92,8 +93,13 @@ export class Chain {
   readonly providers = new Map<Address, ProviderAccount>();
   readonly budgets = new Map<Address, BudgetAccount>();
   readonly leases = new Map<Address, LeaseAccount>();
-  /** What a lease's provider gave its word for; the invariants compare it with what it has. */
-  readonly needs = new Map<Address, Resources>();
+  /** The bid for which a lease's provider gave its word; the invariants compare it with what it has and does. */
+  readonly promises = new Map<Address, Bid>();
+  /** Leases whose job began later than was promised, and whose result is wrong, as verifiers would find. */
+  readonly late = new Set<Address>();
+  readonly wrong = new Set<Address>();
+  /** Leases of replicas that came to another result than more than half, by their buyers' count. */
+  readonly outvoted = new Set<Address>();
   readonly #world: World;
   readonly #chance: Chance;
   readonly #watchers: ((lease: LeaseAccount) => void)[] = [];
@@ -221,12 +227,21 @@ export class Chain {
     if (event === 'submitProof') Object.assign(lease, { claimed: transaction.amount ?? 0n, provenMs: this.nowMs() });
     if (isLeaseEnd(next)) {
       lease.paid = paid;
-      this.#close(lease, paid, event === 'expire');
+      this.#close(lease, paid, event === 'expire' || event === 'resolveForBuyer');
     }
+    if (next === 'disputed') this.#resolveLater(lease);
     this.#assertMoved(lease.terms, held);
     lease.state = next;
     lease.last = event;
     for (const watcher of this.#watchers) watcher(lease);
+  }
+
+  #resolveLater({ address }: LeaseAccount): void {
+    const isBroken = this.late.has(address) || this.wrong.has(address);
+    const event = isBroken ? 'resolveForBuyer' : 'resolveForProvider';
+    this.#world.after(this.#chance.between(VOTES_MS.from, VOTES_MS.to), 'verifiers have voted', undefined, () =>
+      this.#execute({ event, lease: address, signatures: new Map() }),
+    );
   }
 
   #draft({ lease: address, terms }: Transaction): LeaseAccount {
@@ -251,6 +266,7 @@ export class Chain {
     if (event === 'open' && nowMs > terms.openBeforeMs) throw refuse('chain/too-late', 'open-before has passed');
     if (event === 'submitProof' && nowMs > lastMs) throw refuse('chain/too-late', 'the time for the proof has passed');
     if (event === 'expire' && nowMs <= lastMs) throw refuse('chain/too-early', 'the lease can still be proven');
+    if (event === 'dispute' && nowMs > provenMs + terms.windowMs) throw refuse('chain/too-late', 'the window is over');
     if (event === 'settleLapsed' && nowMs <= provenMs + terms.windowMs)
       throw refuse('chain/too-early', 'the window is open');
   }
@@ -264,6 +280,7 @@ export class Chain {
       settleWhole: terms.amount,
       settleClaimed: claimed,
       settleLapsed: claimed,
+      resolveForProvider: claimed,
       submitProof: amount,
       cancelByDelegate: since < terms.amount ? since : terms.amount,
     };

@@ -1,7 +1,7 @@
 /**
  * A gang of the simulation: the real gang machine (market/gang.ts) in a shell as sdk/gang-run.ts: bids that hold their
  * quotes, leases that are signed before any is opened, members as attempts of their own. Each lease is opened by its own
- * transaction, so that some may open while others do not.
+ * transaction, so that some may open while others do not. Replicas are a gang whose results are compared (comparison.ts).
  */
 import {
   type BidderOrder,
@@ -16,8 +16,10 @@ import {
 } from '../../market/index.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import { LIMITS } from '../../protocol/limits.ts';
-import { Attempt } from './attempt.ts';
+import { Attempt, isLeftAlone } from './attempt.ts';
 import { type Buyer, Purchase } from './buyer.ts';
+import { Comparison } from './comparison.ts';
+import type { Task } from './engine.ts';
 import type { Committed } from './spending.ts';
 import { Violation } from './world.ts';
 
@@ -31,7 +33,15 @@ interface Place {
   onAnswered?: () => void;
 }
 
+type Done = (error: MoltError | undefined) => void;
+
 const SPARE_QUOTES = 3;
+
+export interface GangWish extends Omit<GangOrder, 'shapes'> {
+  readonly slots: number;
+  /** True: the members do the same, and are paid where more than half agree. */
+  readonly isCompared?: boolean;
+}
 
 export class GangPurchase {
   readonly buyer: Buyer;
@@ -43,20 +53,27 @@ export class GangPurchase {
   outcome: 'delivered' | MoltError | undefined;
   /** Of all leases, those that were given up among them, as far as it is known. */
   paid = 0n;
-  readonly #runMs: number;
+  readonly #task: Task;
+  readonly #comparison: Comparison | undefined;
+  /** Those who came to a result that counts. */
+  readonly #delivered = new Set<number>();
   readonly #first: readonly GangEffect[];
   readonly #places = new Map<number, Place>();
   #hasStarted = false;
   #asks: Purchase[] = [];
 
-  constructor(buyer: Buyer, order: BidderOrder, runMs: number, gang: Omit<GangOrder, 'shapes'> & { slots: number }) {
-    const { slots, ...rest } = gang;
+  constructor(buyer: Buyer, order: BidderOrder, task: Task, gang: GangWish) {
+    const { slots, isCompared = false, ...rest } = gang;
+    const enough = (): void => this.#do({ type: 'enough' });
     const { state, effects } = createGang({ ...rest, shapes: Array.from({ length: slots }, () => 0) });
     this.buyer = buyer;
     this.order = order;
     this.slots = slots;
     this.state = state;
-    this.#runMs = runMs;
+    this.#task = task;
+    this.#comparison = isCompared
+      ? new Comparison(slots, () => buyer.after(0, 'has enough replicas', enough))
+      : undefined;
     this.#first = effects;
   }
 
@@ -91,6 +108,8 @@ export class GangPurchase {
         return this.#start(effect.rank);
       case 'stop':
         return this.#places.get(effect.rank)?.attempt.stop();
+      case 'forgo':
+        return this.#comparison?.lose(effect.rank);
       case 'deliver':
       case 'fail':
         return this.#end(effect);
@@ -102,7 +121,7 @@ export class GangPurchase {
   #ask({ filling, shape, slots, without }: GangEffect & { type: 'ask' }): void {
     const { buyer } = this;
     const quotesWanted = Math.min(LIMITS.quotesWanted, slots + SPARE_QUOTES);
-    const ask = new Purchase(buyer, { ...this.order, attempts: 1, quotesWanted, without }, this.#runMs, {
+    const ask = new Purchase(buyer, { ...this.order, attempts: 1, quotesWanted, without }, this.#task, {
       hold: (quotes) => {
         const { balance, locked } = buyer.at.chain.budgets.get(buyer.budget)!;
         this.#do({ type: 'quoted', filling, shape, quotes, budgetFree: balance - locked });
@@ -138,24 +157,43 @@ export class GangPurchase {
   }
 
   #placeFor(filling: number, rank: number, quote: VerifiedQuote): Place {
-    const attempt = new Attempt(this.buyer, quote, this.#runMs, {
+    const comparison = this.#comparison;
+    const attempt = new Attempt(this.buyer, quote, this.#task, {
+      ...(comparison === undefined
+        ? {}
+        : {
+            agree: (result: string, done: Done) => comparison.agree(rank, result, this.#watched(attempt, result, done)),
+          }),
       signed: () => this.#answered(place, () => this.#do({ type: 'signed', filling, rank })),
       opened: () => this.#do({ type: 'opened', filling, ranks: [rank] }),
       delivered: (paid) => {
         this.#count(place, paid);
+        this.#delivered.add(rank);
         this.#do({ type: 'delivered', rank });
       },
       failed: (error) => {
         if (!place.hasAnswered) return this.#answered(place, () => this.#refuse(filling, rank, error));
         if (!place.hasStarted) return this.#do({ type: 'unopened', filling, ranks: [rank], error });
-        return attempt.leave(true, () => {
+        const lose = (): void => {
           this.#count(place, attempt.paid(error));
           this.#do({ type: 'lost', rank, error });
-        });
+        };
+        return isLeftAlone(error) ? lose() : attempt.leave(true, lose);
       },
     });
     const place: Place = { attempt, hasAnswered: false, hasStarted: false };
     return place;
+  }
+
+  /** What is settled is agreed, and never what was outvoted. */
+  #watched({ lease }: Attempt, result: string, done: Done): Done {
+    return (error) => {
+      const { agreed } = this.#comparison ?? {};
+      if (error === undefined && agreed !== result)
+        throw new Violation(`${this.buyer.name} is to pay for ${result}, the replicas agree on ${agreed}`);
+      if (error?.code === 'proof/outvoted') this.buyer.at.chain.outvoted.add(lease);
+      done(error);
+    };
   }
 
   #count({ committed }: Place, paid: bigint | undefined): void {
@@ -213,9 +251,10 @@ export class GangPurchase {
   #end(effect: GangEffect & { type: 'deliver' | 'fail' }): void {
     if (this.outcome !== undefined) throw new Violation(`a gang of ${this.buyer.name} ends twice`);
     this.outcome = effect.type === 'deliver' ? 'delivered' : (effect.error as MoltError);
-    const settled = [...this.#places.values()].filter(({ attempt }) => attempt.onChain?.state === 'settled').length;
-    if (effect.type === 'deliver' && settled < (this.state.order.quorum ?? this.slots))
-      throw new Violation(`a gang of ${this.buyer.name} has ${settled} of ${this.slots} results`);
+    const results = this.#delivered.size;
+    if (effect.type === 'deliver' && results < (this.state.order.quorum ?? this.slots))
+      throw new Violation(`a gang of ${this.buyer.name} has ${results} of ${this.slots} results`);
+    if (effect.type === 'deliver' && this.#comparison !== undefined) this.buyer.at.world.count('replicas delivered');
     this.buyer.at.world.trace(`${this.buyer.name} gang ends: ${effect.type}`);
   }
 }

@@ -1,16 +1,20 @@
 /** Those who do not play fair, each in one way. What they do to themselves is their affair; the others must not suffer. */
 import type { SellerEffect } from '../../market/index.ts';
+import type { Agreement } from '../../node/provider/job.ts';
+import type { Verified } from '../../protocol/brands.ts';
 import { sealEnvelope } from '../../protocol/envelope.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import type { Verdict } from '../../protocol/errors.ts';
-import { decodeBid, encodeOffer, encodeQuote } from '../../protocol/messages.ts';
+import { type Bid, type Message, decodeBid, encodeOffer, encodeQuote } from '../../protocol/messages.ts';
 import { U64_MAX, baseUnits } from '../../protocol/units.ts';
 import { offersTopic } from '../../protocol/wire.ts';
 import type { Address } from '../../protocol/address.ts';
 import { Buyer } from './buyer.ts';
 import type { Link, LinkEnd } from './network.ts';
-import { NETWORK } from './peer.ts';
-import { type BidAnswerFrame, type LeaseFrame, Provider } from './provider.ts';
+import type { Task } from './engine.ts';
+import { NETWORK, type Surroundings } from './peer.ts';
+import type { LeaseFrame } from './jobs.ts';
+import { type BidAnswerFrame, Provider, type ProviderOptions } from './provider.ts';
 
 /** Offers a hundred times what it has, takes the lease, and cannot run the job. */
 class Phantom extends Provider {
@@ -32,6 +36,10 @@ class TermBreaker extends Provider {
       { finishByMs: content.finishByMs + 86_400_000 },
       { graceMs: 86_400_000 },
       { bid: 'ab'.repeat(32) },
+      { startByMs: bid.content.startByMs === 0 ? 0 : bid.content.startByMs + 3_600_000 },
+      { startByMs: 0 },
+      { windowMs: 0 },
+      { near: ['0123456789abcdef'] },
       { provider: this.chance.pick([...this.at.chain.providers.keys()]) },
     ];
     const lie = encodeQuote({ ...content, ...this.chance.pick(lies) });
@@ -102,6 +110,45 @@ class Uninvited extends Provider {
   }
 }
 
+/** Answers as if the bid insisted on nothing: on no stake, no start, no end, no window, no hardware. */
+class Unfit extends Provider {
+  override readonly isHonest = false;
+
+  override hold(bid: Verified<Message<Bid>>): void {
+    const nothing = { stakeMin: baseUnits(0n), reserveMin: baseUnits(0n), hardwareTierMin: 'A0' } as const;
+    const content = { ...bid.content, ...nothing, startByMs: 0, finishByMs: 0, windowMs: 0, region: '' };
+    super.hold({ ...bid, content });
+  }
+}
+
+/** Promises to start at once, is slow, and goes on as if nothing had been promised. */
+class LateStarter extends Provider {
+  override readonly isHonest = false;
+
+  constructor(name: string, at: Surroundings, options: ProviderOptions) {
+    const starts = { warmSeconds: 1, coldSeconds: 1 };
+    super(name, at, { ...options, slowness: 20, images: [], policy: { ...options.policy, starts } });
+  }
+
+  override agreement(...on: Parameters<Provider['agreement']>): Agreement {
+    const { startByMs: _forgotten, ...agreement } = super.agreement(...on);
+    return agreement;
+  }
+}
+
+/** Says that the job came to something else; some of them all say the same. */
+export class Forger extends Provider {
+  override readonly isHonest = false;
+
+  override resultOf(task: Task): string {
+    return this.#isInLeague ? `the lie about ${task.result}` : `a lie of ${this.name}`;
+  }
+
+  get #isInLeague(): boolean {
+    return Number(this.name.split(' ')[1]) % 2 === 0;
+  }
+}
+
 /** Sends out again what others offered, some time later: offers of the dead among them. */
 class Replayer extends Provider {
   override readonly isHonest = false;
@@ -165,6 +212,9 @@ export const LIARS: readonly (typeof Provider)[] = [
   DoubleSeller,
   Equivocator,
   Uninvited,
+  Unfit,
+  LateStarter,
+  Forger,
   Replayer,
   Flooder,
 ];

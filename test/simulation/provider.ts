@@ -1,6 +1,6 @@
 /**
- * A provider of the simulation: the real seller machine (market/seller.ts) and the real job machine (node/provider/job.ts)
- * in a shell as thin as the node's, with a journal that survives crashes and an engine whose runs may survive them too.
+ * A provider of the simulation: the real seller machine (market/seller.ts) in a shell as thin as the node's. Its jobs are
+ * jobs.ts, what survives a crash journal.ts, what runs engine.ts.
  */
 import {
   type OpenQuote,
@@ -18,21 +18,15 @@ import {
   quoteFor,
   utilisation,
 } from '../../market/index.ts';
-import {
-  type Agreement,
-  type Effect,
-  type Input,
-  type Job,
-  OPEN_SLACK_MS,
-  acceptJob,
-  decide,
-} from '../../node/provider/job.ts';
+import type { Agreement, Job } from '../../node/provider/job.ts';
 import type { Address } from '../../protocol/address.ts';
 import type { Verified } from '../../protocol/brands.ts';
 import { sealEnvelope } from '../../protocol/envelope.ts';
 import type { Verdict } from '../../protocol/errors.ts';
 import { MoltError } from '../../protocol/errors.ts';
+import { warmPrefix } from '../../protocol/job-spec.ts';
 import { isLeaseEnd } from '../../protocol/lease.ts';
+import { LIMITS } from '../../protocol/limits.ts';
 import {
   type Bid,
   type Message,
@@ -46,6 +40,9 @@ import {
 import { baseUnits } from '../../protocol/units.ts';
 import { bidsTopic, offersTopic } from '../../protocol/wire.ts';
 import { type LeaseAccount, RESERVE_BPS, type Terms } from './chain.ts';
+import { Engine, type Task } from './engine.ts';
+import { Jobs, type LeaseFrame } from './jobs.ts';
+import { Journal } from './journal.ts';
 import type { Link, LinkEnd } from './network.ts';
 import { NETWORK, Peer, type PeerOptions, type Surroundings, addressOf } from './peer.ts';
 import { Violation } from './world.ts';
@@ -55,38 +52,11 @@ export interface ProviderOptions extends PeerOptions {
   readonly stake: bigint;
   readonly region: string;
   readonly policy: SellingPolicy;
+  /** How many times as long as others it takes to bring an image or an input. */
+  readonly slowness: number;
+  /** At hand from the beginning. */
+  readonly images: readonly string[];
 }
-
-/** Frames of the lease stream, as objects: their bytes are node/'s and test/integration's matter. */
-export type LeaseFrame =
-  | { readonly type: 'accept'; readonly quote: string; readonly budget: Address }
-  | { readonly type: 'submit'; readonly lease: Address; readonly runMs: number }
-  | { readonly type: 'attach'; readonly lease: Address }
-  | { readonly type: 'settle'; readonly lease: Address; readonly amount: bigint }
-  | { readonly type: 'cancel'; readonly lease: Address }
-  | { readonly type: 'accepted'; readonly terms: Terms; readonly signature: Uint8Array }
-  | { readonly type: 'settle-signed'; readonly signature: Uint8Array }
-  | { readonly type: 'refused'; readonly error: MoltError }
-  | { readonly type: 'failed'; readonly error: MoltError }
-  | { readonly type: 'proof'; readonly claimed: bigint }
-  | { readonly type: 'closed' };
-
-/** What a crash leaves. Writes become durable in their order, some time after they began. */
-interface Journal {
-  sequence: number;
-  readonly jobs: Map<Address, Job>;
-  pending: { readonly apply: () => void; readonly done: () => void }[];
-}
-
-/** A run in the engine, by lease: outlives the node's process, not the machine. */
-interface Run {
-  readonly startedMs: number;
-  readonly endsMs: number;
-}
-
-const TICK_MS = 1_000;
-const WATCH_MS = 500;
-const FUNDED_PATIENCE_MS = 10_000;
 
 export class Provider extends Peer {
   readonly account: Address;
@@ -95,7 +65,6 @@ export class Provider extends Peer {
   /** True for one that sells what it does not have. */
   readonly cannotRun: boolean = false;
   seller: SellerState;
-  readonly jobs = new Map<Address, Job>();
   /** Newest sequence that was published, and whether it was a withdrawal. */
   published: { sequence: number; revoked: boolean } | undefined;
   /** Quotes that went out, of every life: what may be accepted, by whom, until when. */
@@ -104,16 +73,16 @@ export class Provider extends Peer {
   readonly signed = new Map<number, string>();
   /** The highest number of earlier lives. */
   #signedBefore = 0;
-  readonly journal: Journal = { sequence: 0, jobs: new Map(), pending: [] };
-  readonly #runs = new Map<Address, Run>();
-  readonly #followers = new Map<Address, Link>();
-  readonly #inputs = new Map<Address, Input[]>();
-  readonly #ticking = new Set<Address>();
+  readonly journal: Journal = new Journal(this);
+  readonly engine: Engine;
+  readonly #jobs: Jobs;
 
   constructor(name: string, at: Surroundings, options: ProviderOptions) {
     super(name, at, options);
     this.options = options;
     this.account = addressOf(name);
+    this.engine = new Engine(this, options);
+    this.#jobs = new Jobs(this, this.journal, this.engine);
     this.seller = this.#fresh();
     at.chain.addProvider(this.account, this.address, options.stake);
     at.chain.watch((lease) => this.#watchLease(lease));
@@ -140,34 +109,22 @@ export class Provider extends Peer {
     super.start();
     this.#signedBefore = Math.max(0, ...this.signed.keys());
     this.seller = this.#fresh();
-    this.jobs.clear();
-    this.#followers.clear();
-    this.#inputs.clear();
-    this.#ticking.clear();
-    this.journal.pending = [];
-    for (const [lease, job] of this.journal.jobs) this.jobs.set(lease, job);
-    const open = [...this.jobs].filter(([, job]) => job.phase !== 'closed');
+    this.journal.start();
+    const open = this.#jobs.start();
     for (const [lease, { agreement, phase, vacated }] of open) {
       if (vacated === true) continue;
       const stake = phase === 'accepted' ? BigInt(agreement.reserve) : 0n;
       this.decide({ type: 'lease-restored', lease, need: agreement.need, gpus: agreement.gpus ?? [], stake });
     }
-    for (const [lease] of open) {
-      this.dispatch(lease, { type: 'restarted', adopted: this.#runs.has(lease) });
-      this.#tick(lease);
-      this.#lookAtLease(lease);
-    }
+    this.#jobs.recover(open);
     this.do({ type: 'opened', sequence: this.journal.sequence });
     this.#repeatOffers();
   }
 
   override crash(): void {
     super.crash();
-    // What was being written is durable up to some point.
-    const durable = this.chance.between(0, this.journal.pending.length);
-    for (const { apply } of this.journal.pending.splice(0).slice(0, durable)) apply();
-    // A machine that loses its power loses its containers too.
-    if (this.chance.happens(0.5)) this.#runs.clear();
+    this.journal.crash();
+    this.engine.crash();
   }
 
   /** Ends as an operator would: the offer is withdrawn, nothing new is taken, what runs goes on. */
@@ -190,18 +147,19 @@ export class Provider extends Peer {
   perform(effect: SellerEffect): void {
     switch (effect.type) {
       case 'keep-sequence':
-        return this.write(
+        return this.journal.write(
           () => (this.journal.sequence = effect.upTo),
           () => undefined,
         );
       case 'sign-quote':
-        return this.whenWritten(() => this.signQuote(effect));
+        this.#assertMayPromise(effect);
+        return this.journal.whenWritten(() => this.signQuote(effect));
       case 'send-quote':
         return this.#sendQuote(effect.quote);
       case 'decline':
         return this.#answer(effect.bid.signer, { bid: effect.bid.id, declined: effect.reason }).close(this);
       case 'publish-offer':
-        return this.whenWritten(() => this.publishOffer(effect));
+        return this.journal.whenWritten(() => this.publishOffer(effect));
       case 'offer-later':
         return this.after(effect.waitMs, 'offer due', () => this.do({ type: 'offer-due' }));
       default:
@@ -229,7 +187,8 @@ export class Provider extends Peer {
   hold(bid: Verified<Message<Bid>>): void {
     const isQuiet = !isAsked(bid, this.account) && this.isHonest;
     const before = this.at.world.counts.get('answers');
-    this.do({ type: 'bid', bid, terms: { ...this.terms(), buyer: this.standing(bid.content.budget) } });
+    const near = this.engine.near(bid.content.near);
+    this.do({ type: 'bid', bid, terms: { ...this.terms(), near, buyer: this.standing(bid.content.budget) } });
     if (isQuiet && (this.seller.capacity.reservations.has(bid.id) || this.at.world.counts.get('answers') !== before))
       throw new Violation(`${this.name} answers a bid that did not ask it`);
   }
@@ -260,7 +219,7 @@ export class Provider extends Peer {
         region: this.options.region,
       },
       speed: 100,
-      warm: [],
+      warm: this.engine.warm,
       chainNowMs: this.at.chain.nowMs(),
       hasRegulars: false,
     };
@@ -280,7 +239,7 @@ export class Provider extends Peer {
       speedMeasuredMs: 0,
       region: provider.region,
       durationSecondsMax: policy.durationSecondsMax,
-      warm: [],
+      warm: this.engine.warm.map(warmPrefix).slice(0, LIMITS.warmPerOffer),
       addresses: [],
       revoked,
     };
@@ -325,10 +284,11 @@ export class Provider extends Peer {
     try {
       if (frame.type === 'accept') this.#acceptLease(link, buyer, frame);
       if (frame.type === 'submit')
-        this.#submit(link, this.#ownJob(buyer, frame.lease), frame.runMs, this.at.world.nowMs);
-      if (frame.type === 'attach') this.#tellFollower(this.#follow(link, this.#ownJob(buyer, frame.lease)));
-      if (frame.type === 'cancel') this.dispatch(this.#ownJob(buyer, frame.lease).agreement.lease, { type: 'cancel' });
-      if (frame.type === 'settle') this.#settle(link, this.#ownJob(buyer, frame.lease), frame.amount);
+        this.#jobs.submit(link, this.#jobs.own(buyer, frame.lease), frame.task, this.at.world.nowMs);
+      if (frame.type === 'attach') this.#attach(link, this.#jobs.own(buyer, frame.lease));
+      if (frame.type === 'cancel')
+        this.#jobs.dispatch(this.#jobs.own(buyer, frame.lease).agreement.lease, { type: 'cancel' });
+      if (frame.type === 'settle') this.#settle(link, this.#jobs.own(buyer, frame.lease), frame.amount);
     } catch (error) {
       if (!(error instanceof MoltError)) throw error;
       link.send(this, { type: 'refused', error } satisfies LeaseFrame);
@@ -344,18 +304,11 @@ export class Provider extends Peer {
       if (effect.type === 'refuse-lease') throw effect.reason;
     }
     this.#assertMayAccept(quote.id, buyer);
-    chain.needs.set(lease, quote.bid.need);
-    const { job, effects } = acceptJob(agreementOf(lease, terms, quote, this.now()), this.now());
-    this.write(
-      () => this.journal.jobs.set(lease, job),
-      () => {
-        this.jobs.set(lease, job);
-        for (const effect of effects) this.#performJob(job, effect);
-        this.#tick(lease);
-        const signature = this.at.chain.sign(this.key, { event: 'open', lease, terms });
-        link.send(this, { type: 'accepted', terms, signature } satisfies LeaseFrame);
-      },
-    );
+    chain.promises.set(lease, quote.bid);
+    this.#jobs.accept(this.agreement(lease, terms, quote), () => {
+      const signature = this.at.chain.sign(this.key, { event: 'open', lease, terms });
+      link.send(this, { type: 'accepted', terms, signature } satisfies LeaseFrame);
+    });
   }
 
   /** What the seller machine has just allowed, seen from outside: each quote once, by its buyer, in its time. */
@@ -374,24 +327,9 @@ export class Provider extends Peer {
     return { ...who, pricePerSecond, amount, reserve, openBeforeMs, finishByMs, graceMs, windowMs };
   }
 
-  /** Takes the job once its lease is seen funded. */
-  #submit(link: Link, { agreement }: Job, runMs: number, sinceMs: number): void {
-    const { lease } = agreement;
-    if (!this.at.chain.leases.has(lease)) {
-      if (this.at.world.nowMs - sinceMs > FUNDED_PATIENCE_MS) {
-        const error = new MoltError('chain/account-missing', 'the lease is not on chain');
-        return link.send(this, { type: 'refused', error } satisfies LeaseFrame);
-      }
-      return this.after(WATCH_MS, 'waits for the lease', () => {
-        const job = this.jobs.get(lease);
-        if (job !== undefined) this.#submit(link, job, runMs, sinceMs);
-      });
-    }
-    this.dispatch(lease, { type: 'lease-funded' });
-    this.dispatch(lease, { type: 'spec', spec: String(runMs), hasSecrets: false });
-    const job = this.jobs.get(lease);
-    if (job !== undefined) this.#follow(link, job);
-    return undefined;
+  #attach(link: Link, job: Job): void {
+    this.#jobs.follow(link, job);
+    this.#jobs.tellFollower(job);
   }
 
   #settle(link: Link, job: Job, amount: bigint): void {
@@ -402,176 +340,6 @@ export class Provider extends Peer {
     link.send(this, { type: 'settle-signed', signature } satisfies LeaseFrame);
   }
 
-  #ownJob(buyer: Address, lease: Address): Job {
-    const job = this.jobs.get(lease);
-    if (job === undefined || job.agreement.delegate !== buyer)
-      throw new MoltError('job/unknown', 'no such lease of yours is known here');
-    return job;
-  }
-
-  #follow(link: Link, job: Job): Job {
-    this.#followers.set(job.agreement.lease, link);
-    return job;
-  }
-
-  #tellFollower(job: Job): void {
-    const link = this.#followers.get(job.agreement.lease);
-    const { failure, outcome } = job;
-    let frame: LeaseFrame | undefined;
-    if (failure !== undefined) frame = { type: 'failed', error: new MoltError(failure.code, failure.message) };
-    else if (outcome !== undefined) frame = { type: 'proof', claimed: BigInt(outcome.claimed) };
-    else if (job.phase === 'closed') frame = { type: 'closed' };
-    if (frame !== undefined) link?.send(this, frame);
-  }
-
-  /** Inputs of one job are applied one after the other, each decision journaled before its effects. */
-  dispatch(lease: Address, input: Input): void {
-    const waiting = this.#inputs.get(lease);
-    if (waiting !== undefined) {
-      waiting.push(input);
-      return;
-    }
-    const job = this.jobs.get(lease);
-    if (job === undefined) return;
-    const { job: next, effects } = decide(job, input, this.now());
-    if (next === job && effects.length === 0) return;
-    this.#inputs.set(lease, []);
-    this.write(
-      () => this.journal.jobs.set(lease, next),
-      () => {
-        this.jobs.set(lease, next);
-        for (const effect of effects) this.#performJob(next, effect);
-        if (next.phase !== job.phase) this.#entered(next);
-        const rest = this.#inputs.get(lease) ?? [];
-        this.#inputs.delete(lease);
-        for (const one of rest) this.dispatch(lease, one);
-      },
-    );
-  }
-
-  #entered(job: Job): void {
-    const { lease } = job.agreement;
-    if (job.phase === 'queued') this.do({ type: 'lease-funded', lease });
-    if (job.phase === 'done' || job.phase === 'refunding' || job.phase === 'closed') this.#tellFollower(job);
-    if (job.phase === 'running') {
-      const run = this.#runs.get(lease);
-      if (run !== undefined) this.#awaitExit(job, run);
-    }
-  }
-
-  #performJob(job: Job, effect: Effect): void {
-    const { lease } = job.agreement;
-    const { attempt } = job;
-    const soon = (what: string, input: () => Input): void =>
-      this.after(this.chance.between(50, 2_000), what, () => this.dispatch(lease, input()));
-    switch (effect.type) {
-      case 'await-lease':
-        return this.#awaitLease(job.agreement);
-      case 'fetch':
-        return soon('fetched', () =>
-          this.chance.happens(0.05)
-            ? { type: 'failed', attempt, failure: { code: 'job/input-missing', message: 'no such content' } }
-            : { type: 'fetched', inputs: {}, attempt },
-        );
-      case 'prepare':
-        return soon('prepared', () => ({ type: 'prepared', attempt }));
-      case 'start':
-        return soon('started', () => (this.cannotRun ? failedStart(attempt) : this.#startRun(job)));
-      case 'adopt': {
-        const run = this.#runs.get(lease);
-        if (run === undefined) return undefined;
-        if (job.phase === 'starting') this.dispatch(lease, { type: 'started', attempt, startedAtMs: run.startedMs });
-        return this.#awaitExit(job, run);
-      }
-      case 'collect':
-        return soon('collected', () => this.#collect(job));
-      case 'stop':
-        return this.#stopRun(job);
-      case 'claim':
-      case 'settle-lapsed':
-      case 'refund':
-        return this.#onChain(job, effect.type);
-      case 'release':
-        if ((this.#runs.get(lease)?.endsMs ?? 0) > this.at.world.nowMs)
-          throw new Violation(`${this.name} gives away what the run of lease ${lease} still uses`);
-        return this.do({ type: 'lease-ended', lease });
-      default:
-        return undefined;
-    }
-  }
-
-  #startRun(job: Job): Input {
-    const startedMs = this.at.world.nowMs;
-    const { blackouts } = this.options.policy;
-    const closed = blackouts?.next(this.now(), this.now() + Number(job.spec ?? '0'));
-    if (closed !== undefined && this.isHonest)
-      throw new Violation(`${this.name} runs a job into its closed hours ${closed.text}`);
-    this.#runs.set(job.agreement.lease, { startedMs, endsMs: startedMs + Number(job.spec ?? '0') });
-    return { type: 'started', attempt: job.attempt, startedAtMs: startedMs };
-  }
-
-  #awaitExit(job: Job, run: Run): void {
-    const { lease } = job.agreement;
-    this.after(run.endsMs - this.at.world.nowMs, 'a run ends', () => {
-      if (this.#runs.get(lease) === run) this.#exit(job, run, run.endsMs);
-    });
-  }
-
-  #stopRun(job: Job): void {
-    const { lease } = job.agreement;
-    const run = this.#runs.get(lease);
-    this.#runs.delete(lease);
-    if (run !== undefined && job.phase === 'running') this.#exit(job, run, this.at.world.nowMs);
-  }
-
-  #exit({ agreement, attempt }: Job, { startedMs }: Run, endedMs: number): void {
-    const exit = {
-      reason: 'exited',
-      exitCode: 0,
-      detail: '',
-      startedAtMs: startedMs,
-      finishedAtMs: endedMs,
-      durationMs: endedMs - startedMs,
-      cpuMs: 0,
-      memoryPeakBytes: 0,
-      fuel: undefined,
-    };
-    this.dispatch(agreement.lease, { type: 'exited', attempt, exit });
-  }
-
-  #collect(job: Job): Input {
-    const seconds = BigInt(Math.ceil((job.exit?.durationMs ?? 0) / 1000));
-    const owed = seconds * BigInt(job.agreement.pricePerSecond);
-    const lock = BigInt(job.agreement.amount);
-    const claimed = String(owed < lock ? owed : lock);
-    return {
-      type: 'collected',
-      attempt: job.attempt,
-      outcome: { proofDigest: job.agreement.lease, claimed, outputs: [] },
-    };
-  }
-
-  #onChain(job: Job, what: 'claim' | 'settle-lapsed' | 'refund'): void {
-    const { chain } = this.at;
-    const { lease } = job.agreement;
-    const found = chain.leases.get(lease);
-    if (found === undefined || isLeaseEnd(found.state)) return this.dispatch(lease, { type: 'lease-closed' });
-    if (what === 'claim' && found.state !== 'running') return this.dispatch(lease, { type: 'claim-confirmed' });
-    const event = ({ claim: 'submitProof', 'settle-lapsed': 'settleLapsed', refund: 'cancelByOperator' } as const)[
-      what
-    ];
-    const amount = what === 'claim' ? { amount: BigInt(job.outcome?.claimed ?? '0') } : {};
-    const draft = { event, lease, ...amount };
-    const signatures = new Map([[this.address, this.at.chain.sign(this.key, draft)]]);
-    chain.submit(
-      { ...draft, signatures },
-      this.mine((refusal) => {
-        if (what === 'claim' && refusal === undefined) this.dispatch(lease, { type: 'claim-confirmed' });
-      }),
-    );
-    return undefined;
-  }
-
   /** An answer that comes after this life is over is not heard. */
   mine<Argument>(run: (argument: Argument) => void): (argument: Argument) => void {
     const { life } = this;
@@ -580,37 +348,50 @@ export class Provider extends Peer {
     };
   }
 
-  /** As jobs.ts: until the chain's own clock says that the lease can no longer be opened, and it is not there. */
-  #awaitLease({ lease, openBeforeMs }: Agreement): void {
-    const { chain } = this.at;
-    if (chain.leases.has(lease)) return this.dispatch(lease, { type: 'lease-funded' });
-    if (chain.nowMs() > openBeforeMs + OPEN_SLACK_MS) return this.dispatch(lease, { type: 'lease-missing' });
-    return this.after(WATCH_MS, 'awaits a lease', () => {
-      if (this.jobs.get(lease)?.phase === 'accepted') this.#awaitLease(this.jobs.get(lease)!.agreement);
-    });
+  #watchLease(lease: LeaseAccount): void {
+    if (lease.terms.operator === this.address && isLeaseEnd(lease.state) && this.isUp) this.#jobs.watchLease(lease);
   }
 
-  #watchLease({ address, state, terms }: LeaseAccount): void {
-    if (terms.operator !== this.address || !isLeaseEnd(state) || !this.isUp) return;
-    this.after(this.chance.between(100, 1_500), 'sees its lease closed', () => this.#lookAtLease(address));
+  /** What a run of it comes to here. */
+  resultOf({ result }: Task): string {
+    return result;
   }
 
-  #lookAtLease(lease: Address): void {
-    const found = this.at.chain.leases.get(lease);
-    if (found !== undefined && isLeaseEnd(found.state)) this.dispatch(lease, { type: 'lease-closed' });
+  /** Seen from outside, as its run begins: nothing runs that the policy rules out. */
+  assertMayRun({ runMs, image }: Task): void {
+    if (!this.isHonest) return;
+    const { blackouts } = this.options.policy;
+    const closed = blackouts?.next(this.now(), this.now() + runMs);
+    if (closed !== undefined) throw new Violation(`${this.name} runs a job into its closed hours ${closed.text}`);
+    if (this.#blocks(warmPrefix(image))) throw new Violation(`${this.name} runs ${image}, which it does not want`);
   }
 
-  #tick(lease: Address): void {
-    if (this.#ticking.has(lease)) return;
-    this.#ticking.add(lease);
-    const again = (): void =>
-      this.after(TICK_MS, 'tick', () => {
-        const phase = this.jobs.get(lease)?.phase;
-        if (phase === undefined || phase === 'closed') return;
-        this.dispatch(lease, { type: 'tick' });
-        again();
-      });
-    again();
+  /** By the name that a bid has for it. */
+  #blocks(image: string): boolean {
+    return this.options.policy.images?.blocked.some(({ prefix }) => prefix === image) === true;
+  }
+
+  /** What the seller machine is about to sign, held against the bid: nothing that it asks for is passed over. */
+  #assertMayPromise({ bid, content }: SellerEffect & { type: 'sign-quote' }): void {
+    if (!this.isHonest) return;
+    const { stakeMin, reserveMin, hardwareTierMin, startByMs, finishByMs, windowMs, warm, near } = bid.content;
+    const { warmSeconds = 0, coldSeconds = 0 } = this.options.policy.starts ?? {};
+    const isWarm = this.engine.warm.some((image) => warmPrefix(image) === warm);
+    const leastMs = (isWarm ? warmSeconds : coldSeconds) * 1_000;
+    const { stake = 0n } = this.at.chain.providers.get(this.account) ?? {};
+    const broken = [
+      stake < stakeMin && 'has less stake than is asked for',
+      content.reserve < reserveMin && 'sets less stake aside than is asked for',
+      hardwareTierMin !== 'A0' && `cannot show hardware of tier ${hardwareTierMin}`,
+      startByMs > 0 && startByMs - this.now() < leastMs && 'cannot start so soon',
+      content.startByMs !== startByMs && 'promises another start',
+      finishByMs > 0 && content.finishByMs > finishByMs && 'finishes too late',
+      content.windowMs < windowMs && 'leaves too little time to compare',
+      content.warm !== isWarm && 'does not say what it has at hand',
+      content.near.some((name) => !near.includes(name)) && 'tells of inputs that nobody asked for',
+      this.#blocks(warm) && 'does not run this image',
+    ].find((one) => one !== false);
+    if (broken !== undefined) throw new Violation(`${this.name} quotes, and ${broken}`);
   }
 
   #sendQuote(quote: OpenQuote): void {
@@ -649,25 +430,38 @@ export class Provider extends Peer {
     this.signed.set(sequence, id);
   }
 
-  /** `apply` reaches the disk after a while; `done` runs then, in this life. */
-  write(apply: () => void, done: () => void): void {
-    const { journal } = this;
-    const write = { apply, done };
-    journal.pending.push(write);
-    this.after(this.chance.between(1, 30), 'journals', () => {
-      // In the order of the writes, whatever each of them took.
-      while (journal.pending.includes(write)) {
-        const first = journal.pending.shift()!;
-        first.apply();
-        first.done();
-      }
-    });
+  /** What it signs with a lease. */
+  agreement(lease: Address, terms: Terms, { id, bid, gpus, content }: OpenQuote): Agreement {
+    return {
+      lease,
+      quoteId: id,
+      budget: terms.budget,
+      provider: terms.provider,
+      operator: terms.operator,
+      delegate: terms.delegate,
+      buyerAddresses: [],
+      specDigest: '',
+      termsDigest: '',
+      amount: String(terms.amount),
+      pricePerSecond: String(terms.pricePerSecond),
+      reserve: String(terms.reserve),
+      openBeforeMs: terms.openBeforeMs,
+      finishByMs: terms.finishByMs,
+      graceMs: terms.graceMs,
+      windowMs: terms.windowMs,
+      need: bid.need,
+      gpus,
+      runtime: bid.runtime,
+      durationSecondsMax: bid.durationSecondsMax,
+      ...(bid.near.length === 0 ? {} : { near: bid.near }),
+      ...(content.startByMs === 0 ? {} : { startByMs: content.startByMs }),
+      acceptedAtMs: this.now(),
+    };
   }
 
-  /** After everything that is being written now: write ahead, then sign. */
-  whenWritten(run: () => void): void {
-    if (this.journal.pending.length === 0) run();
-    else this.write(() => undefined, run);
+  /** Jobs that are not closed. */
+  get openJobs(): readonly Job[] {
+    return [...this.#jobs.all.values()].filter(({ phase }) => phase !== 'closed');
   }
 
   /** What it has promised to leases and quotes that are alive, for the invariants. */
@@ -680,34 +474,4 @@ export interface BidAnswerFrame {
   readonly bid: string;
   readonly quote?: Uint8Array;
   readonly declined?: MoltError;
-}
-
-function agreementOf(lease: Address, terms: Terms, { id, bid, gpus }: OpenQuote, nowMs: number): Agreement {
-  return {
-    lease,
-    quoteId: id,
-    budget: terms.budget,
-    provider: terms.provider,
-    operator: terms.operator,
-    delegate: terms.delegate,
-    buyerAddresses: [],
-    specDigest: '',
-    termsDigest: '',
-    amount: String(terms.amount),
-    pricePerSecond: String(terms.pricePerSecond),
-    reserve: String(terms.reserve),
-    openBeforeMs: terms.openBeforeMs,
-    finishByMs: terms.finishByMs,
-    graceMs: terms.graceMs,
-    windowMs: terms.windowMs,
-    need: bid.need,
-    gpus,
-    runtime: bid.runtime,
-    durationSecondsMax: bid.durationSecondsMax,
-    acceptedAtMs: nowMs,
-  };
-}
-
-function failedStart(attempt: number): Input {
-  return { type: 'failed', attempt, failure: { code: 'job/interrupted', message: 'there is no such machine' } };
 }

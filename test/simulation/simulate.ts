@@ -5,33 +5,34 @@
  * faults stop and who crashed comes back, but for a few. When every job has ended and every lease is closed, offers are
  * no longer repeated, and the world comes to rest: nothing may be left in the queue.
  */
-import {
-  ADMISSION_LIMITS,
-  type Autonomy,
-  type BidderOrder,
-  OFFER_REPEAT_MS,
-  type SellingPolicy,
-  parseBlackouts,
-  parsePriceCurve,
-} from '../../market/index.ts';
+import { ADMISSION_LIMITS, OFFER_REPEAT_MS } from '../../market/index.ts';
 import { isLeaseEnd } from '../../protocol/lease.ts';
-import type { Resources } from '../../protocol/messages.ts';
-import { parseJobSpec } from '../../protocol/job-spec.ts';
-import { baseUnits } from '../../protocol/units.ts';
 import { Buyer, type Purchase } from './buyer.ts';
 import { Chain } from './chain.ts';
 import type { Chance } from './chance.ts';
 import { GangPurchase } from './gang.ts';
 import { Invariants } from './invariants.ts';
-import { LIARS, Squatter } from './liars.ts';
+import { Forger, LIARS, Squatter } from './liars.ts';
 import { Network } from './network.ts';
-import { type Peer, type Surroundings, createMemo, keyOf, shardsIn } from './peer.ts';
+import { type Peer, type Surroundings, createMemo, shardsIn } from './peer.ts';
+import {
+  type Job,
+  drawAutonomy,
+  drawGang,
+  drawJob,
+  drawProvider,
+  drawRegion,
+  drawSkew,
+  replicaOf,
+} from './population.ts';
 import { Provider } from './provider.ts';
-import { START_MS, Violation, World } from './world.ts';
+import { Violation, World } from './world.ts';
 
 export interface Scenario {
   readonly providers: number;
   readonly liars: number;
+  /** Whether each lies in a way of its own, all of them in one, or all of them about results. */
+  readonly lies: 'all' | 'one' | 'results';
   readonly buyers: number;
   readonly squatters: number;
   readonly jobs: number;
@@ -58,10 +59,13 @@ export interface Scenario {
   readonly hasPolicies: boolean;
   /** Share of buyers that trade on their own, within limits. */
   readonly autonomyShare: number;
-  /** Share of jobs that are gangs. */
+  /** Share of jobs that are gangs, and of gangs, where the job repeats, that are replicas of it. */
   readonly gangShare: number;
+  readonly replicaShare: number;
   /** Jobs want so many quotes to five: of few, not everybody is asked in a small market either. */
   readonly quotesMin: number;
+  /** True: jobs insist on starts, ends, stake, tiers, and tell of data that is near. */
+  readonly hasWishes: boolean;
 }
 
 export interface Report {
@@ -97,14 +101,8 @@ export class FailedRun extends Error {
   }
 }
 
-const GIB = 2 ** 30;
-const DURATION_MAX_S = 3_600;
 /** More providers than this repeat more offers a second than one neighbour may forward of strangers. */
 const LAGGING_FROM = (ADMISSION_LIMITS.offersPerForwarder.perSecond * OFFER_REPEAT_MS) / 1_000;
-/** Minute of the day, UTC, in which a run begins. */
-const START_MINUTE = (START_MS / 60_000) % (24 * 60);
-const MODULE = 'bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy';
-const IMAGE = `registry.example/job@sha256:${'ab'.repeat(32)}`;
 /** Nothing that was begun may take longer than this after the faults have stopped. */
 const QUIET_MAX_MS = 3_600_000;
 const LOOK_EVERY_MS = 5_000;
@@ -118,7 +116,7 @@ const CLOCK_SET_BACK_MS = 40_000;
 const REST_MAX_MS = 600_000;
 
 /** In a large market. What it costs to play grows with the nodes times the books that follow them all. */
-const BOOKS_MAX = 30;
+const BOOKS_MAX = 10;
 
 /** A small, nasty market. */
 export function drawScenario(seed: string): Scenario {
@@ -127,6 +125,7 @@ export function drawScenario(seed: string): Scenario {
   return {
     providers: chance.between(2, 9),
     liars: chance.between(0, 4),
+    lies: chance.happens(0.3) ? 'one' : 'all',
     buyers: chance.between(1, 4),
     squatters: chance.happens(0.3) ? 1 : 0,
     jobs: chance.between(4, 16),
@@ -146,7 +145,9 @@ export function drawScenario(seed: string): Scenario {
     hasPolicies: chance.happens(0.5),
     autonomyShare: share(1),
     gangShare: share(0.5),
+    replicaShare: share(1),
     quotesMin: 1,
+    hasWishes: true,
   };
 }
 
@@ -156,6 +157,7 @@ export function largeScenario(nodes: number, bids: number): Scenario {
   return {
     providers: nodes - buyers,
     liars: 0,
+    lies: 'all',
     buyers,
     squatters: 0,
     jobs: bids,
@@ -175,7 +177,9 @@ export function largeScenario(nodes: number, bids: number): Scenario {
     hasPolicies: false,
     autonomyShare: 0,
     gangShare: 0,
+    replicaShare: 0,
     quotesMin: 5,
+    hasWishes: false,
   };
 }
 
@@ -202,7 +206,9 @@ export function largeScenarioWithFaults(nodes: number, bids: number): Scenario {
     hasPolicies: true,
     autonomyShare: 0.3,
     gangShare: 0.2,
+    replicaShare: 0.5,
     quotesMin: 1,
+    hasWishes: true,
   };
 }
 
@@ -218,6 +224,22 @@ export function longScenario(): Scenario {
     books: 1,
     autonomyShare: 1,
     quotesMin: 1,
+  };
+}
+
+/** Replicas alone, in a market half of whose providers lie about results, in league. */
+export function replicasScenario(): Scenario {
+  return {
+    ...largeScenario(24, 60),
+    providers: 12,
+    liars: 9,
+    lies: 'results',
+    buyers: 3,
+    lossShare: 0.1,
+    transactionLossShare: 0.1,
+    crashes: 6,
+    gangShare: 1,
+    replicaShare: 1,
   };
 }
 
@@ -319,21 +341,22 @@ class Run {
   }
 
   #populate(): void {
-    const { providers, liars, buyers, squatters, books, liarBooks } = this.#scenario;
+    const { providers, liars, lies, buyers, squatters, books, liarBooks } = this.#scenario;
+    const kinds = { all: LIARS, one: [this.#chance.pick(LIARS)], results: [Forger] }[lies];
     for (let index = 0; index < providers + liars; index++) {
-      const Kind = index < providers ? Provider : this.#chance.pick(LIARS);
-      const region = this.#drawRegion();
+      const Kind = index < providers ? Provider : this.#chance.pick(kinds);
+      const region = drawRegion(this.#chance, this.#scenario.regions);
       const keepsBook = index < providers ? index < books : index < providers + liarBooks;
       const shards = keepsBook ? shardsIn(this.#chance.happens(0.5) ? '' : region) : [];
-      const options = { ...this.#drawProvider(), region, shards, skewMs: this.#drawSkew() };
+      const options = { ...drawProvider(this.#chance, this.#scenario), region, shards, skewMs: this.#drawSkew() };
       this.#providers.push(new Kind(`provider ${index}`, this.#at, options));
     }
     for (let index = 0; index < buyers + squatters; index++) {
       const Kind = index < buyers ? Buyer : Squatter;
       const balance = BigInt(this.#chance.between(1, 30)) * 100_000_000n;
       const caps = { capPerLease: balance / BigInt(this.#chance.between(1, 4)), capInAll: this.#drawCap(balance) };
-      const region = this.#drawRegion();
-      const own = this.#chance.happens(this.#scenario.autonomyShare) ? { autonomy: this.#drawAutonomy() } : {};
+      const region = drawRegion(this.#chance, this.#scenario.regions);
+      const own = this.#chance.happens(this.#scenario.autonomyShare) ? { autonomy: drawAutonomy(this.#chance) } : {};
       const options = { skewMs: this.#drawSkew(), region, shards: shardsIn(region), balance, ...caps, ...own };
       const buyer = new Kind(`buyer ${index}`, this.#at, options);
       (index < buyers ? this.#buyers : this.#squatters).push(buyer);
@@ -342,69 +365,13 @@ class Run {
     for (const peer of this.#peers) this.#at.network.join(peer, peer.topics());
   }
 
-  /** '' for a buyer that takes any, and for a provider that names none. */
-  #drawRegion(): string {
-    const { regions } = this.#scenario;
-    const drawn = this.#chance.between(0, regions);
-    return drawn === 0 ? '' : `region-${drawn}`;
-  }
-
   /** The chain's own bound of what a buyer spends: in some markets it is less than there is. */
   #drawCap(balance: bigint): bigint {
     return this.#chance.happens(0.5) ? balance : balance / BigInt(this.#chance.between(2, 6));
   }
 
-  #drawAutonomy(): Autonomy {
-    const chance = this.#chance;
-    // Of the order of what a few jobs cost, so that it binds.
-    const hourMax = baseUnits(BigInt(chance.between(3, 40)) * 100_000n);
-    return {
-      medianPercentMax: chance.pick([100, 150, 400]),
-      offersMin: chance.between(1, 2),
-      jobMax: baseUnits(hourMax / BigInt(chance.between(1, 3))),
-      hourMax,
-      dayMax: baseUnits(hourMax * 2n),
-      concurrentMax: chance.between(1, 4),
-      stakeMin: baseUnits(0n),
-      historyMin: 0,
-    };
-  }
-
-  #drawProvider(): { total: Resources; policy: SellingPolicy; stake: bigint } {
-    const cores = this.#chance.between(1, 8);
-    const gpu = { count: this.#chance.between(1, 3), vramBytes: 24 * GIB, model: 'Model A', computeCapability: 89 };
-    const total = { cpuMillis: cores * 1_000, memoryBytes: cores * 2 * GIB, diskBytes: cores * 4 * GIB };
-    const price = BigInt(this.#chance.between(1_000, 60_000));
-    const none = baseUnits(0n);
-    const prices = { base: baseUnits(price), perCpu: none, perGib: none, perGpu: none };
-    const policy = { prices, durationSecondsMax: DURATION_MAX_S };
-    return {
-      total: { ...total, gpus: this.#chance.happens(0.4) ? [gpu] : [] },
-      policy: this.#scenario.hasPolicies ? { ...policy, ...this.#drawPolicy(price) } : policy,
-      // Some have hardly enough for two leases.
-      stake: BigInt(this.#chance.between(1, 50)) * (this.#chance.happens(0.7) ? 1_000_000n : 20_000n),
-    };
-  }
-
-  /** Each rule for some of the providers. Hours are those of minutes in which the run may be. */
-  #drawPolicy(price: bigint): Partial<SellingPolicy> {
-    const chance = this.#chance;
-    const from = START_MINUTE + chance.between(0, 3);
-    const hours = `${clock(from)}-${clock(from + chance.between(1, 3))}`;
-    const buyer = keyOf(`buyer ${chance.between(0, this.#scenario.buyers)}`).address;
-    return {
-      ...(chance.happens(0.4) ? { blackouts: parseBlackouts([hours], 'UTC') } : {}),
-      ...(chance.happens(0.6) ? { curve: parsePriceCurve(['0:60', '50:100', '100:300']) } : {}),
-      ...(chance.happens(0.3) ? { floorPerSecond: price, ceilingPerSecond: price * 2n } : {}),
-      ...(chance.happens(0.2) ? { leaseAmountMin: price * 20n } : {}),
-      ...(chance.happens(0.2) ? { blockedBuyers: [buyer] } : {}),
-    };
-  }
-
   #drawSkew(): number {
-    const isWrong = this.#chance.happens(this.#scenario.wrongClockShare);
-    const most = isWrong ? 120_000 : 3_000;
-    return this.#chance.between(-most, most);
+    return drawSkew(this.#chance, this.#scenario.wrongClockShare);
   }
 
   #startSoon(peer: Peer): void {
@@ -425,54 +392,25 @@ class Run {
     const buyers = [...this.#buyers, ...this.#squatters];
     for (let index = 0; index < jobs; index++) {
       const buyer = this.#chance.pick(buyers);
-      const { order, runMs } = this.#drawJob(buyer);
       const atMs = this.#chance.between(3_000, activeMs);
-      if (!(buyer instanceof Squatter) && this.#chance.happens(gangShare)) this.#planGang(atMs, buyer, order, runMs);
-      else this.world.after(atMs, `${buyer.name} wants a job`, undefined, () => buyer.isUp && buyer.buy(order, runMs));
+      const job = drawJob(this.#chance, buyer, { ...this.#scenario, atMs });
+      const { order, task } = job;
+      if (!(buyer instanceof Squatter) && this.#chance.happens(gangShare)) this.#planGang(atMs, buyer, job);
+      else this.world.after(atMs, `${buyer.name} wants a job`, undefined, () => buyer.isUp && buyer.buy(order, task));
     }
   }
 
-  #planGang(atMs: number, buyer: Buyer, order: BidderOrder, runMs: number): void {
-    const chance = this.#chance;
-    const slots = chance.between(2, 3);
-    const gang = {
-      slots,
-      ...(chance.happens(0.3) ? { quorum: slots - 1 } : {}),
-      spread: chance.pick(['any', 'distinct-providers'] as const),
-      onLoss: chance.pick(['fail', 'replace'] as const),
-      fillings: chance.between(1, 3),
-    };
-    const cancelMs = chance.happens(0.1) ? chance.between(0, 10_000) : undefined;
+  #planGang(atMs: number, buyer: Buyer, { order, task, isRepeatable }: Job): void {
+    const gang = drawGang(this.#chance, isRepeatable ? this.#scenario.replicaShare : 0);
+    const wanted = gang.isCompared === true ? replicaOf(order) : order;
+    const cancelMs = this.#chance.happens(0.1) ? this.#chance.between(0, 10_000) : undefined;
     this.world.after(atMs, `${buyer.name} wants a gang`, undefined, () => {
       if (!buyer.isUp) return;
-      buyer.gang((limited) => new GangPurchase(buyer, limited, runMs, gang), order);
+      buyer.gang((limited) => new GangPurchase(buyer, limited, task, gang), wanted);
       const begun = buyer.gangs.at(-1);
       if (cancelMs !== undefined && begun !== undefined)
         buyer.after(cancelMs, 'cancels its gang', () => begun.cancel());
     });
-  }
-
-  #drawJob({ options, budget }: Buyer): { order: BidderOrder; runMs: number } {
-    const seconds = this.#chance.between(5, 60);
-    const cores = this.#chance.between(1, 4);
-    const isGpu = this.#chance.happens(0.25);
-    const spec = parseJobSpec({
-      runtime: isGpu ? 'container' : 'wasm',
-      image: isGpu ? IMAGE : MODULE,
-      maxDurationSeconds: seconds,
-      resources: {
-        cpuMillis: cores * 1_000,
-        memoryBytes: cores * GIB,
-        diskBytes: cores * GIB,
-        ...(isGpu ? { gpus: [{ count: this.#chance.between(1, 2) }] } : {}),
-      },
-    });
-    const maxPrice = baseUnits(BigInt(this.#chance.between(20_000, 120_000)) * BigInt(seconds));
-    const quotesWanted = this.#chance.between(this.#scenario.quotesMin, 5);
-    return {
-      order: { spec, budget, maxPrice, quotesWanted, region: options.region },
-      runMs: this.#chance.between(500, seconds * 1_000),
-    };
   }
 
   #planCrashes(): void {
@@ -574,11 +512,6 @@ class Run {
       counts: Object.fromEntries(world.counts),
     };
   }
-}
-
-/** A minute of the day, as settings write it. */
-function clock(minute: number): string {
-  return `${String(Math.floor(minute / 60)).padStart(2, '0')}:${String(minute % 60).padStart(2, '0')}`;
 }
 
 function quantile(sorted: readonly number[], share: number): number {

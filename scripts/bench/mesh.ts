@@ -24,7 +24,7 @@ import { baseUnits } from '../../protocol/units.ts';
 import { meshName } from '../../protocol/wire.ts';
 import { env, openBidder, openSeller } from '../../test/integration/hostile/seller.ts';
 import { openVictim } from '../../test/integration/hostile/victim-process.ts';
-import { NETWORK, NOW, bidContent, key, offerBytes, verifiedQuote } from '../../test/market/fixtures.ts';
+import { NETWORK, NOW, bidContent, key, offerBytes, quoteContent, verifiedQuote } from '../../test/market/fixtures.ts';
 import { echoTime } from './flow.ts';
 import { type Group, type Row, median, quantile } from './row.ts';
 
@@ -333,21 +333,7 @@ function rankMany(tell: Tell): void {
     faultAmount: 0n,
   };
   const content = bidContent();
-  const quote = verifiedQuote(key('ranked'), {
-    bid: 'ab'.repeat(32),
-    provider: encodeAddress(new Uint8Array(32).fill(1)),
-    pricePerSecond: baseUnits(1_000n),
-    amount: baseUnits(600_000n),
-    reserve: baseUnits(300_000n),
-    openBeforeMs: NOW + 30_000,
-    finishByMs: NOW + 750_000,
-    graceMs: 1_000,
-    windowMs: 1_000,
-    speed: 100,
-    warm: false,
-    startByMs: 0,
-    near: [],
-  });
+  const quote = verifiedQuote(key('ranked'), quoteContent());
   const candidates: Candidate[] = Array.from({ length: QUOTES }, (_, index) => ({
     quote: {
       ...quote,

@@ -17,7 +17,7 @@ import { MoltError } from '../../protocol/errors.ts';
 import { parseJobSpec } from '../../protocol/job-spec.ts';
 import type { Message, Offer, Quote } from '../../protocol/messages.ts';
 import { U64_MAX, baseUnits } from '../../protocol/units.ts';
-import { NOW, address, key, verifiedOffer, verifiedQuote } from './fixtures.ts';
+import { NOW, address, key, quoteContent, verifiedOffer, verifiedQuote } from './fixtures.ts';
 
 const MODULE = 'bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy';
 const spec = parseJobSpec({ runtime: 'wasm', image: MODULE, maxDurationSeconds: 100 });
@@ -83,22 +83,9 @@ function accountOf(operator: VerifiedQuote['signer']) {
 }
 
 function quoteOf(name: string, pricePerSecond = 100n, changes: Partial<Quote> = {}): VerifiedQuote {
-  return verifiedQuote(key(name), {
-    bid: BID,
-    provider: providerOf(name),
-    pricePerSecond: baseUnits(pricePerSecond),
-    amount: baseUnits(pricePerSecond * 100n),
-    reserve: baseUnits(0n),
-    openBeforeMs: NOW + 30_000,
-    finishByMs: NOW + 300_000,
-    graceMs: 60_000,
-    windowMs: 60_000,
-    speed: 1,
-    warm: false,
-    startByMs: 0,
-    near: [],
-    ...changes,
-  });
+  const asked = { pricePerSecond: baseUnits(pricePerSecond), amount: baseUnits(pricePerSecond * 100n) };
+  const provider = providerOf(name);
+  return verifiedQuote(key(name), quoteContent({ bid: BID, provider, ...asked, reserve: baseUnits(0n), ...changes }));
 }
 
 const full = new MoltError('market/no-capacity', '1 CPU core needed, 0 free');

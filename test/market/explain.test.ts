@@ -19,7 +19,7 @@ import type { MoltError } from '../../protocol/errors.ts';
 import { type JobSpecInput, parseJobSpec } from '../../protocol/job-spec.ts';
 import type { Offer } from '../../protocol/messages.ts';
 import { baseUnits } from '../../protocol/units.ts';
-import { NOW, SMALL, address, key, offerContent, verifiedOffer, verifiedQuote } from './fixtures.ts';
+import { NOW, SMALL, address, key, offerContent, quoteContent, verifiedOffer, verifiedQuote } from './fixtures.ts';
 
 const MODULE = 'bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy';
 const BID = 'ab'.repeat(32);
@@ -60,22 +60,10 @@ function bidFor(scene: Scene, job: Partial<JobSpecInput> = {}, order: Partial<Bi
     const node = key(NAMES[stream] ?? '');
     if (answer === undefined || state.bid === undefined) continue;
     const { provider } = offerContent(node);
-    const quote = {
-      bid: BID,
-      provider,
-      speed: 1,
-      warm: false,
-      startByMs: 0,
-      near: [],
-      graceMs: 60_000,
-      windowMs: 60_000,
-      openBeforeMs: NOW + 30_000,
-      finishByMs: NOW + 300_000,
-      reserve: baseUnits(0n),
-    };
+    const priceOf = (asked: bigint) => ({ pricePerSecond: baseUnits(asked), amount: baseUnits(asked * 100n) });
     const said =
       typeof answer === 'bigint'
-        ? verifiedQuote(node, { ...quote, pricePerSecond: baseUnits(answer), amount: baseUnits(answer * 100n) })
+        ? verifiedQuote(node, quoteContent({ bid: BID, provider, ...priceOf(answer), reserve: baseUnits(0n) }))
         : answer;
     send({ type: 'answered', stream, node: node.address, bid: BID, answer: said });
   }

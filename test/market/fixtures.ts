@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 
 import { base58btc } from 'multiformats/bases/base58';
 
+import type { SellerTerms } from '../../market/index.ts';
 import { type Address, decodeAddress, encodeAddress } from '../../protocol/address.ts';
 import type { Verified } from '../../protocol/brands.ts';
 import { type KeyPair, keyPairFromSeed } from '../../protocol/ed25519.ts';
@@ -84,6 +85,50 @@ export function bidContent(changes: Partial<Bid> = {}): Bid {
     ...changes,
   };
 }
+
+export function quoteContent(changes: Partial<Quote> = {}): Quote {
+  return {
+    bid: 'ab'.repeat(32),
+    provider: address('provider'),
+    pricePerSecond: baseUnits(1_000n),
+    amount: baseUnits(600_000n),
+    reserve: baseUnits(300_000n),
+    openBeforeMs: NOW + 30_000,
+    finishByMs: NOW + 750_000,
+    graceMs: 60_000,
+    windowMs: 60_000,
+    speed: 100,
+    warm: false,
+    startByMs: 0,
+    near: [],
+    ...changes,
+  };
+}
+
+/** What a provider with much stake knows when a buyer with much money asks; 1,000 base units a second, whatever the size. */
+export const SELLER_TERMS: SellerTerms = {
+  policy: {
+    prices: { base: baseUnits(1_000n), perCpu: baseUnits(0n), perGib: baseUnits(0n), perGpu: baseUnits(0n) },
+    durationSecondsMax: 3_600,
+  },
+  provider: {
+    address: address('provider'),
+    stake: baseUnits(10n ** 12n),
+    freeStake: baseUnits(10n ** 12n),
+    reserveBps: 1_000,
+    minGraceMs: 60_000,
+    minWindowMs: 60_000,
+    maxLeaseMs: 86_400_000,
+    runtimes: ['wasm'],
+    features: [],
+    region: '',
+  },
+  speed: 100,
+  warm: [],
+  chainNowMs: NOW,
+  buyer: { budget: address('budget'), free: 10n ** 15n, capPerLease: 10n ** 15n, range: '', isKnown: true },
+  hasRegulars: false,
+};
 
 export interface Header {
   readonly sequence?: number;

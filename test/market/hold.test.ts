@@ -8,15 +8,13 @@ import { type SellerState, createSeller, decideSeller } from '../../market/index
 import type { BuyerStanding } from '../../market/index.ts';
 import type { Address } from '../../protocol/address.ts';
 import { MoltError } from '../../protocol/errors.ts';
-import { baseUnits } from '../../protocol/units.ts';
-import { NOW, address, key, verifiedBid } from './fixtures.ts';
+import { NOW, SELLER_TERMS, address, key, verifiedBid } from './fixtures.ts';
 
 const GIB = 2 ** 30;
 /** Eight slots. */
 const MACHINE = { cpuMillis: 8_000, memoryBytes: 8 * GIB, diskBytes: 8 * GIB };
 const SECONDS = 600;
-const PRICE = 1_000n;
-const AMOUNT = PRICE * BigInt(SECONDS);
+const AMOUNT = 1_000n * BigInt(SECONDS);
 const LIFE_MS = 30_000;
 
 class Provider {
@@ -42,7 +40,7 @@ class Provider {
     const need = { cpuMillis: slots * 1_000, memoryBytes: slots * GIB, diskBytes: slots * GIB, gpus: [] };
     const sealed = verifiedBid(key(`${name} ${this.#bids++}`), { need, durationSecondsMax: SECONDS });
     const bid = { ...sealed, expiresMs: NOW + atMs + 20_000 };
-    const terms = { ...TERMS, buyer, hasRegulars, chainNowMs: NOW };
+    const terms = { ...SELLER_TERMS, buyer, hasRegulars };
     for (const effect of this.#do({ type: 'bid', bid, terms }, atMs)) {
       if (effect.type === 'decline') return effect.reason;
       if (effect.type !== 'sign-quote') continue;
@@ -80,25 +78,6 @@ class Provider {
     return effects;
   }
 }
-
-const none = baseUnits(0n);
-const TERMS = {
-  policy: { prices: { base: baseUnits(PRICE), perCpu: none, perGib: none, perGpu: none }, durationSecondsMax: 3_600 },
-  provider: {
-    address: address('provider'),
-    stake: baseUnits(10n ** 12n),
-    freeStake: baseUnits(10n ** 12n),
-    reserveBps: 1_000,
-    minGraceMs: 60_000,
-    minWindowMs: 60_000,
-    maxLeaseMs: 86_400_000,
-    runtimes: ['wasm' as const],
-    features: [],
-    region: '',
-  },
-  speed: 100,
-  warm: [],
-};
 
 const isQuote = (answer: string | MoltError): boolean => typeof answer === 'string';
 const quotes = (answers: readonly (string | MoltError)[]): number => answers.filter(isQuote).length;

@@ -21,7 +21,7 @@ import { integerSquareRoot, wilsonLowerBound } from '../../market/history.ts';
 import { AssertionError } from '../../protocol/errors.ts';
 import type { Quote } from '../../protocol/messages.ts';
 import { baseUnits } from '../../protocol/units.ts';
-import { address, bidContent, key, NOW, verifiedQuote } from './fixtures.ts';
+import { bidContent, key, quoteContent, verifiedQuote } from './fixtures.ts';
 
 const newcomer: ProviderRecord = {
   stake: baseUnits(0n),
@@ -36,27 +36,8 @@ const veteran: ProviderRecord = { ...newcomer, settledCount: 100n, feesBurned: 1
 const bid = bidContent();
 const keys = Array.from({ length: 8 }, (_, index) => key(`ranked ${index}`));
 
-function quote(changes: Partial<Quote> = {}): Quote {
-  return {
-    bid: 'ab'.repeat(32),
-    provider: address('p'),
-    pricePerSecond: baseUnits(1_000n),
-    amount: baseUnits(600_000n),
-    reserve: baseUnits(300_000n),
-    openBeforeMs: NOW + 30_000,
-    finishByMs: NOW + 750_000,
-    graceMs: 1_000,
-    windowMs: 1_000,
-    speed: 100,
-    warm: false,
-    startByMs: 0,
-    near: [],
-    ...changes,
-  };
-}
-
 function candidate(index: number, changes: Partial<Quote> = {}, more: Partial<Candidate> = {}): Candidate {
-  const verified = verifiedQuote(keys[index]!, quote(changes));
+  const verified = verifiedQuote(keys[index]!, quoteContent(changes));
   return { quote: verified, account: newcomer, latencyMs: 10, failedBefore: false, draw: 0.5, ...more };
 }
 

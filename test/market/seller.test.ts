@@ -6,7 +6,6 @@ import {
   type SellerEffect,
   type SellerEvent,
   type SellerState,
-  type SellerTerms,
   createSeller,
   decideSeller,
   freeResources,
@@ -15,33 +14,9 @@ import type { Verified } from '../../protocol/brands.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import type { Bid, Message } from '../../protocol/messages.ts';
 import { baseUnits } from '../../protocol/units.ts';
-import { NOW, SMALL, address, key, verifiedBid } from './fixtures.ts';
+import { NOW, SELLER_TERMS, SMALL, address, key, verifiedBid } from './fixtures.ts';
 
 const at = (afterMs = 0) => ({ nowMs: NOW + afterMs, monotonicMs: afterMs });
-
-const TERMS: SellerTerms = {
-  policy: {
-    prices: { base: baseUnits(1000n), perCpu: baseUnits(0n), perGib: baseUnits(0n), perGpu: baseUnits(0n) },
-    durationSecondsMax: 3600,
-  },
-  provider: {
-    address: address('provider'),
-    stake: baseUnits(10n ** 12n),
-    freeStake: baseUnits(10n ** 12n),
-    reserveBps: 1000,
-    minGraceMs: 60_000,
-    minWindowMs: 60_000,
-    maxLeaseMs: 86_400_000,
-    runtimes: ['wasm'],
-    features: [],
-    region: '',
-  },
-  speed: 100,
-  warm: [],
-  chainNowMs: NOW,
-  buyer: { budget: address('budget'), free: 10n ** 15n, capPerLease: 10n ** 15n, range: '', isKnown: true },
-  hasRegulars: false,
-};
 
 class Seller {
   state: SellerState = createSeller(SMALL, { gpus: [], isDraining: false });
@@ -54,7 +29,7 @@ class Seller {
 
   /** Hears a bid and signs what it wants signed; the id of the quote, or the code of the refusal. */
   answer(bid: Verified<Message<Bid>>, afterMs = 0): string {
-    for (const effect of this.do({ type: 'bid', bid, terms: TERMS }, afterMs)) {
+    for (const effect of this.do({ type: 'bid', bid, terms: SELLER_TERMS }, afterMs)) {
       if (effect.type === 'decline') return effect.reason.code;
       if (effect.type === 'sign-quote') {
         this.do({ type: 'quote-signed', quote: signed(effect) }, afterMs);
@@ -82,7 +57,7 @@ test('the machine with one slot quotes one bid, and the other hears that there i
 
 test('capacity is held from before the signature on, so a bid that comes in between is declined', () => {
   const seller = new Seller();
-  const effects = seller.do({ type: 'bid', bid: bidOf('a'), terms: TERMS });
+  const effects = seller.do({ type: 'bid', bid: bidOf('a'), terms: SELLER_TERMS });
   expect(types(effects)).toEqual(['keep-sequence', 'sign-quote']);
   expect(seller.answer(bidOf('b'))).toBe('market/no-capacity');
 });
@@ -90,7 +65,7 @@ test('capacity is held from before the signature on, so a bid that comes in betw
 test('where the provider has a check of its own, a quote is signed after it, and capacity is held meanwhile', () => {
   const seller = new Seller();
   const bid = bidOf('a');
-  const [asked, ...rest] = seller.do({ type: 'bid', bid, terms: { ...TERMS, needsApproval: true } });
+  const [asked, ...rest] = seller.do({ type: 'bid', bid, terms: { ...SELLER_TERMS, needsApproval: true } });
   if (asked?.type !== 'check-bid') throw new Error('expected a check');
   expect(rest).toEqual([]);
   expect(seller.answer(bidOf('b'))).toBe('market/no-capacity');
@@ -105,7 +80,7 @@ test.each<[string, MoltError | undefined, number, boolean, string]>([
 ])('a check that %s declines and frees what was held', (...[, refused, afterMs, drains, message]) => {
   const seller = new Seller();
   const bid = bidOf('a');
-  const [asked] = seller.do({ type: 'bid', bid, terms: { ...TERMS, needsApproval: true } });
+  const [asked] = seller.do({ type: 'bid', bid, terms: { ...SELLER_TERMS, needsApproval: true } });
   if (asked?.type !== 'check-bid') throw new Error('expected a check');
   if (drains) seller.do({ type: 'draining', on: true });
   const effects = seller.do({ type: 'bid-checked', bid, content: asked.content, refused }, afterMs);
@@ -116,14 +91,14 @@ test.each<[string, MoltError | undefined, number, boolean, string]>([
 test('a quote that cannot be signed holds nothing', () => {
   const seller = new Seller();
   const bid = bidOf('a');
-  seller.do({ type: 'bid', bid, terms: TERMS });
+  seller.do({ type: 'bid', bid, terms: SELLER_TERMS });
   seller.do({ type: 'quote-unsigned', bid: bid.id });
   expect(freeResources(seller.state.capacity, NOW)).toEqual(SMALL);
 });
 
 test('a quote whose signature took longer than its life is not sent', () => {
   const seller = new Seller();
-  const [, sign] = seller.do({ type: 'bid', bid: bidOf('a'), terms: TERMS });
+  const [, sign] = seller.do({ type: 'bid', bid: bidOf('a'), terms: SELLER_TERMS });
   if (sign?.type !== 'sign-quote') throw new Error('expected a quote to sign');
   expect(seller.do({ type: 'quote-signed', quote: signed(sign) }, 30_000)).toEqual([]);
   expect(seller.state.quotes.size).toBe(0);
@@ -136,7 +111,7 @@ test('the stake of open quotes is taken off what is free, so that the same stake
     { gpus: [], isDraining: false },
   );
   const needed = (1000n * 600n) / 10n;
-  const terms = { ...TERMS, provider: { ...TERMS.provider, freeStake: baseUnits(needed) } };
+  const terms = { ...SELLER_TERMS, provider: { ...SELLER_TERMS.provider, freeStake: baseUnits(needed) } };
   expect(types(seller.do({ type: 'bid', bid: bidOf('a'), terms }))).toContain('sign-quote');
   const [declined] = seller.do({ type: 'bid', bid: bidOf('b'), terms });
   expect(declined).toMatchObject({ type: 'decline', reason: { code: 'chain/stake-too-low' } });
@@ -158,7 +133,7 @@ test.each([
 
 test('a bid that does not ask this provider is answered with silence', () => {
   const seller = new Seller();
-  expect(seller.do({ type: 'bid', bid: bidOf('a', { distanceMax: 0n }), terms: TERMS })).toEqual([]);
+  expect(seller.do({ type: 'bid', bid: bidOf('a', { distanceMax: 0n }), terms: SELLER_TERMS })).toEqual([]);
 });
 
 test('an accepted quote is a lease for its own buyer, once, and keeps the capacity past the life of the quote', () => {
@@ -243,7 +218,7 @@ test('a draining seller withdraws its offer, voids open quotes, and quotes again
 
 test('a quote whose signature comes when the provider drains is not sent and holds nothing', () => {
   const seller = new Seller();
-  const sign = seller.do({ type: 'bid', bid: bidOf('a'), terms: TERMS }).at(-1);
+  const sign = seller.do({ type: 'bid', bid: bidOf('a'), terms: SELLER_TERMS }).at(-1);
   if (sign?.type !== 'sign-quote') throw new Error('expected a quote to sign');
   seller.do({ type: 'draining', on: true });
   expect(seller.do({ type: 'quote-signed', quote: signed(sign) })).toEqual([]);

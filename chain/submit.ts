@@ -141,7 +141,7 @@ async function lookOnce(
 function unknownFate(signature: string): MoltError {
   return new MoltError(
     'chain/not-confirmed',
-    `transaction ${signature} was sent but is not confirmed after ${GIVE_UP_MS / 1000} s: read the accounts before trying again`,
+    `transaction ${signature} was sent but is not confirmed after ${GIVE_UP_MS / 1000} s: it may have counted, so look at what it was for before trying again`,
     { signature },
   );
 }
@@ -178,7 +178,7 @@ export function unreachable(cause: unknown): MoltError {
 function expired(signature?: string): MoltError {
   return new MoltError(
     'chain/blockhash-expired',
-    'the transaction was not included before its blockhash expired: nothing happened, build it again',
+    'the chain did not take the transaction before its blockhash expired, and never will: nothing happened, try again',
     { signature },
   );
 }

@@ -696,7 +696,7 @@ function noQuotes(declines: readonly Declined[]): MoltError {
   if (first === undefined) {
     return new MoltError(
       'market/no-quotes',
-      'no provider answered the bid in time; try again, or give it longer with quoteTimeoutMs',
+      'no provider answered the bid in time; try again, molt explain tells why no offer was used',
     );
   }
   const texts = declines.map(({ node, error }) => `${node.slice(0, 8)}: ${error.message}`);

@@ -133,7 +133,7 @@ function secretsOf(request: AttemptRequest): { name: string; value: Uint8Array }
     if (value === undefined)
       throw new MoltError(
         'protocol/invalid-spec',
-        `the specification names a secret "${name}", its value is not given; pass it in options.secrets`,
+        `the specification names a secret "${name}", its value is not given: --secret ${name}=FILE, or options.secrets in a program`,
       );
     return { name, value: new Uint8Array(Buffer.from(value)) };
   });

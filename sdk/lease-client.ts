@@ -163,7 +163,9 @@ export class LeaseClient implements AsyncDisposable {
 
   async #send(request: Request): Promise<void> {
     const channel = this.#channel ?? (await this.#open());
-    await channel.send(LeaseRequest.encode(request));
+    await channel.send(LeaseRequest.encode(request)).catch((error: unknown) => {
+      throw inWords(error);
+    });
   }
 
   async #open(signal?: AbortSignal): Promise<Channel> {
@@ -180,7 +182,7 @@ export class LeaseClient implements AsyncDisposable {
   }
 
   async #read(channel: Channel): Promise<void> {
-    let reason: unknown = new MoltError('mesh/closed', 'the provider ended the stream');
+    let reason: unknown = new MoltError('mesh/closed', 'the provider ended the connection');
     try {
       for await (const frame of channel) {
         this.#lastHeardMs = this.#buyer.env.clock.monotonic();
@@ -194,7 +196,7 @@ export class LeaseClient implements AsyncDisposable {
         await this.#room();
       }
     } catch (error) {
-      reason = error;
+      reason = inWords(error);
       channel.abort(error as Error);
     }
     if (this.#channel !== channel) return;
@@ -260,7 +262,7 @@ export class LeaseClient implements AsyncDisposable {
       woken.abort(new MoltError('node/stopped', 'woken'));
     }
     if (clock.monotonic() - this.#lastHeardMs >= SILENT_MS && this.#channel !== undefined) {
-      const error = new MoltError('mesh/timeout', `nothing was heard for ${SILENT_MS / 1000} s`);
+      const error = new MoltError('mesh/timeout', `the provider said nothing for ${SILENT_MS / 1000} s`);
       this.#channel.abort(error);
       this.#broken ??= error;
     }
@@ -274,7 +276,7 @@ export class LeaseClient implements AsyncDisposable {
     tell({
       type: 'provider-silent',
       node,
-      reason: this.#broken instanceof Error ? this.#broken.message : 'the stream is closed',
+      reason: this.#broken instanceof Error ? this.#broken.message : 'the connection is closed',
     });
     for (;;) {
       using trying = new Deadline(env.clock, Math.max(1, untilMs - env.clock.monotonic()), signal);
@@ -304,4 +306,10 @@ export class LeaseClient implements AsyncDisposable {
     if (this.#lease === undefined) throw new MoltError('job/unknown', 'no lease was opened on this stream yet');
     return decodeAddress(this.#lease);
   }
+}
+
+/** A cut is told to users, who open no streams: what the transport says of it is its cause. */
+function inWords(error: unknown): unknown {
+  if (!hasCode(error, 'mesh/closed')) return error;
+  return new MoltError('mesh/closed', 'the connection to the provider broke', {}, { cause: error });
 }

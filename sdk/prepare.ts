@@ -78,7 +78,7 @@ async function assertContent(buyer: Buyer, spec: JobSpec): Promise<void> {
     if (!(await buyer.artifacts.has(input.cid))) {
       throw new MoltError(
         'job/input-missing',
-        `input ${input.path} (${input.cid}) is not in this client's store; add the file first with molt.add(path)`,
+        `input ${input.path} (${input.cid}) is not in the store of this client: give the file or folder itself, --input FILE, or molt.add(path) in a program`,
         { cid: input.cid },
       );
     }
@@ -86,7 +86,7 @@ async function assertContent(buyer: Buyer, spec: JobSpec): Promise<void> {
   if (spec.runtime === 'wasm' && !(await buyer.artifacts.has(spec.image))) {
     throw new MoltError(
       'job/image-missing',
-      `the module ${spec.image} is not in this client's store; add the .wasm file first with molt.add(path)`,
+      `the module ${spec.image} is not in the store of this client: give its file, --image FILE.wasm, or molt.add(path) in a program`,
       { cid: spec.image },
     );
   }

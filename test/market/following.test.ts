@@ -6,33 +6,23 @@ import { expect, test } from 'vitest';
 
 import { type Book, type Neighbours, type OfferFeed, createBook, followMarket } from '../../market/index.ts';
 import type { Address } from '../../protocol/address.ts';
-import { type Env, systemEnv } from '../../protocol/env.ts';
+import type { Env } from '../../protocol/env.ts';
 import { MoltError } from '../../protocol/errors.ts';
+import { TurnedClock } from '../fixtures/turned-clock.ts';
 import { address, key, verifiedOffer } from './fixtures.ts';
 
 type Listener = Parameters<Neighbours['onPeer']>[0];
 
 /** A market of neighbours; `answers` says what a pull from each does. */
 class Street {
+  readonly #clock = new TurnedClock();
   readonly book: Book = createBook({ offersMax: 1_000 });
   readonly pulled: Address[] = [];
   readonly #peers = new Set<Address>();
   readonly #listeners = new Set<Listener>();
-  readonly #tasks: (() => void)[] = [];
-  #nowMs = 0;
   answers: (peer: Address) => Promise<number> = () => Promise.resolve(0);
 
-  readonly env: Env = {
-    ...systemEnv(),
-    clock: {
-      ...systemEnv().clock,
-      monotonic: () => this.#nowMs,
-      every: (_ms, task) => {
-        this.#tasks.push(() => void task());
-        return { [Symbol.dispose]: () => undefined };
-      },
-    },
-  };
+  readonly env: Env = this.#clock.env;
 
   readonly neighbours: Neighbours = {
     peers: () => [...this.#peers],
@@ -62,8 +52,7 @@ class Street {
   }
 
   async turn(ms: number): Promise<void> {
-    this.#nowMs += ms;
-    for (const task of this.#tasks) task();
+    this.#clock.turn(ms);
     await this.settle();
   }
 

@@ -6,12 +6,14 @@ import { expect, test } from 'vitest';
 
 import { type Book, type NeighbourOptions, createBook, KeptNeighbours } from '../../market/index.ts';
 import type { Address } from '../../protocol/address.ts';
-import { type Env, systemEnv } from '../../protocol/env.ts';
+import type { Env } from '../../protocol/env.ts';
 import { MoltError } from '../../protocol/errors.ts';
+import { TurnedClock } from '../fixtures/turned-clock.ts';
 import { address, key, multiaddrOf, verifiedOffer } from './fixtures.ts';
 
 /** Everybody can be reached but those in `deadEnds`; the chain knows `operators`. */
 class Town {
+  readonly #clock = new TurnedClock();
   readonly book: Book = createBook({ offersMax: 10_000 });
   readonly operators = new Set<Address>();
   readonly deadEnds = new Set<Address>();
@@ -24,22 +26,10 @@ class Town {
   dials = 0;
   atOnce = 0;
   mostAtOnce = 0;
-  #nowMs = 0;
   readonly #byAddress = new Map<string, Address>();
-  readonly #tasks: (() => void)[] = [];
   readonly #listeners = new Set<(event: { type: 'connected' | 'disconnected'; peer: Address }) => void>();
 
-  readonly env: Env = {
-    ...systemEnv(),
-    clock: {
-      ...systemEnv().clock,
-      monotonic: () => this.#nowMs,
-      every: (_ms, task) => {
-        this.#tasks.push(() => void task());
-        return { [Symbol.dispose]: () => undefined };
-      },
-    },
-  };
+  readonly env: Env = this.#clock.env;
 
   options(wanted: number): NeighbourOptions {
     return {
@@ -107,8 +97,7 @@ class Town {
   }
 
   async turn(ms: number): Promise<void> {
-    this.#nowMs += ms;
-    for (const task of this.#tasks) task();
+    this.#clock.turn(ms);
     for (let round = 0; round < 60; round++) await new Promise((resolve) => setImmediate(resolve));
   }
 }

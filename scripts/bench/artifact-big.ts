@@ -7,10 +7,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
-import { openArtifacts, openMesh } from '../../node/mesh/index.ts';
-import { keyPairFromSeed } from '../../protocol/ed25519.ts';
+import { openArtifacts } from '../../node/mesh/index.ts';
 import { systemEnv } from '../../protocol/env.ts';
-import type { Where } from './artifact-peer.ts';
+import { type Where, benchMesh } from './artifact-peer.ts';
 import type { Group } from './row.ts';
 
 const SIZE_BYTES = 5 * 2 ** 30;
@@ -83,14 +82,7 @@ async function receive(directory: string, told: string): Promise<void> {
   const env = systemEnv();
   const quotaBytes = 2 * SIZE_BYTES;
   const artifacts = await openArtifacts(env, { directory: join(directory, 'got'), quotaBytes });
-  await using mesh = await openMesh(env, {
-    key: keyPairFromSeed(env.random.bytes(32)),
-    listen: [],
-    bootstrap: [],
-    mdns: false,
-    role: 'light',
-    network: 'bench',
-  });
+  await using mesh = await benchMesh(env, 'light');
   const peer = await mesh.connect(where.mesh);
   await artifacts.fetch(mesh, peer, where.cid, { maxBytes: quotaBytes });
   const target = join(directory, 'exported');

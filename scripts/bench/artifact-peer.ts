@@ -14,9 +14,9 @@ import { tls } from '@libp2p/tls';
 import { yamux } from '@libp2p/yamux';
 import { type Libp2p, createLibp2p } from 'libp2p';
 
-import { openArtifacts, openMesh } from '../../node/mesh/index.ts';
+import { type Mesh, openArtifacts, openMesh } from '../../node/mesh/index.ts';
 import { keyPairFromSeed } from '../../protocol/ed25519.ts';
-import { systemEnv } from '../../protocol/env.ts';
+import { type Env, systemEnv } from '../../protocol/env.ts';
 
 export const RAW_PROTOCOL = '/bench/raw';
 export const CHANNEL_PROTOCOL = '/bench/channel';
@@ -49,6 +49,18 @@ export function bareLibp2p(listen: readonly string[]): Promise<Libp2p> {
   });
 }
 
+/** A mesh of which only the peers of this bench know; a light one listens nowhere. */
+export function benchMesh(env: Env, role: 'node' | 'light'): Promise<Mesh> {
+  return openMesh(env, {
+    key: keyPairFromSeed(env.random.bytes(32)),
+    listen: role === 'light' ? [] : ['/ip4/127.0.0.1/tcp/0'],
+    bootstrap: [],
+    mdns: false,
+    role,
+    network: 'bench',
+  });
+}
+
 if (import.meta.main) await serve(process.argv[2] ?? '', Number(process.argv[3]));
 
 async function serve(directory: string, sizeBytes: number): Promise<void> {
@@ -76,14 +88,7 @@ async function serve(directory: string, sizeBytes: number): Promise<void> {
   );
   const libp2p = await bareLibp2p(['/ip4/127.0.0.1/tcp/0']);
   await libp2p.handle(RAW_PROTOCOL, (stream) => pushRaw(stream, chunk, sizeBytes));
-  const mesh = await openMesh(env, {
-    key: keyPairFromSeed(env.random.bytes(32)),
-    listen: ['/ip4/127.0.0.1/tcp/0'],
-    bootstrap: [],
-    mdns: false,
-    role: 'node',
-    network: 'bench',
-  });
+  const mesh = await benchMesh(env, 'node');
   const frame = randomFillSync(Buffer.alloc(FRAME_BYTES));
   const limits = { maxFrameBytes: FRAME_BYTES, maxStreams: 4, maxStreamsPerPeer: 4 };
   await mesh.handle(CHANNEL_PROTOCOL, limits, async (channel) => {

@@ -11,10 +11,9 @@ import { connect as connectTls } from 'node:tls';
 
 import { multiaddr } from '@multiformats/multiaddr';
 
-import { openArtifacts, openMesh } from '../../node/mesh/index.ts';
-import { keyPairFromSeed } from '../../protocol/ed25519.ts';
+import { openArtifacts } from '../../node/mesh/index.ts';
 import { systemEnv } from '../../protocol/env.ts';
-import { CHANNEL_PROTOCOL, PRE_SHARED_KEY, RAW_PROTOCOL, type Where, bareLibp2p } from './artifact-peer.ts';
+import { CHANNEL_PROTOCOL, PRE_SHARED_KEY, RAW_PROTOCOL, type Where, bareLibp2p, benchMesh } from './artifact-peer.ts';
 
 export type Way = 'tcp' | 'tls' | 'libp2p' | 'channel' | 'artifact' | 'disk' | 'write';
 
@@ -33,14 +32,7 @@ async function take({ where, sizeBytes, disk, memory }: Taking): Promise<void> {
   const env = systemEnv();
   const raw = await bareLibp2p([]);
   const connection = await raw.dial(where.libp2p.map((address) => multiaddr(address)));
-  const mesh = await openMesh(env, {
-    key: keyPairFromSeed(env.random.bytes(32)),
-    listen: [],
-    bootstrap: [],
-    mdns: false,
-    role: 'light',
-    network: 'bench',
-  });
+  const mesh = await benchMesh(env, 'light');
   const peer = await mesh.connect(where.mesh);
   const fetchInto = async (parent: string): Promise<string> => {
     const store = await mkdtemp(join(parent, 'molt-bench-'));

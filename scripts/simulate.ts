@@ -9,9 +9,12 @@
  *   --json               the report as one line
  *   --mutants            puts faults into the machines, one at a time, and tells by which of N seeds (default 200) each is
  *                        found; fails when one is not that nothing else makes good. Minutes
+ *   --kept FILE          with --mutants: keeps there what was found, and leaves out what an earlier pass had found, so that one
+ *                        that was broken off goes on. To be deleted when the sources change
  *   --mutant NAME        one of them, with --seed or --seeds
  */
 import { spawnSync } from 'node:child_process';
+import { appendFileSync, existsSync, readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 
 import { MUTANTS, mutate } from '../test/simulation/mutants.ts';
@@ -23,6 +26,7 @@ const { values } = parseArgs({
     seeds: { type: 'string' },
     mutants: { type: 'boolean', default: false },
     mutant: { type: 'string' },
+    kept: { type: 'string' },
     nodes: { type: 'string' },
     bids: { type: 'string' },
     faults: { type: 'boolean', default: false },
@@ -50,17 +54,27 @@ else {
   await play();
 }
 
-/** Each in a process of its own, which imports the changed source. */
+/** Each in a process of its own, which imports the changed source. One line for each: its name, and what found it. */
 function findMutants(seeds: number): void {
+  const { kept } = values;
+  const lines = kept !== undefined && existsSync(kept) ? readFileSync(kept, 'utf8').split('\n') : [];
   for (const { name, madeGood } of MUTANTS) {
-    const words = [import.meta.filename, '--mutant', name, '--seeds', String(seeds)];
-    const { status, stderr } = spawnSync(process.execPath, words, { encoding: 'utf8' });
-    const violation = stderr.split('\n').findLast((line) => line.startsWith('seed '));
-    let found = violation?.replace(/; replay it.*$/, '') ?? `BROKEN: ${stderr}`;
-    if (status === 0) found = madeGood === undefined ? `NOT FOUND by ${seeds} seeds` : `not found: ${madeGood}`;
-    console.log(`${name.padEnd(50)} ${found}`);
-    if (violation === undefined && (status !== 0 || madeGood === undefined)) process.exitCode = 1;
+    const known = lines.find((line) => line.startsWith(`${name}  `));
+    const line = known ?? `${name.padEnd(60)}  ${findMutant(name, seeds, madeGood)}`;
+    console.log(line);
+    if (known === undefined && kept !== undefined) appendFileSync(kept, `${line}\n`);
+    if (line.includes('  NOT ')) process.exitCode = 1;
   }
+}
+
+function findMutant(name: string, seeds: number, madeGood: string | undefined): string {
+  const words = [import.meta.filename, '--mutant', name, '--seeds', String(seeds)];
+  const { status, stderr } = spawnSync(process.execPath, words, { encoding: 'utf8' });
+  const violation = stderr.split('\n').findLast((line) => line.startsWith('seed '));
+  if (violation !== undefined && madeGood !== undefined) return `NOT as marked: found by ${violation}`;
+  if (violation !== undefined) return violation.replace(/; replay it.*$/, '');
+  if (status !== 0) return `NOT played: ${stderr.trim()}`;
+  return madeGood === undefined ? `NOT found by ${seeds} seeds` : `not found: ${madeGood}`;
 }
 
 async function play(): Promise<void> {

@@ -8,7 +8,7 @@
  */
 import type { Chance } from './chance.ts';
 import type { Member, Network } from './network.ts';
-import type { World } from './world.ts';
+import { Violation, type World } from './world.ts';
 
 const DEGREE = 6;
 const DEGREE_MIN = 4;
@@ -32,8 +32,8 @@ const HEARD_OF = { bids: 'gossip bids heard', offers: 'gossip offers heard' } as
 /** A message on its way through one topic. */
 interface Message {
   readonly bytes: Uint8Array;
-  /** By member: in which life it heard the message, and when. */
-  readonly seen: Map<Member, { readonly life: number; readonly atMs: number }>;
+  /** By member: in which life it heard the message, when, and whether it took it, and so tells of it. */
+  readonly seen: Map<Member, { readonly life: number; readonly atMs: number; readonly isTaken: boolean }>;
   /** When the first copy that is under way arrives. */
   readonly due: Map<Member, number>;
   lastHeardMs: number;
@@ -101,7 +101,7 @@ export class Gossip {
       const sent = only === undefined ? bytes : only(member);
       if (sent === undefined) continue;
       const message = this.#message(topic, sent);
-      message.seen.set(origin, { life: origin.life, atMs: this.#world.nowMs });
+      message.seen.set(origin, { life: origin.life, atMs: this.#world.nowMs, isTaken: true });
       message.lastHeardMs = this.#world.nowMs;
       this.#send(topic, message, { from: origin, to: member });
     }
@@ -196,9 +196,10 @@ export class Gossip {
   #hear(topic: Topic, message: Message, from: Member, to: Member): void {
     const isFirst = !this.#hasSeen(message, to);
     const { nowMs } = this.#world;
-    message.seen.set(to, { life: to.life, atMs: nowMs });
+    const wasTaken = !isFirst && message.seen.get(to)?.isTaken === true;
     this.#world.count(HEARD_OF[topic.what]);
     const verdict = to.hearGossip(topic.name, message.bytes, from.address);
+    message.seen.set(to, { life: to.life, atMs: nowMs, isTaken: wasTaken || verdict === 'accept' });
     if (verdict === 'reject') this.#blame(topic, to, from);
     if (verdict !== 'accept' || !isFirst) return;
     message.lastHeardMs = nowMs;
@@ -211,6 +212,8 @@ export class Gossip {
 
   /** One bad message costs the place in the mesh, some more the hearing. */
   #blame(topic: Topic, hearer: Member, forwarder: Member): void {
+    if (forwarder.isHonest)
+      throw new Violation(`${hearer.name} blames ${forwarder.name}, which only passed on what it had admitted`);
     const counts = this.#bad.get(hearer) ?? new Map<Member, number>();
     this.#bad.set(hearer, counts.set(forwarder, (counts.get(forwarder) ?? 0) + 1));
     this.#world.count('gossip rejected');
@@ -235,8 +238,8 @@ export class Gossip {
   #tell(topic: Topic, message: Message, sinceMs: number): void {
     const lacking = new Set(topic.members.filter((member) => member.isUp && !this.#hasSeen(message, member)));
     if (lacking.size === 0) return;
-    for (const [holder, { atMs, life }] of message.seen) {
-      if (atMs < sinceMs || !holder.isUp || holder.life !== life) continue;
+    for (const [holder, { atMs, life, isTaken }] of message.seen) {
+      if (!isTaken || atMs < sinceMs || !holder.isUp || holder.life !== life) continue;
       const near = topic.mesh.get(holder);
       const told = this.#sample(topic.members, TOLD_PEERS, (other) => other !== holder && near?.has(other) !== true);
       // They hear of it, ask for it, get it: three messages.

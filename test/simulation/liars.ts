@@ -114,6 +114,10 @@ class Uninvited extends Provider {
 class Unfit extends Provider {
   override readonly isHonest = false;
 
+  constructor(name: string, at: Surroundings, options: ProviderOptions) {
+    super(name, at, { ...options, stake: LITTLE_STAKE });
+  }
+
   override hold(bid: Verified<Message<Bid>>): void {
     const nothing = { stakeMin: baseUnits(0n), reserveMin: baseUnits(0n), hardwareTierMin: 'A0' } as const;
     const content = { ...bid.content, ...nothing, startByMs: 0, finishByMs: 0, windowMs: 0, region: '' };
@@ -202,6 +206,8 @@ class Flooder extends Provider {
   }
 }
 
+/** Enough to stand behind some leases, less than any bid insists on. */
+const LITTLE_STAKE = 1_500_000n;
 const FLOOD_EVERY_MS = 2_000;
 const STEAL_EVERY_MS = 500;
 

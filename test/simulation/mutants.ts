@@ -27,6 +27,9 @@ const BOOK = 'market/book.ts';
 const JOB = 'node/provider/job.ts';
 const GANG = 'market/gang.ts';
 const AUTONOMY = 'market/autonomy.ts';
+const QUOTE = 'market/quote.ts';
+const QUORUM = 'market/quorum.ts';
+const POLICY = 'market/policy.ts';
 
 export const MUTANTS: readonly Mutant[] = [
   {
@@ -197,7 +200,6 @@ export const MUTANTS: readonly Mutant[] = [
     file: ADMISSION,
     from: 'issuedMs <= forgottenMs : sequence <= known.sequence)',
     to: 'issuedMs <= forgottenMs : sequence < 0)',
-    madeGood: "a book takes no offer that is older than the one it has, and a signer's bucket bounds the rest",
   },
   {
     name: 'who says two things is not convicted',
@@ -310,6 +312,133 @@ export const MUTANTS: readonly Mutant[] = [
     file: JOB,
     from: "tick: (job, _input, nowMs) => retry(job, nowMs, { type: 'refund' }),",
     to: '',
+  },
+  {
+    name: 'a start is promised that the policy rules out',
+    file: POLICY,
+    from: 'if (leftMs >= seconds * 1000) return undefined;',
+    to: 'if (leftMs >= seconds * 0) return undefined;',
+  },
+  {
+    name: 'a start that is asked for is not promised',
+    file: QUOTE,
+    from: 'startByMs: bid.content.startByMs,\n    },',
+    to: 'startByMs: 0,\n    },',
+  },
+  {
+    name: 'a quote need not promise the start that its bid asks for',
+    file: QUOTE,
+    from: 'bid.startByMs === 0 || (quote.startByMs > 0 && quote.startByMs <= bid.startByMs),',
+    to: 'true,',
+  },
+  {
+    name: 'a job that begins too late is run and claimed',
+    file: JOB,
+    from: 'if (startByMs === undefined || startedAtMs <= startByMs) return undefined;',
+    to: 'if (startByMs !== null) return undefined;',
+  },
+  {
+    name: 'a quote may end later than its bid asks',
+    file: QUOTE,
+    from: 'bid.finishByMs === 0 || quote.finishByMs <= bid.finishByMs,',
+    to: 'bid.finishByMs === 0 || quote.finishByMs > 0,',
+  },
+  {
+    name: 'a provider promises its usual end whatever is asked',
+    file: QUOTE,
+    from: 'finishByMs: wanted === 0 ? usual : Math.min(usual, wanted),',
+    to: 'finishByMs: usual,',
+  },
+  {
+    name: 'a provider without enough stake quotes',
+    file: QUOTE,
+    from: 'if (stakeMin > provider.stake) {',
+    to: 'if (stakeMin < 0n) {',
+  },
+  {
+    name: 'a provider without enough stake is taken',
+    file: QUOTE,
+    from: 'provider.stake >= bid.stakeMin,',
+    to: 'provider.stake >= 0n,',
+  },
+  {
+    name: 'less stake is set aside than is asked for',
+    file: QUOTE,
+    from: 'const reserve = required > reserveMin ? required : reserveMin;',
+    to: 'const reserve = required > 0n ? required : reserveMin;',
+  },
+  {
+    name: 'a quote may set less stake aside than is asked for',
+    file: QUOTE,
+    from: 'quote.reserve >= bid.reserveMin,',
+    to: 'quote.reserve >= 0n,',
+  },
+  {
+    name: 'hardware is quoted that nobody can show',
+    file: QUOTE,
+    from: 'if (!isTierAtLeast(HARDWARE_TIER_SHOWN, hardwareTierMin)) {',
+    to: 'if (!isTierAtLeast(hardwareTierMin, HARDWARE_TIER_SHOWN)) {',
+  },
+  {
+    name: 'an image that is not wanted is quoted for',
+    file: POLICY,
+    from: "if (images.blocked.some(names)) return refusal('market/image-refused', 'the provider does not run this image');",
+    to: '',
+  },
+  {
+    name: 'a bid names its inputs unasked',
+    file: 'market/bid.ts',
+    from: 'near: request.nearData === true ? nearOf(spec) : [],',
+    to: 'near: nearOf(spec),',
+  },
+  {
+    name: 'a bid names its inputs in full',
+    file: 'market/bid.ts',
+    from: 'return [...cids].slice(0, LIMITS.nearPerBid).map(warmPrefix);',
+    to: 'return [...cids].slice(0, LIMITS.nearPerBid).map((cid) => cid.slice(0, 16));',
+  },
+  {
+    name: 'a quote may tell of inputs that its bid does not name',
+    file: QUOTE,
+    from: 'quote.near.every((prefix) => bid.content.near.includes(prefix)),',
+    to: 'quote.near.every((prefix) => prefix.length > 0),',
+  },
+  {
+    name: 'a quote may leave less time to compare than its bid asks',
+    file: QUOTE,
+    from: 'quote.windowMs >= bid.windowMs,',
+    to: 'quote.windowMs >= 0,',
+  },
+  {
+    name: 'half of the replicas are enough',
+    file: QUORUM,
+    from: 'return Math.floor(size / 2) + 1;',
+    to: 'return Math.max(1, Math.floor(size / 2));',
+  },
+  {
+    name: 'replicas that were lost are waited for',
+    file: QUORUM,
+    from: 'const open = ballot.size - ballot.results.size - ballot.lost.size;',
+    to: 'const open = ballot.size - ballot.results.size;',
+  },
+  {
+    name: 'replicas that still run are not waited for',
+    file: QUORUM,
+    from: "return { decision: most + open >= quorum ? 'undecided' : 'none' };",
+    to: "return { decision: open < 0 ? 'undecided' : 'none' };",
+  },
+  {
+    name: 'a lost replica is replaced by who has a slot already',
+    file: GANG,
+    from: 'return failedProviders.has(provider) || seats.some(({ quote }) => quote?.content.provider === provider);',
+    to: 'return failedProviders.has(provider);',
+    madeGood: 'nodes that have a slot are not asked, and here each provider has one node',
+  },
+  {
+    name: 'a slot that nobody takes is not told as forgone',
+    file: GANG,
+    from: "return order.quorum === undefined ? [] : seats.map(({ rank }) => ({ type: 'forgo', rank }));",
+    to: "return order.quorum !== undefined ? [] : seats.map(({ rank }) => ({ type: 'forgo', rank }));",
   },
 ];
 

@@ -25,6 +25,8 @@ export interface NetworkFaults {
 
 export interface Member extends Actor {
   readonly address: Address;
+  /** True for one that forwards only what it admitted itself. */
+  readonly isHonest: boolean;
   readonly links: Set<Link>;
   /** What the node thinks of a message that it has not heard yet: only what it accepts goes on. */
   hearGossip(topic: string, bytes: Uint8Array, from: Address): Verdict['verdict'];

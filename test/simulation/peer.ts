@@ -82,6 +82,7 @@ export abstract class Peer implements Member {
   readonly name: string;
   readonly key: KeyPair;
   readonly at: Surroundings;
+  readonly isHonest: boolean = true;
   readonly chance: Chance;
   readonly links: Set<Link> = new Set<Link>();
   /** How far this clock is ahead, ms. */

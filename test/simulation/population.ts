@@ -151,7 +151,7 @@ function drawWishes(
   return {
     ...(chance.happens(0.35) ? { startWithinMs: chance.between(6_000, 30_000) } : {}),
     ...(chance.happens(0.15) ? { finishByMs } : {}),
-    ...(chance.happens(0.2) ? { stakeMin: baseUnits(BigInt(chance.between(1, 20)) * 1_000_000n) } : {}),
+    ...(chance.happens(0.2) ? { stakeMin: baseUnits(BigInt(chance.between(2, 20)) * 1_000_000n) } : {}),
     ...(chance.happens(0.2) ? { reserveMin: baseUnits((maxPrice * BigInt(chance.between(1, 30))) / 100n) } : {}),
     ...(chance.happens(0.05) ? { hardwareTierMin: 'A1' } : {}),
     ...(chance.happens(0.5) ? { nearData: true } : {}),

@@ -61,7 +61,6 @@ export interface ProviderOptions extends PeerOptions {
 export class Provider extends Peer {
   readonly account: Address;
   readonly options: ProviderOptions;
-  readonly isHonest: boolean = true;
   /** True for one that sells what it does not have. */
   readonly cannotRun: boolean = false;
   seller: SellerState;

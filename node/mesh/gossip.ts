@@ -6,7 +6,7 @@
  * the receiver drop that peer from gossip for good (watch.ts repairs that too). Every field of the score is written
  * out: libp2p's defaults give everybody ten points within seconds and punish quiet topics.
  */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 
 import {
   type GossipSub,
@@ -105,6 +105,7 @@ interface Rpc {
 
 /** What we read of the gossipsub object beyond its interface; `gossipInternals` fails loudly when a release moves it. */
 interface GossipInternals extends GossipSub {
+  reportMessageValidationResult(id: string, from: string, acceptance: TopicValidatorResult): void;
   handleReceivedRpc(from: PeerId, rpc: Rpc): Promise<void>;
   handlePeerReadStreamError(error: Error, from: PeerId): void;
   applyIwantPenalties(): void;
@@ -136,6 +137,8 @@ export class Gossip implements PubSub {
   readonly #waiting = new Set<() => void>();
   #router: GossipInternals | undefined;
   #pending = 0;
+  /** Accepted messages that this turn of the event loop has brought, by id, with who brought each first. */
+  readonly #toForward = new Map<string, string>();
   /** Monotonic time until which messages that did not come may be ours to answer for. */
   #forgivenUntil = -Infinity;
   #beatMs = Infinity;
@@ -178,12 +181,32 @@ export class Gossip implements PubSub {
       const peer = addressOf(from);
       if (peer !== undefined && error.name.startsWith('Invalid')) this.#guard.strikeGossip(peer, error);
     };
+    router.addEventListener('gossipsub:message', ({ detail: { msgId, propagationSource } }) => {
+      if (this.#toForward.size === 0) setImmediate(this.#forward);
+      this.#toForward.set(msgId, propagationSource.toString());
+    });
     router.addEventListener('subscription-change', (event) => {
       this.#heard.add(event.detail.peerId.toString());
       for (const wake of this.#waiting) wake();
     });
     this.#router = router;
     return router;
+  };
+
+  /**
+   * What was accepted is passed on when all that has arrived is read, for some neighbours turn out to have it by then:
+   * without that every pair of neighbours sends every message both ways.
+   */
+  readonly #forward = (): void => {
+    const messages = [...this.#toForward];
+    this.#toForward.clear();
+    for (const [id, from] of messages) {
+      try {
+        this.#use().reportMessageValidationResult(id, from, TopicValidatorResult.Accept);
+      } catch (error) {
+        this.#env.logger.log('error', 'gossip was not passed on', { error });
+      }
+    }
   };
 
   /** At each heartbeat: true when what peers sent may lie unread, or was shed, because this process is slow. */
@@ -205,9 +228,11 @@ export class Gossip implements PubSub {
       batchPublish: true,
       allowPublishToZeroTopicPeers: true,
       ignoreDuplicatePublishError: true,
+      // Only the forwarding waits for `#forward`: messages are judged as they come.
+      asyncValidation: true,
       D: 6,
       Dlo: 4,
-      Dhi: 12,
+      Dhi: 8,
       Dscore: 4,
       Dout: 2,
       heartbeatInterval: HEARTBEAT_MS,
@@ -419,9 +444,9 @@ function keptOf({ subscriptions = [], control = {} }: Rpc): Rpc {
 }
 
 /** SHA-256 over topic and data, with the topic's length so that no two pairs give the same bytes. */
-function messageId(message: Message): Uint8Array {
-  const hash = createHash('sha256').update(`${message.topic.length}:${message.topic}`).update(message.data);
-  return hash.digest().subarray(0, MESSAGE_ID_BYTES);
+function messageId({ topic, data }: Message): Uint8Array {
+  const bytes = Buffer.concat([Buffer.from(`${topic.length}:${topic}`), data]);
+  return hash('sha256', bytes, 'buffer').subarray(0, MESSAGE_ID_BYTES);
 }
 
 function gossipInternals(router: GossipSub): GossipInternals {
@@ -431,6 +456,7 @@ function gossipInternals(router: GossipSub): GossipInternals {
     internals.streamsOutbound instanceof Map &&
     typeof internals.handleReceivedRpc === 'function' &&
     typeof internals.handlePeerReadStreamError === 'function' &&
+    typeof internals.reportMessageValidationResult === 'function' &&
     typeof internals.applyIwantPenalties === 'function' &&
     typeof internals.gossipTracer?.getBrokenPromises === 'function' &&
     typeof internals.score.score === 'function' &&

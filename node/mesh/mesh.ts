@@ -35,7 +35,7 @@ import { directTls } from './encryption.ts';
 import { ipOf, rangeOf, reachOf } from './ip.ts';
 import { Nat, type NatOptions, type Reachability, isCircuit } from './nat.ts';
 import { Pressure, type PressureLimits } from './pressure.ts';
-import { addressOf, parseAddresses, peerIdOf, peerOf } from './peer.ts';
+import { addressOf, parseAddresses, peerIdOf, peerOf, peersOf } from './peer.ts';
 import { RELAY_LIMITS, type RelayLimits } from './relay.ts';
 import { silentComponents } from './silence.ts';
 import { type MeshOpenOptions, type StreamHandler, Streams } from './streams.ts';
@@ -243,7 +243,7 @@ class Libp2pMesh implements Mesh {
   }
 
   peers(): readonly Address[] {
-    return this.#parts.libp2p.getPeers().flatMap((peer) => addressOf(peer) ?? []);
+    return [...peersOf(this.#parts.libp2p.getConnections())];
   }
 
   isConnected(peer: Address): boolean {

@@ -22,7 +22,7 @@ import { assert } from '../../protocol/errors.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { isPublicAddress } from '../public-address.ts';
 import { ipOf, reachOf } from './ip.ts';
-import { addressOf, peerIdOf, peerOf } from './peer.ts';
+import { addressOf, peerIdOf, peerOf, peersOf } from './peer.ts';
 import {
   type Components,
   RELAY_PROTOCOL,
@@ -291,7 +291,11 @@ export class Nat implements AsyncDisposable {
     }
     if (!this.#options.relays) return;
     await relay.open();
-    if (this.#relayTold || this.#parts().libp2p.getPeers().length === 0 || !this.#isDue('search', SEARCH_EVERY_MS))
+    if (
+      this.#relayTold ||
+      this.#parts().libp2p.getConnections().length === 0 ||
+      !this.#isDue('search', SEARCH_EVERY_MS)
+    )
       return;
     using deadline = new Deadline(this.#env.clock, SEARCH_MS, this.#stopped.signal);
     // The DHT renews it by itself from then on.
@@ -324,7 +328,8 @@ export class Nat implements AsyncDisposable {
    */
   async #leaveRelays(): Promise<void> {
     const { libp2p } = this.#parts();
-    for (const peer of libp2p.getPeers()) {
+    const relayed = libp2p.getConnections().filter(({ limits }) => limits !== undefined);
+    for (const peer of [...peersOf(relayed)].map(peerIdOf)) {
       const open = libp2p.getConnections(peer).filter(({ status }) => status === 'open');
       const circuits = open.filter(({ limits }) => limits !== undefined);
       if (circuits.length === 0) continue;
@@ -470,7 +475,7 @@ export class Nat implements AsyncDisposable {
   /** Connects to relays that the mesh knows of; the next tick sees whether they are any good. */
   async #search(): Promise<void> {
     const { libp2p } = this.#parts();
-    if (libp2p.getPeers().length === 0 || !this.#isDue('search', SEARCH_EVERY_MS)) return;
+    if (libp2p.getConnections().length === 0 || !this.#isDue('search', SEARCH_EVERY_MS)) return;
     using deadline = new Deadline(this.#env.clock, SEARCH_MS, this.#stopped.signal);
     let dials = 0;
     try {

@@ -3,7 +3,7 @@
  * multiaddrs. Also the reading of multiaddrs that strangers send.
  */
 import { publicKeyFromRaw } from '@libp2p/crypto/keys';
-import type { PeerId } from '@libp2p/interface';
+import type { Connection, PeerId } from '@libp2p/interface';
 import { peerIdFromPublicKey } from '@libp2p/peer-id';
 import { CODE_P2P, type Multiaddr, multiaddr } from '@multiformats/multiaddr';
 
@@ -46,6 +46,14 @@ export function addressOf(peer: PeerId): Address | undefined {
   const address = encodeAddress(peer.publicKey.raw);
   addressesById.set(peer, address);
   return address;
+}
+
+/**
+ * Who is at the other end of these connections, each once. libp2p's own list of peers makes every PeerId anew out of its
+ * text, which is more than half of what a node at rest would do.
+ */
+export function peersOf(connections: readonly Connection[]): Set<Address> {
+  return new Set(connections.flatMap(({ remotePeer }) => addressOf(remotePeer) ?? []));
 }
 
 /**

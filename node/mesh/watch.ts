@@ -17,7 +17,7 @@ import { Deadline } from '../../protocol/deadline.ts';
 import { STREAMS } from '../../protocol/wire.ts';
 import { GRAYLIST_SCORE, type Gossip } from './gossip.ts';
 import type { Guard } from './guard.ts';
-import { addressOf, peerIdOf } from './peer.ts';
+import { addressOf, peerIdOf, peersOf } from './peer.ts';
 
 const TICK_MS = 500;
 const REDIAL_FIRST_MS = 500;
@@ -126,9 +126,7 @@ export class Watch implements Disposable {
 
   #tick(): void {
     this.#redial();
-    for (const id of this.#libp2p.getPeers()) {
-      const peer = addressOf(id);
-      if (peer === undefined) continue;
+    for (const peer of peersOf(this.#libp2p.getConnections())) {
       this.#throwOutLiar(peer);
       this.#wakeDeaf(peer);
     }

@@ -4,7 +4,8 @@
  * A hold costs its bidder nothing unless somebody counts, and identities are free, so three things that are not free bound
  * it. Money: a hold is given to a budget on chain that can pay for it, and all holds of a budget together are no more than
  * it has. Time: what was held in vain is counted per budget and per network range as a share of the machine times seconds,
- * which flows back slowly; a lease that opens costs nothing. History: where a provider has buyers that paid it before, a
+ * which flows back slowly, and to a budget the more slowly the more it held in vain of late: a few squatters would otherwise
+ * take turns for ever. A lease that opens costs nothing and forgives half. History: where a provider has buyers that paid it before, a
  * part of the machine stays out of reach of all strangers together, so that those always find room.
  */
 import type { Address } from '../protocol/address.ts';
@@ -41,8 +42,10 @@ export interface Hold {
 }
 
 interface Used {
-  /** Share of the machine × seconds. */
+  /** Share of the machine × seconds that have not flowed back. */
   readonly used: number;
+  /** Share of the machine × seconds that were held in vain of late, flowed back or not. */
+  readonly vain: number;
   readonly atMs: number;
 }
 
@@ -52,10 +55,17 @@ export type HoldTime = ReadonlyMap<string, Used>;
 /** At most this much is used up at a time: the whole machine twice for the life of a quote. */
 const USED_MAX = (2 * LIMITS.quoteLifetimeMs) / 1000;
 const STRANGERS = 'strangers';
+const BUDGET = 'budget ';
+/** Less than this in vain slows nothing down. */
+const VAIN_KEPT = 1;
 /** Share of the machine that flows back per second. */
 const FLOWS_BACK = { stranger: 1 / 8, known: 1 / 2, range: 1 / 4, strangers: 1 / 2 } as const;
 /** Share of the machine that may be held at a time. The first hold may be larger: a small machine is sold whole. */
 const HELD_MAX = { range: 1 / 2, strangers: 3 / 4 } as const;
+/** To a budget half as fast flows back for each so many machine seconds in vain: two quotes of the whole that ran out. */
+const VAIN_HALVES = 60;
+/** What was in vain counts half a day later. */
+const VAIN_HALF_LIFE_MS = 24 * 3600 * 1000;
 const NAMES_MAX = 2_048;
 
 /** The hold that a quote would be; `total` is the machine. */
@@ -124,8 +134,9 @@ function roomRefusal(
   }
   for (const [name, rate] of accountsOf(hold)) {
     if (name === STRANGERS && !by.hasRegulars) continue;
-    const excess = usedOf(by.time, [name, rate], nowMs) + costOf(hold) - USED_MAX;
-    if (excess > 0) return noRoom(WHO[name.split(' ')[0] ?? ''] ?? '', excess / rate);
+    const excess = usedOf(by.time, [name, rate], nowMs).used + costOf(hold) - USED_MAX;
+    if (excess > 0)
+      return noRoom(WHO[name.split(' ')[0] ?? ''] ?? '', excess / rateOf(by.time.get(name), [name, rate]));
   }
   return undefined;
 }
@@ -143,21 +154,30 @@ function noRoom(who: string, seconds: number): MoltError {
 
 /** Counts a hold that is given now, for as long as its quote may live. */
 export function beginHold(time: HoldTime, hold: Hold, nowMs: number): HoldTime {
-  return change(time, hold, costOf(hold), nowMs);
+  return change(time, hold, { used: costOf(hold), vain: 0, forgives: false }, nowMs);
 }
 
 /** Counts what it really was: the time that it held in vain, or nothing once the chain has its lease. */
 export function endHold(time: HoldTime, hold: Hold, opened: boolean, nowMs: number): HoldTime {
   const seconds = opened ? 0 : Math.max(0, nowMs - hold.sinceMs) / 1000;
-  return change(time, hold, hold.share * seconds - costOf(hold), nowMs);
+  const vain = hold.share * seconds;
+  return change(time, hold, { used: vain - costOf(hold), vain, forgives: opened }, nowMs);
 }
 
-function change(time: HoldTime, hold: Hold, by: number, nowMs: number): HoldTime {
+function change(
+  time: HoldTime,
+  hold: Hold,
+  by: { readonly used: number; readonly vain: number; readonly forgives: boolean },
+  nowMs: number,
+): HoldTime {
   const changed = new Map(time);
-  for (const [name, rate] of accountsOf(hold)) {
-    const used = Math.max(0, usedOf(time, [name, rate], nowMs) + by);
+  for (const account of accountsOf(hold)) {
+    const [name] = account;
+    const before = usedOf(time, account, nowMs);
+    const used = Math.max(0, before.used + by.used);
+    const vain = (before.vain + by.vain) * (by.forgives ? 1 / 2 : 1);
     changed.delete(name);
-    if (used > 0) changed.set(name, { used, atMs: nowMs });
+    if (used > 0 || vain > VAIN_KEPT) changed.set(name, { used, vain, atMs: nowMs });
   }
   const [oldest] = changed.keys();
   if (changed.size > NAMES_MAX && oldest !== undefined) changed.delete(oldest);
@@ -166,18 +186,29 @@ function change(time: HoldTime, hold: Hold, by: number, nowMs: number): HoldTime
 
 /** On whose account a hold goes, and how fast that flows back. */
 function accountsOf({ budget, range, isKnown }: Hold): readonly (readonly [name: string, rate: number])[] {
-  if (isKnown) return [[`budget ${budget}`, FLOWS_BACK.known]];
+  if (isKnown) return [[`${BUDGET}${budget}`, FLOWS_BACK.known]];
   return [
-    [`budget ${budget}`, FLOWS_BACK.stranger],
+    [`${BUDGET}${budget}`, FLOWS_BACK.stranger],
     ...(range === '' ? [] : [[`range ${range}`, FLOWS_BACK.range] as const]),
     [STRANGERS, FLOWS_BACK.strangers],
   ];
 }
 
-function usedOf(time: HoldTime, [name, rate]: readonly [string, number], nowMs: number): number {
-  const known = time.get(name);
-  if (known === undefined) return 0;
-  return Math.max(0, known.used - (Math.max(0, nowMs - known.atMs) / 1000) * rate);
+function usedOf(
+  time: HoldTime,
+  account: readonly [string, number],
+  nowMs: number,
+): { readonly used: number; readonly vain: number } {
+  const known = time.get(account[0]);
+  if (known === undefined) return { used: 0, vain: 0 };
+  const elapsedMs = Math.max(0, nowMs - known.atMs);
+  const used = Math.max(0, known.used - (elapsedMs / 1000) * rateOf(known, account));
+  return { used, vain: known.vain * 2 ** (-elapsedMs / VAIN_HALF_LIFE_MS) };
+}
+
+/** A range and all strangers are many people: what one of them does slows nobody else down. */
+function rateOf(known: Used | undefined, [name, rate]: readonly [string, number]): number {
+  return name.startsWith(BUDGET) ? rate * 2 ** (-(known?.vain ?? 0) / VAIN_HALVES) : rate;
 }
 
 function costOf({ share }: Hold): number {

@@ -149,12 +149,55 @@ describe('time', () => {
     }
     expect(provider.ask(squatter, 8, 2 * LIFE_MS, false)).toMatchObject({
       code: 'market/no-capacity',
-      message: 'your budget held as much as it may without a lease; bid again in 180 s',
+      message: 'your budget held as much as it may without a lease; bid again in 378 s',
     });
     const other = provider.ask({ name: 'other' }, 8, 2 * LIFE_MS, false);
     expect(isQuote(other)).toBe(true);
     provider.end(other, 2 * LIFE_MS);
-    expect(isQuote(provider.ask(squatter, 8, 2 * LIFE_MS + 181_000, false))).toBe(true);
+    expect(isQuote(provider.ask(squatter, 8, 2 * LIFE_MS + 379_000, false))).toBe(true);
+  });
+
+  it.each([false, true])(
+    'a few squatters with money that take turns soon hold next to nothing, if they paid once too: %s',
+    (isKnown) => {
+      const provider = new Provider();
+      const held = [0, 0, 0, 0];
+      for (let second = 0; second < 4 * 3_600; second += 60) {
+        for (let squatter = 0; squatter < 8; squatter++) {
+          const whole = provider.ask({ name: `squatter ${squatter}`, isKnown }, 8, second * 1_000, isKnown);
+          if (!isQuote(whole)) continue;
+          provider.end(whole, second * 1_000 + LIFE_MS - 1);
+          const hour = Math.floor(second / 3_600);
+          held[hour] = (held[hour] ?? 0) + LIFE_MS / 3_600_000;
+          break;
+        }
+      }
+      expect(held[3]).toBeGreaterThan(0);
+      expect(held[3]).toBeLessThan(0.1);
+      // Who is new finds the machine free.
+      expect(isQuote(provider.ask({ name: 'new' }, 8, 4 * 3_600_000, isKnown))).toBe(true);
+    },
+  );
+
+  it('a lease forgives half of what was held in vain', () => {
+    const wait = (leases: boolean): number => {
+      const provider = new Provider();
+      const buyer = { name: 'buyer' };
+      let atMs = 0;
+      for (let quote = 0; quote < 4; quote++) {
+        provider.end(provider.ask(buyer, 8, atMs, false), atMs + LIFE_MS);
+        atMs += 3_600_000;
+      }
+      if (leases) {
+        provider.lease(provider.ask(buyer, 8, atMs, false), atMs);
+        provider.finish(atMs);
+      }
+      for (let quote = 0; quote < 2; quote++, atMs += LIFE_MS) {
+        provider.end(provider.ask(buyer, 8, atMs, false), atMs + LIFE_MS);
+      }
+      return Number(/in (\d+) s/.exec(String(provider.ask(buyer, 8, atMs, false)))?.[1]);
+    };
+    expect(wait(true)).toBeLessThan(wait(false) / 1.5);
   });
 
   it('strangers that take turns hold a machine with one slot half of the time, and who paid before gets the rest', () => {

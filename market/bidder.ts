@@ -66,6 +66,8 @@ export interface BidderOrder {
   readonly windowMs?: number;
   /** Where the job must run, as providers say of themselves. Default: anywhere. */
   readonly region?: string;
+  /** The region whose offers alone this buyer hears; it says so where there are none. Default: all are heard. */
+  readonly followed?: string;
   /** Where it would better run; counts in ranking only. */
   readonly regionWished?: string;
   /** 1 … LIMITS.quotesWanted; default 5. */
@@ -333,7 +335,7 @@ function beginBid(state: BidderState, event: Of<'begin'>, at: Moment): BidderDec
     if (!(error instanceof MoltError)) throw error;
     return failBid(state, { error });
   }
-  const wanted = wantedOf(content);
+  const wanted = order.followed === undefined ? wantedOf(content) : { ...wantedOf(content), followed: order.followed };
   // The book drops what expired only now and then.
   const live = event.offers.filter(({ expiresMs }) => expiresMs > at.nowMs);
   const judged = live.map((offer) => ({ offer, judgement: judgeOffer(offer, wanted, failed) }));
@@ -707,15 +709,21 @@ function noQuotes(declines: readonly Declined[]): MoltError {
 }
 
 function noOffers({ order, failed }: BidderState, { bookSize, peers }: Of<'begin'>): string {
+  const { followed } = order;
   if (bookSize === 0) {
-    return `no live offer was heard from ${peers} peers; check the bootstrap addresses, and that a provider is up`;
+    const where = followed === undefined ? '' : ` of region ${followed}, the only one that is followed,`;
+    const check =
+      followed === undefined ? 'that a provider is up' : 'that a provider of it is up, or follow all regions';
+    return `no live offer${where} was heard from ${peers} peers; check the bootstrap addresses, and ${check}`;
   }
   const without = order.without?.size ?? 0;
   const unasked = without === 0 ? '' : `; ${without} are not asked again`;
   const left = failed.size === without ? unasked : `${unasked}; ${failed.size - without} already failed this job`;
   const features = featuresOf(order.spec);
   const beyond = features.length === 0 ? '' : ` with ${features.join(' and ')}`;
-  const there = order.region === undefined || order.region === '' ? '' : ` in region ${order.region}`;
+  const isElsewhere = followed !== undefined && order.region !== followed;
+  const only = isElsewhere ? `, and only offers of region ${followed} are followed` : '';
+  const there = order.region === undefined || order.region === '' ? '' : ` in region ${order.region}${only}`;
   const { hardwareTierMin: tier = 'A0' } = order;
   const shown = tier === 'A0' ? '' : ` on hardware of tier ${tier}`;
   return `${bookSize} ${bookSize === 1 ? 'offer was' : 'offers were'} heard, none sells the ${order.spec.runtime} runtime${beyond} for ${resourceClassOf(order.spec.resources)} jobs${there}${shown}${left}`;

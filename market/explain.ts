@@ -190,7 +190,7 @@ function changesOf(wanted: Wanted, standings: readonly Standing[]): readonly Cha
     const text = `bidding again may ask ${count(left, 'provider')} more that ${left === 1 ? 'suits' : 'suit'}`;
     changes.push({ what: 'again', text, providers: left });
   }
-  if (changes.length === 0) changes.push(...nearest(wanted, standings));
+  if (changes.length === 0) changes.push(...nearest(wanted, standings), ...unheard(wanted));
   return changes.sort((a, b) => b.providers - a.providers);
 }
 
@@ -281,6 +281,13 @@ function nearest(wanted: Wanted, standings: readonly Standing[]): Change[] {
   });
   const text = `the nearest is ${short(first.node)}: it would have taken ${parts.join(', and ')}`;
   return [{ what: 'several', text, providers: 1 }];
+}
+
+/** What would have matched elsewhere nobody can say; only that it was not looked at. */
+function unheard({ followed }: Wanted): Change[] {
+  if (followed === undefined) return [];
+  const text = `only offers of region ${followed} were heard: following all regions, or another, may find providers`;
+  return [{ what: 'region', text, providers: 0 }];
 }
 
 function count(number: number, what: string): string {

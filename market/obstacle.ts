@@ -30,6 +30,8 @@ export interface Wanted {
   readonly reserveMin?: string;
   /** Empty: any. */
   readonly region: string;
+  /** The only region whose offers were heard; absent: all were. */
+  readonly followed?: string;
   /** Absent from records of before there were tiers. */
   readonly hardwareTierMin?: HardwareTier;
 }

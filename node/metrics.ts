@@ -24,6 +24,8 @@ export interface Measured {
   /** 0 … 1. */
   utilisation(): number;
   peers(): number;
+  /** In the book. */
+  offers(): number;
   artifactBytes(): number;
   draining(): boolean;
   /** Wall clock minus the chain's. */
@@ -164,6 +166,7 @@ function measureMarket(registry: Registry, measured: Measured): void {
   });
   watch(registry, 'utilisation_ratio', 'The fullest dimension, 0 to 1.', () => measured.utilisation());
   watch(registry, 'peers', 'Peers connected.', () => measured.peers());
+  watch(registry, 'offers', 'Live offers in the book, our own included.', () => measured.offers());
   watch(registry, 'artifact_bytes', 'Disk that inputs and outputs take.', () => measured.artifactBytes());
   watch(registry, 'draining', '1 while nothing new is taken.', () => (measured.draining() ? 1 : 0));
 }

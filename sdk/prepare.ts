@@ -59,6 +59,7 @@ export function orderOf(buyer: Buyer, spec: JobSpec, options: RunOptions): Bidde
     ...(options.hardwareTier === undefined ? {} : { hardwareTierMin: options.hardwareTier }),
     ...(options.nearData === undefined ? {} : { nearData: options.nearData }),
     ...(region === '' ? {} : { region }),
+    ...(buyer.followRegion === '' ? {} : { followed: buyer.followRegion }),
     ...(options.regionWished === undefined ? {} : { regionWished: options.regionWished }),
     ...(options.rank === undefined ? {} : { rank: options.rank }),
     ...(options.lotShare === undefined ? {} : { lotShare: options.lotShare }),

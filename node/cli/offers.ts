@@ -39,20 +39,21 @@ export async function offersCommand(context: CommandContext, flags: Readonly<Rec
   };
   await molt.offers(WAIT_MS);
   await env.clock.sleep(SETTLE_MS, signal);
-  let lines = print(context, await read(0), 0);
+  let lines = print(context, await read(0), 0, followRegion);
   while (flags['watch'] === true && !signal.aborted) {
     await env.clock.sleep(WATCH_EVERY_MS, signal).catch(() => undefined);
     if (signal.aborted) return;
-    lines = print(context, await read(0), lines);
+    lines = print(context, await read(0), lines, followRegion);
   }
 }
 
 /** Prints the table over the `above` lines of the last one and returns how many lines it has. */
-function print(context: CommandContext, rows: readonly Row[], above: number): number {
+function print(context: CommandContext, rows: readonly Row[], above: number, followed: string): number {
   const { terminal, env } = context;
+  const of = followed === '' ? '' : ` of region ${followed}, the only one that followRegion lets you hear`;
   const lines =
     rows.length === 0
-      ? ['no offers heard; is a provider up, and does bootstrap name a peer of its mesh? molt config shows it']
+      ? [`no offers${of} heard; is a provider up, and does bootstrap name a peer of its mesh? molt config shows it`]
       : offerTable(terminal, rows, env.clock.now());
   if (above > 0 && terminal.isScreen && !context.json) terminal.raw(`\u001b[${above}A\u001b[0J`);
   const offers = rows.map(({ offer, price, account }) => ({

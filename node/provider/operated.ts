@@ -59,6 +59,7 @@ export async function openOperations(env: Env, parts: OperatedParts, opened: Asy
     free: () => trade.free(),
     utilisation: () => trade.utilisation(),
     peers: () => parts.mesh.peers().length,
+    offers: () => parts.feed.book.size,
     artifactBytes: () => parts.artifacts.usedBytes,
     draining: () => trade.draining,
     chainLagMs: () => env.clock.now() - parts.clock.now(),

@@ -124,6 +124,17 @@ test.each([
   expect(types(bidder.all)).not.toContain('sign-bid');
 });
 
+test.each([
+  [[], 'eu', 'no live offer of region eu, the only one that is followed, was heard from 3 peers'],
+  [['a'], 'us', 'for cpu jobs in region us, and only offers of region eu are followed'],
+] as const)(
+  'a buyer that follows a region with no provider for it hears that it follows only that: %s',
+  (names, region, words) => {
+    const bidder = new Bidder({ region, followed: 'eu' }).begin(names, { region: 'eu' });
+    expect(bidder.failure).toMatchObject({ code: 'market/no-offers', message: expect.stringContaining(words) });
+  },
+);
+
 test('those without room are asked all the same when nobody says to have any', () => {
   const nothing = { cpuMillis: 0, memoryBytes: 0, diskBytes: 0, gpus: [] };
   expect(new Bidder().begin(['a'], { free: nothing }).state.phase).toBe('asking');

@@ -188,6 +188,14 @@ test('offers of another kind are told with all that is wrong, and what would do 
   expect(changes(record)).toEqual(['any region instead of eu would have got a quote from 1 provider']);
 });
 
+test('where one region is followed and has nobody, that is what could be changed', () => {
+  const record = bidFor([], {}, { region: 'eu', followed: 'eu' });
+  expect(explainBid(record).headline).toBe('0 offers heard, 0 asked, 0 quotes: no match (market/no-offers)');
+  expect(changes(record)).toEqual([
+    'only offers of region eu were heard: following all regions, or another, may find providers',
+  ]);
+});
+
 test.each<[MoltError, Partial<BidderOrder>, string | undefined]>([
   [
     refusal('market/duration-too-long', 'x', 50n),

@@ -2,7 +2,8 @@
  * The machine under the node, as the operating system tells it: for people to read, and to refuse settings that sell
  * what is not there. Self-declared, so it never ranks and never earns.
  */
-import { statfs } from 'node:fs/promises';
+import { readFile, statfs } from 'node:fs/promises';
+import { cpus, release, totalmem, type } from 'node:os';
 
 import { MoltError } from '../protocol/errors.ts';
 import { formatBytes } from '../protocol/units.ts';
@@ -20,20 +21,21 @@ export interface Machine {
 }
 
 export async function describeMachine(home: string): Promise<Machine> {
-  const { default: information } = await import('systeminformation');
-  const [cpu, memory, system, disk] = await Promise.all([
-    information.cpu(),
-    information.mem(),
-    information.osInfo(),
-    statfs(home),
-  ]);
+  const [disk, system] = await Promise.all([statfs(home), systemName()]);
+  const threads = cpus();
   return {
-    cpu: `${cpu.manufacturer} ${cpu.brand}`.trim(),
-    cores: cpu.cores,
-    memoryBytes: memory.total,
+    cpu: threads[0]?.model.trim() ?? 'an unknown processor',
+    cores: threads.length,
+    memoryBytes: totalmem(),
     diskFreeBytes: disk.bavail * disk.bsize,
-    system: `${system.distro} ${system.release}, kernel ${system.kernel}`,
+    system: `${system}, kernel ${release()}`,
   };
+}
+
+/** As a Linux distribution names itself in os-release(5), else the name of the kernel. */
+async function systemName(): Promise<string> {
+  const told = await readFile('/etc/os-release', 'utf8').catch(() => '');
+  return /^PRETTY_NAME="?([^"\n]+)/m.exec(told)?.[1] ?? type();
 }
 
 /** Throws `config/invalid` when more is for sale than the machine has beside what the host keeps. */

@@ -23,7 +23,6 @@ import { type Message, type Offer, decodeOffer } from '../../protocol/messages.t
 import { baseUnits } from '../../protocol/units.ts';
 import { meshName } from '../../protocol/wire.ts';
 import { env, openBidder, openSeller } from '../../test/integration/hostile/seller.ts';
-import { openVictim } from '../../test/integration/hostile/victim-process.ts';
 import { NETWORK, NOW, bidContent, key, offerBytes, quoteContent, verifiedQuote } from '../../test/market/fixtures.ts';
 import { echoTime } from './flow.ts';
 import { type Group, type Row, median, quantile } from './row.ts';
@@ -365,10 +364,10 @@ function rankMany(tell: Tell): void {
 
 export const book: Group = {
   name: 'book',
-  about: 'a book of 100,000 offers; and the memory of a node, in its own process, with 150 peers',
-  run: async (tell) => {
+  about: 'a book of 100,000 offers',
+  run: (tell) => {
     bookOfMany(tell);
-    await manyPeers(tell);
+    return Promise.resolve();
   },
 };
 
@@ -415,35 +414,4 @@ function liveBytes(): number {
   (runInNewContext('gc') as () => void)();
   const { heapUsed, arrayBuffers } = process.memoryUsage();
   return heapUsed + arrayBuffers;
-}
-
-const PEERS = 150;
-
-async function manyPeers(tell: Tell): Promise<void> {
-  await using opened = new AsyncDisposableStack();
-  const network = freshNetwork();
-  const node = opened.use(await openVictim({ network, limits: LAB }));
-  for (let index = 0; index < PEERS; index++) {
-    const one = opened.use(await peer(network, [], 'light'));
-    await one.connect(node.addresses);
-  }
-  await until('all are connected', async () => (await node.health()).peers.length >= PEERS);
-  await pause(5_000);
-  const { rssMb } = await node.health();
-  tell({
-    name: 'memory of a selling node with 150 peers',
-    value: rssMb,
-    unit: 'MB RSS',
-    baseline: await bareRssMb(),
-    baselineIs: 'a bare Node process',
-    target: 160,
-  });
-}
-
-async function bareRssMb(): Promise<number> {
-  const child = spawn(process.execPath, ['-e', 'console.log(process.memoryUsage().rss)'], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  const [bytes] = (await once(child.stdout, 'data')) as [Buffer];
-  return Number(bytes.toString()) / 2 ** 20;
 }

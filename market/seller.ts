@@ -223,7 +223,7 @@ export function decideSeller(state: SellerState, event: SellerEvent, at: Moment)
     case 'offer-changed':
       return offerSoon(state, at);
     case 'offer-due':
-      return offerNow({ ...state, isOfferDue: false }, at);
+      return offerDue(state, at);
     case 'offer-repeat':
       // Right after another it would use up what peers take of one origin, and a withdrawal would find nobody who hears it.
       return at.monotonicMs - state.offeredMs < OFFER_MIN_GAP_MS ? nothing(state) : offerNow(state, at);
@@ -416,12 +416,23 @@ function offerSoon(state: SellerState, at: Moment): SellerDecision {
   return { state: { ...state, isOfferDue: true }, effects: [{ type: 'offer-later', waitMs }] };
 }
 
+/**
+ * A repetition may have told the change meanwhile; of what changed after that the wait begins with it. Told at once, the
+ * two would use up what peers take of one origin, as in `offer-repeat`.
+ */
+function offerDue(state: SellerState, at: Moment): SellerDecision {
+  if (!state.isOfferDue) return nothing(state);
+  const isEarly = at.monotonicMs - state.offeredMs < OFFER_MIN_GAP_MS;
+  return isEarly ? offerSoon({ ...state, isOfferDue: false }, at) : offerNow(state, at);
+}
+
 function offerNow(state: SellerState, at: Moment): SellerDecision {
   return state.isClosed || state.isDraining ? nothing(state) : publishOffer(state, at, false);
 }
 
 function publishOffer(state: SellerState, at: Moment, revoked: boolean): SellerDecision {
-  const numbered = nextHeader({ ...state, offeredMs: at.monotonicMs }, at, LIMITS.offerLifetimeMs);
+  const told = { ...state, offeredMs: at.monotonicMs, isOfferDue: false };
+  const numbered = nextHeader(told, at, LIMITS.offerLifetimeMs);
   const free = freeResources(state.capacity, at.nowMs);
   return {
     state: numbered.state,

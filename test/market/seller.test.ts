@@ -187,6 +187,18 @@ test('an offer is not repeated right after another, so that peers have room left
   expect(types(seller.do({ type: 'offer-repeat' }, 5_000))).toContain('publish-offer');
 });
 
+test('a change that a repetition has told is not told again, and one after it waits its time', () => {
+  const seller = new Seller();
+  seller.do({ type: 'opened', sequence: 1 });
+  expect(seller.do({ type: 'offer-changed' }, 19_000)).toEqual([{ type: 'offer-later', waitMs: 250 }]);
+  expect(types(seller.do({ type: 'offer-repeat' }, 19_249))).toContain('publish-offer');
+  expect(seller.do({ type: 'offer-due' }, 19_250)).toEqual([]);
+  expect(seller.do({ type: 'offer-changed' }, 20_000)).toEqual([{ type: 'offer-later', waitMs: 4_249 }]);
+  expect(seller.do({ type: 'offer-due' }, 20_001)).toEqual([{ type: 'offer-later', waitMs: 4_248 }]);
+  expect(types(seller.do({ type: 'offer-due' }, 24_249))).toContain('publish-offer');
+  expect(seller.do({ type: 'offer-due' }, 24_249)).toEqual([]);
+});
+
 test('a restored lease has its capacity before the first offer says what is free', () => {
   const seller = new Seller();
   seller.do({ type: 'lease-restored', lease, need: SMALL, gpus: [], stake: 0n });

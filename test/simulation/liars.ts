@@ -5,7 +5,7 @@ import type { Verified } from '../../protocol/brands.ts';
 import { sealEnvelope } from '../../protocol/envelope.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import type { Verdict } from '../../protocol/errors.ts';
-import { type Bid, type Message, decodeBid, encodeOffer, encodeQuote } from '../../protocol/messages.ts';
+import { type Bid, type Message, type Offer, decodeBid, encodeOffer, encodeQuote } from '../../protocol/messages.ts';
 import { U64_MAX, baseUnits } from '../../protocol/units.ts';
 import { offersTopic } from '../../protocol/wire.ts';
 import type { Address } from '../../protocol/address.ts';
@@ -110,12 +110,16 @@ class Uninvited extends Provider {
   }
 }
 
-/** Answers as if the bid insisted on nothing: on no stake, no start, no end, no window, no hardware. */
-class Unfit extends Provider {
+/** Offers hardware that nobody has, and answers as if bids insisted on nothing: no stake, start, end or window. */
+export class Unfit extends Provider {
   override readonly isHonest = false;
 
   constructor(name: string, at: Surroundings, options: ProviderOptions) {
     super(name, at, { ...options, stake: LITTLE_STAKE });
+  }
+
+  override offer(...on: Parameters<Provider['offer']>): Offer {
+    return { ...super.offer(...on), hardwareTier: 'A4' };
   }
 
   override hold(bid: Verified<Message<Bid>>): void {

@@ -12,7 +12,7 @@ import { Chain } from './chain.ts';
 import type { Chance } from './chance.ts';
 import { GangPurchase } from './gang.ts';
 import { Invariants } from './invariants.ts';
-import { Forger, LIARS, Squatter } from './liars.ts';
+import { Forger, LIARS, Squatter, Unfit } from './liars.ts';
 import { Network } from './network.ts';
 import { type Peer, type Surroundings, createMemo, shardsIn } from './peer.ts';
 import {
@@ -31,7 +31,7 @@ import { Violation, World } from './world.ts';
 export interface Scenario {
   readonly providers: number;
   readonly liars: number;
-  /** Whether each lies in a way of its own, all of them in one, or all of them about results. */
+  /** Whether each lies in a way of its own, all of them in one, or most of them about results. */
   readonly lies: 'all' | 'one' | 'results';
   readonly buyers: number;
   readonly squatters: number;
@@ -342,7 +342,7 @@ class Run {
 
   #populate(): void {
     const { providers, liars, lies, buyers, squatters, books, liarBooks } = this.#scenario;
-    const kinds = { all: LIARS, one: [this.#chance.pick(LIARS)], results: [Forger] }[lies];
+    const kinds = { all: LIARS, one: [this.#chance.pick(LIARS)], results: [Forger, Forger, Unfit] }[lies];
     for (let index = 0; index < providers + liars; index++) {
       const Kind = index < providers ? Provider : this.#chance.pick(kinds);
       const region = drawRegion(this.#chance, this.#scenario.regions);

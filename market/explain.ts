@@ -48,11 +48,17 @@ export function explainBid(record: BidRecord): Explanation {
 }
 
 function headlineOf(
-  { offersHeard, asked, answers, ranked, outcome }: BidRecord,
+  { offersHeard, asked, answers, ranked, outcome, several }: BidRecord,
   standings: readonly Standing[],
 ): string {
   const quotes = answers.filter(({ pricePerSecond }) => pricePerSecond !== undefined).length;
   const heard = `${count(offersHeard, 'offer')} heard, ${asked.length} asked, ${count(quotes, 'quote')}`;
+  if (several !== undefined) {
+    const places = count(several.size, several.noun);
+    const taken = standings.filter(({ outcome }) => outcome === 'taken').length;
+    const why = outcome?.type === 'failed' ? ` (${outcome.code})` : '';
+    return `${heard}: ${taken === 0 ? `nobody taken for ${places}` : `${count(taken, 'provider')} taken for ${places}`}${why}`;
+  }
   if (outcome?.type === 'delivered') {
     const taken = standings.find(({ outcome }) => outcome === 'taken');
     return `${heard}: ${taken === undefined ? 'delivered' : `${short(taken.node)} delivered`}`;
@@ -124,6 +130,9 @@ function standingOf(
     return { node, obstacles: all, outcome: 'refused', text: `declined: ${reason} (${code})` };
   }
   if (answer?.pricePerSecond !== undefined) return rankedStanding(record, answer);
+  const places = placesOf(record, node);
+  if (failedBefore && places !== '')
+    return { node, obstacles: [], outcome: 'not-asked', text: `was not asked: it has ${places} already` };
   if (failedBefore)
     return { node, obstacles: [], outcome: 'not-asked', text: 'was not asked: it failed this job before' };
   const why = obstacles.map(({ text }) => text).join(', ');
@@ -140,13 +149,24 @@ function rankedStanding(record: BidRecord, { node, pricePerSecond = '0' }: Recor
   const ranking = record.ranked[place];
   const asks = `quoted ${formatMolt(BigInt(pricePerSecond))} a second`;
   if (ranking === undefined) return { node, obstacles: [], outcome: 'quoted', text: `${asks}, too late to be ranked` };
-  const failed = new Set(record.failures.map((failure) => failure.node));
-  const taken = record.ranked.find((each) => !failed.has(each.node))?.node === node;
-  const isTaken = taken && record.outcome?.type === 'delivered';
+  const places = placesOf(record, node);
+  const isTaken = record.several === undefined ? isDelivering(record, node) : places !== '';
   const best = [...ranking.reasons].sort((a, b) => b.weight * b.value - a.weight * a.value)[0];
   const why = best === undefined ? '' : `: ${best.text}`;
-  const text = `${asks}, ranked ${place + 1} of ${record.ranked.length} with ${ranking.score.toFixed(3)}${why}`;
+  const text = `${asks}, ranked ${place + 1} of ${record.ranked.length} with ${ranking.score.toFixed(3)}${why}${places === '' ? '' : `; it got ${places}`}`;
   return { node, obstacles: [], outcome: isTaken ? 'taken' : 'quoted', text };
+}
+
+/** What it has of a gang, or of replicas: "slot 0 and slot 2"; empty where it has nothing. */
+function placesOf({ several }: BidRecord, node: Address): string {
+  const taken = several?.taken.filter((seat) => seat.node === node) ?? [];
+  return taken.map(({ rank }) => `${several?.noun} ${rank}`).join(' and ');
+}
+
+/** The best that did not fail. */
+function isDelivering({ failures, ranked, outcome }: BidRecord, node: Address): boolean {
+  const failed = new Set(failures.map((failure) => failure.node));
+  return outcome?.type === 'delivered' && ranked.find((each) => !failed.has(each.node))?.node === node;
 }
 
 const SIZES: ReadonlySet<ObstacleName> = new Set(['cpu', 'memory', 'disk', 'gpu']);

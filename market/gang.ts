@@ -88,7 +88,13 @@ export type GangEvent =
   | { readonly type: 'left'; readonly filling: number; readonly rank: number }
   | { readonly type: 'delivered'; readonly rank: number }
   /** The member ended without a result, and its lease was seen to. */
-  | { readonly type: 'lost'; readonly rank: number; readonly error: unknown }
+  | {
+      readonly type: 'lost';
+      readonly rank: number;
+      readonly error: unknown;
+      /** It came to a result before: nobody is sought in its place. */
+      readonly hasResult?: boolean;
+    }
   /** What is there suffices: nobody else is sought. Who runs goes on. */
   | { readonly type: 'enough' }
   | { readonly type: 'cancelled'; readonly error: unknown };
@@ -157,25 +163,43 @@ export interface GangDecision {
   readonly effects: readonly GangEffect[];
 }
 
-/** A gang that nobody was asked for yet. Throws `protocol/invalid-spec` where the number of slots cannot be. */
-export function createGang(order: GangOrder): GangDecision {
+/** What a gang that was cut off had: members that go on, slots that nobody is sought for, and who failed. */
+export interface GangBefore {
+  readonly seats: readonly {
+    readonly rank: number;
+    readonly quote: VerifiedQuote;
+    readonly state: 'running' | 'gone';
+  }[];
+  readonly failed: readonly VerifiedQuote[];
+  readonly fillings: number;
+}
+
+/** A gang that nobody was asked for yet, or that goes on where it was cut off. Throws `protocol/invalid-spec` where the number of slots cannot be. */
+export function createGang(order: GangOrder, before?: GangBefore): GangDecision {
   const count = order.shapes.length;
   if (count < 1 || count > GANG_SLOTS_MAX)
     throw new MoltError('protocol/invalid-spec', `a gang has 1 … ${GANG_SLOTS_MAX} slots, ${count} were asked for`);
-  const seats = order.shapes.map((shape, rank): Seat => ({ rank, shape, state: 'vacant' }));
+  const seats = order.shapes.map((shape, rank): Seat => {
+    const kept = before?.seats.findLast((seat) => seat.rank === rank);
+    return kept === undefined ? { rank, shape, state: 'vacant' } : { ...kept, shape };
+  });
   const state: GangState = {
     order,
     phase: 'running',
-    filling: 0,
+    filling: before?.fillings ?? 0,
     seats,
-    failed: new Set(),
-    failedProviders: new Set(),
+    failed: new Set(before?.failed.map(({ signer }) => signer)),
+    failedProviders: new Set(before?.failed.map(({ content }) => content.provider)),
     isEnough: false,
     error: undefined,
     earlier: undefined,
     isEnding: false,
   };
-  return fill(state);
+  const starts = seats.flatMap(({ rank, state: was }): GangEffect[] =>
+    was === 'running' ? [{ type: 'start', rank }] : [],
+  );
+  const isBarred = state.filling >= order.fillings && seats.some((seat) => seat.state === 'vacant');
+  return addFirst(starts, isBarred ? afterLeaving(fault(state, incomplete(state, undefined))) : fill(state));
 }
 
 export function decideGang(state: GangState, event: GangEvent): GangDecision {
@@ -198,7 +222,7 @@ export function decideGang(state: GangState, event: GangEvent): GangDecision {
     case 'delivered':
       return conclude(withSeats(state, [event.rank], 'running', 'done'));
     case 'lost':
-      return lose(state, event.rank, event.error);
+      return lose(state, event);
     case 'enough':
       return suffice({ ...state, isEnough: true });
     case 'cancelled':
@@ -369,10 +393,10 @@ function mayFillAgain({ isEnding, isEnough, filling, order, error }: GangState):
   return !isEnding && !isEnough && filling < order.fillings && isWorthRetrying(error) && !isIncomplete(error);
 }
 
-function lose(state: GangState, rank: number, error: unknown): GangDecision {
+function lose(state: GangState, { rank, error, hasResult }: GangEvent & { type: 'lost' }): GangDecision {
   const seat = state.seats[rank];
   if (seat?.state !== 'running' || seat.quote === undefined) return nothing(state);
-  const replacing = mayReplace(state, error);
+  const replacing = hasResult !== true && mayReplace(state, error);
   const failing = withFailed(state, seat);
   const without = withSeat(failing, { ...seat, state: 'gone' });
   const ending = !replacing && !isEnoughLeft(without);

@@ -53,6 +53,7 @@ export { type Shortfall, fits } from './fit.ts';
 export { type BuyerStanding } from './hold.ts';
 export {
   type GangDecision,
+  type GangBefore,
   type GangEffect,
   type GangEvent,
   type GangNews,
@@ -78,7 +79,14 @@ export { type Following, type Neighbours, followMarket } from './following.ts';
 export { type Acquaintances, KeptNeighbours, type NeighbourOptions, NEIGHBOURS_HEALTHY } from './neighbours.ts';
 export type { Moment } from './moment.ts';
 export { type Obstacle, type ObstacleName, type OfferJudgement, type Wanted } from './obstacle.ts';
-export { type BidRecord, type RecordedAnswer, type RecordedRanking, endRecord, recordNews } from './record.ts';
+export {
+  type BidRecord,
+  type SeveralPlaces,
+  type RecordedAnswer,
+  type RecordedRanking,
+  endRecord,
+  recordNews,
+} from './record.ts';
 export type { Channel, Network, OpenOptions, ProtocolLimits, PubSub } from './ports.ts';
 export {
   AUTONOMY,

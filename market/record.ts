@@ -25,10 +25,19 @@ export interface BidRecord {
   readonly ranked: readonly RecordedRanking[];
   /** Providers that were tried and failed, in order. */
   readonly failures: readonly { readonly node: Address; readonly code: ErrorCode; readonly reason: string }[];
+  /** Of a bid for several at once: for what it was, and who got a place by the time it was over. */
+  readonly several?: SeveralPlaces;
   /** Absent while the job goes on. */
   readonly outcome?:
     | { readonly type: 'delivered' }
     | { readonly type: 'failed'; readonly code: string; readonly reason: string };
+}
+
+/** Slots of a gang, or replicas of one job. */
+export interface SeveralPlaces {
+  readonly noun: 'slot' | 'replica';
+  readonly size: number;
+  readonly taken: readonly { readonly node: Address; readonly rank: number }[];
 }
 
 export interface RecordedAnswer {

@@ -41,6 +41,8 @@ export interface AttemptRequest {
   readonly signal: AbortSignal;
   /** Of a job that runs on several providers: where its result is compared before it is paid. */
   readonly replica?: Replica;
+  /** The provider has the job already: it was handed over before a crash. */
+  readonly hasJob?: boolean;
 }
 
 /** The last bytes of each stream that the result carries. */
@@ -114,17 +116,23 @@ export async function runOpened(
   ]);
   const record = new RunRecord(buyer, request, opened);
   try {
-    await client.submit(opened.lease, {
-      spec: request.specBytes,
-      transaction: new Uint8Array(),
-      secrets: secretsOf(request),
-      ...(request.options.registry === undefined ? {} : { registry: request.options.registry }),
-    });
+    if (request.hasJob === true) await client.attach(opened.lease);
+    else await client.submit(opened.lease, jobOf(request));
     return await follow(buyer, client, { request, opened, record });
   } catch (error) {
     await afterFailure(buyer, { request, opened, record }, error);
     throw error;
   }
+}
+
+function jobOf(request: AttemptRequest): Parameters<LeaseClient['submit']>[1] {
+  const { registry } = request.options;
+  return {
+    spec: request.specBytes,
+    transaction: new Uint8Array(),
+    secrets: secretsOf(request),
+    ...(registry === undefined ? {} : { registry }),
+  };
 }
 
 function secretsOf(request: AttemptRequest): { name: string; value: Uint8Array }[] {
@@ -548,7 +556,9 @@ export async function waitUntilClosed(buyer: Buyer, lease: Address): Promise<Lea
 
 async function feesOf(buyer: Buyer, transactions: readonly string[]): Promise<bigint> {
   let sum = 0n;
-  for (const transaction of transactions) sum += (await buyer.chain.transactionCost(transaction))?.feeLamports ?? 0n;
+  // Of a run that was taken up after a crash the opening may not be known.
+  for (const transaction of transactions.filter((one) => one !== ''))
+    sum += (await buyer.chain.transactionCost(transaction))?.feeLamports ?? 0n;
   return sum;
 }
 

@@ -14,6 +14,7 @@ import {
   type BidderOrder,
   type BidderState,
   type HistoryParameters,
+  type SeveralPlaces,
   type VerifiedQuote,
   couldBeServed,
   createBidder,
@@ -50,6 +51,8 @@ export interface BiddingOptions<Result> {
   readonly attempt: Attempt<Result>;
   readonly tell: (event: JobEvent) => void;
   readonly signal: AbortSignal;
+  /** Of a bid for several at once: who has a place now, for the record. */
+  readonly several?: () => SeveralPlaces;
 }
 
 const OFFERS_WAIT_MS = 5_000;
@@ -158,7 +161,11 @@ class Bidding<Result> {
   }
 
   #keepRecord(error?: unknown): void {
-    if (this.#record !== undefined) this.#buyer.journal.keepBid(endRecord(this.#record, error));
+    const { several } = this.#options;
+    if (this.#record !== undefined) {
+      const ended = endRecord(this.#record, error);
+      this.#buyer.journal.keepBid(several === undefined ? ended : { ...ended, several: several() });
+    }
     this.#record = undefined;
   }
 

@@ -40,6 +40,7 @@ import { STREAMS, marketCid, meshName } from '../protocol/wire.ts';
 import { type AnswerRoute, takeAnswers } from './answers.ts';
 import { type Contests, type ContestsOptions, openContests } from './contest.ts';
 import { type BuyerJournal, openBuyerJournal } from './journal.ts';
+import { type RunJournal, openRunJournal } from './runs.ts';
 import type { ConnectOptions } from './options.ts';
 import { type Spending, openSpending } from './spending.ts';
 
@@ -53,6 +54,8 @@ export interface Buyer extends AsyncDisposable {
   readonly artifacts: Artifacts;
   readonly closing: AbortSignal;
   readonly journal: BuyerJournal;
+  /** Gangs and replicas, over crashes. */
+  readonly runs: RunJournal;
   /** What a buyer with limits of its own spends; undefined for one without. */
   readonly spending: Spending | undefined;
   /** Leases that are not settled, and disputed when they are claimed. */
@@ -98,9 +101,7 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
   opened.defer(() => closing.abort(new MoltError('node/stopped', 'the client was closed')));
   const directory = options.directory ?? (await mkdtemp(join(tmpdir(), 'molt-')));
   if (options.directory === undefined) opened.defer(() => rm(directory, { recursive: true, force: true }));
-  const journal = opened.use(
-    await openBuyerJournal(options.journal, (error) => env.logger.log('warn', 'a bid could not be kept', { error })),
-  );
+  const { journal, runs } = await openJournals(env, options, opened);
   const spending = await spendingOf(env, options);
   const network = await readNetwork(options.rpcUrl);
   const { chain, mesh } = await joinNetworks(env, options, { network, opened });
@@ -141,6 +142,7 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
     artifacts,
     closing: closing.signal,
     journal,
+    runs,
     spending,
     contests,
     sequence: 0,
@@ -160,6 +162,17 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
     draw: () => randomInt(random, DRAW_STEPS) / DRAW_STEPS,
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
+}
+
+/** Bids, gangs and replicas, remembered over restarts where there is a folder for it. */
+async function openJournals(
+  env: Env,
+  { journal: directory }: ConnectOptions,
+  opened: AsyncDisposableStack,
+): Promise<Pick<Buyer, 'journal' | 'runs'>> {
+  const onTrouble = (error: unknown): void => env.logger.log('warn', 'a bid could not be kept', { error });
+  const journal = opened.use(await openBuyerJournal(directory, onTrouble));
+  return { journal, runs: opened.use(await openRunJournal(env, directory)) };
 }
 
 /** Throws `config/invalid` for limits that are none, or that could not be counted across restarts. */

@@ -79,6 +79,14 @@ export class Comparison {
     return this.#agreed.promise;
   }
 
+  /** What a replica came to before this client began: a vote as any other. */
+  recall(rank: number, found: FoundProof): void {
+    this.#results.set(rank, found.resultDigest);
+    this.#proofs.set(rank, found);
+    const { decision } = decideBallot({ size: this.#size, results: this.#results, lost: this.#lost });
+    if (decision === 'agreed') this.#agreed.resolve();
+  }
+
   /** What this replica proved, whatever became of it. */
   proofOf(rank: number): FoundProof | undefined {
     return this.#proofs.get(rank);

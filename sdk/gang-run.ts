@@ -6,16 +6,18 @@ import { join } from 'node:path';
 
 import type { OpeningDraft } from '../chain/index.ts';
 import {
+  type GangBefore,
   type GangEffect,
   type GangEvent as MachineEvent,
   type GangOrder,
   type GangState,
   type Seat,
+  type SeveralPlaces,
   type VerifiedQuote,
   createGang,
   decideGang,
 } from '../market/index.ts';
-import { type Address, decodeAddress } from '../protocol/address.ts';
+import { type Address, decodeAddress, parseAddress } from '../protocol/address.ts';
 import { verifySignature } from '../protocol/ed25519.ts';
 import { MoltError } from '../protocol/errors.ts';
 import { wantedEgress } from '../protocol/job-spec.ts';
@@ -29,8 +31,10 @@ import type { GangEvent, GangMember, GangOptions } from './gang.ts';
 import { LeaseClient } from './lease-client.ts';
 import { JobFailedError, checked } from './outcome.ts';
 import { type PreparedJob, orderOf, priceOf } from './prepare.ts';
+import type { OpenRun, RunSeat } from './runs.ts';
 import type { Committed } from './spending.ts';
 import type { JobEvent } from './progress.ts';
+import type { TakenUp } from './taken-up.ts';
 
 export interface GangRunOptions {
   /** By rank. */
@@ -42,6 +46,10 @@ export interface GangRunOptions {
   readonly comparison?: Comparison;
   /** Challenge window that providers must grant; default: their own. */
   readonly windowMs?: number;
+  /** What is remembered of it, and found after a crash. */
+  readonly run: OpenRun;
+  /** What an earlier client left of it. */
+  readonly takenUp?: TakenUp;
   readonly tell: (event: GangEvent) => void;
   readonly signal: AbortSignal;
 }
@@ -62,6 +70,8 @@ interface Place {
   readonly committed: Committed | undefined;
   /** Settles when the operator has signed, or not; undefined while it was not asked. */
   signing?: Promise<void>;
+  /** It was settled before this client began. */
+  readonly isPaid?: boolean;
   opened?: { readonly transaction: string; readonly openedMs: number };
 }
 
@@ -103,16 +113,47 @@ export class GangRun {
     this.#members = options.jobs.map((_job, rank) => ({ rank }));
     this.ended = this.#end.promise;
     const { signal, comparison } = options;
-    const withinMs = (options.options.finishWithinSeconds ?? 0) * 1000;
-    this.#finishByMs = withinMs === 0 ? 0 : buyer.chainClock.now() + withinMs;
+    this.#finishByMs = options.run.record.finishByMs;
     const onAbort = (): void => this.#dispatch({ type: 'cancelled', error: cancelledBy(signal) });
-    const { state, effects } = createGang(options.order);
+    const { takenUp } = options;
+    const { state, effects } = createGang(options.order, takenUp && beforeOf(takenUp));
     this.#state = state;
+    if (takenUp !== undefined) this.#takeUp(takenUp);
     signal.addEventListener('abort', onAbort, { once: true });
     void this.ended.then(() => signal.removeEventListener('abort', onAbort));
     for (const effect of effects) this.#perform(effect);
     if (signal.aborted) onAbort();
     void comparison?.agreed.then(() => this.#dispatch({ type: 'enough' }));
+  }
+
+  /** Everything that the members of a run have that was cut off. */
+  #takeUp({ seats, lost }: TakenUp): void {
+    const { run, comparison, tell } = this.#options;
+    const ranks = seats.map(({ seat }) => seat.rank);
+    tell({ type: 'run-resumed', startedAtMs: run.record.startedAtMs, ranks });
+    for (const { lease, amount, paid } of run.record.seats)
+      this.#bound.set(parseAddress(lease), BigInt(paid ?? amount));
+    for (const seat of lost) {
+      this.#cost += BigInt(seat.paid ?? '0');
+      this.#members[seat.rank] = { rank: seat.rank, ...this.#earlierOf(seat.rank), ...lostBefore(seat) };
+    }
+    const { clock } = this.#buyer.env;
+    for (const { seat, quote, state } of seats) {
+      const { rank, found } = seat;
+      const proof = found && { ...found, proof: new Uint8Array(Buffer.from(found.proof, 'base64')) };
+      if (proof !== undefined) comparison?.recall(rank, proof);
+      if (state === 'gone') continue;
+      const openedMs = clock.monotonic() - Math.max(0, clock.now() - seat.openedAtMs);
+      const { client, request } = this.#placeFor(rank, quote);
+      this.#places.set(rank, {
+        client,
+        request: { ...request, hasJob: seat.hasJob },
+        lease: parseAddress(seat.lease),
+        committed: undefined,
+        opened: { transaction: '', openedMs },
+        isPaid: seat.outcome === 'delivered',
+      });
+    }
   }
 
   #dispatch(event: MachineEvent): void {
@@ -161,6 +202,7 @@ export class GangRun {
 
   async #finish(fault: unknown): Promise<void> {
     while (this.#work.size > 0) await Promise.all(this.#work);
+    this.#options.run.end();
     this.#end.resolve({ error: fault, members: this.#members, cost: baseUnits(this.#cost) });
   }
 
@@ -196,10 +238,20 @@ export class GangRun {
         quotesWanted,
         without,
       };
-      await buyJob(this.#buyer, { order: wanted, attempt, tell, signal: AbortSignal.any([signal, over.signal]) });
+      const until = AbortSignal.any([signal, over.signal]);
+      await buyJob(this.#buyer, { order: wanted, attempt, tell, signal: until, several: () => this.#taken() });
     } catch (error) {
       this.#dispatch({ type: 'unquoted', filling, error });
     }
+  }
+
+  /** Who has a place, as the record of a bid tells it. */
+  #taken(): SeveralPlaces {
+    const noun = this.#options.comparison === undefined ? 'slot' : 'replica';
+    const taken = this.#state.seats.flatMap(({ rank, quote }) =>
+      quote === undefined ? [] : [{ node: quote.signer, rank }],
+    );
+    return { noun, size: this.#state.seats.length, taken };
   }
 
   /**
@@ -261,7 +313,11 @@ export class GangRun {
 
   #placeFor(rank: number, quote: VerifiedQuote): Pick<Place, 'client' | 'request'> {
     const { jobs, options, comparison } = this.#options;
-    const tell = (event: JobEvent): void => this.#options.tell({ ...event, rank });
+    const tell = (event: JobEvent): void => {
+      const lease = this.#places.get(rank)?.lease;
+      if (event.type === 'phase' && event.phase !== 'queued' && lease !== undefined) this.#noteJob(lease);
+      this.#options.tell({ ...event, rank });
+    };
     const stop = new AbortController();
     this.#stops.set(rank, stop);
     const { onEvent: _onEvent, outputDirectory, ...rest } = options;
@@ -281,6 +337,13 @@ export class GangRun {
         signal: stop.signal,
       },
     };
+  }
+
+  /** The provider has the job: after a crash it is not handed over again. */
+  #noteJob(lease: Address): void {
+    const { run } = this.#options;
+    const seat = run.record.seats.find((one) => one.lease === lease);
+    if (seat?.hasJob === false) run.note(lease, { hasJob: true });
   }
 
   /** Throws the operator's refusal, and `protocol/bad-signature`, which would spoil the transaction of the others. */
@@ -313,7 +376,34 @@ export class GangRun {
       this.#dispatch({ type: 'refused', filling, rank, error: new MoltError('mesh/closed', message) });
       return;
     }
+    try {
+      await this.#options.run.seat(this.#seatsOf(ranks), filling);
+    } catch (error) {
+      this.#dispatch({ type: 'unopened', filling, ranks, error });
+      return;
+    }
     await Promise.all(this.#signings.map((signing) => this.#submit(filling, signing)));
+  }
+
+  #seatsOf(ranks: readonly number[]): readonly RunSeat[] {
+    const openedAtMs = this.#buyer.env.clock.now();
+    return ranks.flatMap((rank) => {
+      const place = this.#places.get(rank);
+      if (place === undefined) return [];
+      const { signer, content, bytes } = place.request.quote;
+      const quote = Buffer.from(bytes).toString('base64');
+      const { provider, amount } = content;
+      return {
+        rank,
+        lease: place.lease,
+        provider,
+        node: signer,
+        quote,
+        amount: amount.toString(),
+        openedAtMs,
+        hasJob: false,
+      };
+    });
   }
 
   async #submit(filling: number, { draft, ranks, signatures }: Signing): Promise<void> {
@@ -351,9 +441,9 @@ export class GangRun {
         () => false,
       );
       const paid = mayBeOpen ? await this.#takeBack(rank, place.lease, isTold) : 0n;
-      await this.#endCount(place, paid);
+      await this.#endCount(place, paid, { outcome: 'left' });
       await place.client[Symbol.asyncDispose]();
-    } else if (place !== undefined) await this.#endCount(place, 0n);
+    } else if (place !== undefined) await this.#endCount(place, 0n, { outcome: 'left' });
     this.#places.delete(rank);
     this.#dispatch({ type: 'left', filling, rank });
   }
@@ -386,17 +476,29 @@ export class GangRun {
       const ran = await runOpened(this.#buyer, client, request, { terms, lease, ...opened });
       const result = checked(ran, request.options, request.signal);
       this.#cost += result.cost;
-      await this.#endCount(place, result.cost);
+      await this.#endCount(place, result.cost, { outcome: 'delivered', ...this.#foundOf(rank) });
       this.#members[rank] = { rank, ...at, result };
     } catch (error) {
       this.#members[rank] = { ...memberOf(rank, error), ...at };
-      await this.#endCount(place, await this.#costOfLost(rank, lease, error));
-      this.#dispatch({ type: 'lost', rank, error });
+      if (place.isPaid === true) {
+        this.#members[rank] = { rank, ...at };
+        this.#cost += this.#bound.get(lease) ?? 0n;
+        this.#dispatch({ type: 'delivered', rank });
+        return;
+      }
+      const found = this.#foundOf(rank);
+      await this.#endCount(place, await this.#costOfLost(rank, lease, error), { outcome: 'lost', ...found });
+      this.#dispatch({ type: 'lost', rank, error, hasResult: found.found !== undefined });
       return;
     } finally {
       await client[Symbol.asyncDispose]();
     }
     this.#dispatch({ type: 'delivered', rank });
+  }
+
+  #foundOf(rank: number): Pick<RunSeat, 'found'> {
+    const found = this.#options.comparison?.proofOf(rank);
+    return found === undefined ? {} : { found: { ...found, proof: Buffer.from(found.proof).toString('base64') } };
   }
 
   /** Those who had this slot before. */
@@ -407,8 +509,9 @@ export class GangRun {
   }
 
   /** A count that cannot be written stays as it is: the lease counts whole. */
-  async #endCount({ committed, lease }: Place, paid: bigint | undefined): Promise<void> {
+  async #endCount({ committed, lease }: Place, paid: bigint | undefined, became: Partial<RunSeat>): Promise<void> {
     if (paid !== undefined) this.#bound.set(lease, paid);
+    this.#options.run.note(lease, { ...became, ...(paid === undefined ? {} : { paid: paid.toString() }) });
     await committed?.end(paid).catch(() => undefined);
   }
 
@@ -419,6 +522,17 @@ export class GangRun {
     this.#cost += error.result.cost;
     return error.result.cost;
   }
+}
+
+function beforeOf({ seats, failed, fillings }: TakenUp): GangBefore {
+  return { seats: seats.map(({ seat, quote, state }) => ({ rank: seat.rank, quote, state })), failed, fillings };
+}
+
+/** Why it was lost the client before knew. */
+function lostBefore({ provider, node, lease, paid }: RunSeat): Pick<GangMember, 'place' | 'error'> {
+  const place = { provider: parseAddress(provider), node: parseAddress(node), lease: parseAddress(lease) };
+  const spent = paid === undefined ? '' : `; it cost ${formatMolt(baseUnits(BigInt(paid)))}`;
+  return { place, error: new MoltError('job/provider-lost', `it was lost before the run was resumed${spent}`) };
 }
 
 function memberOf(rank: number, error: unknown): GangMember {

@@ -17,6 +17,7 @@ import { GangRun } from './gang-run.ts';
 import type { RunOptions } from './options.ts';
 import { type PreparedJob, prepareJob, priceOf } from './prepare.ts';
 import type { JobEvent, JobResult } from './progress.ts';
+import type { NewRun } from './runs.ts';
 
 /** The options of a run, and of a gang. `maxPrice` is the ceiling for all slots; each may lock an equal share of it, one that replaces another what is left. */
 export interface GangOptions extends Omit<RunOptions, 'onEvent' | 'replicas'> {
@@ -125,7 +126,8 @@ async function runGang(
     onLoss: request.onLoss ?? 'fail',
     fillings: request.attempts ?? FILLINGS,
   } as const;
-  const run = new GangRun(buyer, { jobs, order, options, tell, signal });
+  const kept = buyer.runs.begin(runOf(buyer, 'gang', jobs, options));
+  const run = new GangRun(buyer, { jobs, order, options, run: kept, tell, signal });
   const { error, members, cost } = await run.ended;
   if (error === undefined) {
     const results = members.flatMap(({ result }) => result ?? []);
@@ -149,6 +151,18 @@ function specsOf(request: GangRequest): readonly JobSpecInput[] {
 export function countOf(slots: number): number {
   if (Number.isInteger(slots) && slots >= 1 && slots <= GANG_SLOTS_MAX) return slots;
   throw new MoltError('protocol/invalid-spec', `a gang has 1 … ${GANG_SLOTS_MAX} slots, ${slots} were asked for`);
+}
+
+/** What a run of these jobs is remembered by. */
+export function runOf(
+  buyer: Buyer,
+  kind: NewRun['kind'],
+  jobs: readonly PreparedJob[],
+  { finishWithinSeconds = 0 }: GangOptions,
+): NewRun {
+  const specDigest = Buffer.from(jobs[0]?.specDigest ?? '').toString('hex');
+  const finishByMs = finishWithinSeconds === 0 ? 0 : buyer.chainClock.now() + finishWithinSeconds * 1000;
+  return { kind, budget: buyer.budgetAddress, specDigest, size: jobs.length, finishByMs };
 }
 
 /** What each of the slots may cost. Throws `protocol/invalid-amount` where nothing is left for one. */

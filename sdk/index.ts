@@ -9,6 +9,7 @@ export { type Job, type Molt, type OfferRow, connect } from './molt.ts';
 export { JobFailedError } from './outcome.ts';
 export type { LogQuery } from './follow.ts';
 export { readBids } from './journal.ts';
+export { type RunRecord, type RunSeat, readRuns } from './runs.ts';
 export type { Forward, ForwardOptions } from './forward.ts';
 export {
   type Gang,

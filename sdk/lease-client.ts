@@ -82,6 +82,17 @@ export class LeaseClient implements AsyncDisposable {
     }
   }
 
+  /** Follows a job that its provider has, from its beginning. */
+  async attach(lease: Address): Promise<void> {
+    this.#lease = lease;
+    try {
+      await this.#send({ attach: { lease: decodeAddress(lease), fromSequence: 0n } });
+    } catch (error) {
+      if (!(error instanceof MoltError && error.code.startsWith('mesh/'))) throw error;
+      this.#broken ??= error;
+    }
+  }
+
   /** Asks for the signature under a settlement; throws the provider's refusal. */
   async settle(request: Omit<NonNullable<Request['settle']>, 'lease'>): Promise<Uint8Array> {
     return this.#ask({ settle: { ...request, lease: this.#leaseBytes() } }, 'settleSigned');

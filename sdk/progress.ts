@@ -19,6 +19,8 @@ type Step =
   | BidderNews
   /** Slots of a gang, or replicas, that find providers, open together, or are lost. */
   | GangNews
+  /** A run that was cut off goes on: these members have their leases, and what they came to. */
+  | { readonly type: 'run-resumed'; readonly startedAtMs: number; readonly ranks: readonly number[] }
   /** A lease that was opened and is given up, because another slot's was not. */
   | {
       readonly type: 'lease-left';

@@ -11,16 +11,20 @@ import { MoltError, hasCode } from '../protocol/errors.ts';
 import { type Comparator, type JobSpec, comparatorOf } from '../protocol/job-spec.ts';
 import type { Buyer } from './buyer.ts';
 import { Comparison, type FoundProof } from './comparison.ts';
-import { GangRun } from './gang-run.ts';
-import { type GangMember, countOf, shareOf } from './gang.ts';
+import { GangRun, type GangRunOptions } from './gang-run.ts';
+import { type GangMember, countOf, runOf, shareOf } from './gang.ts';
 import type { BaseUnits } from '../protocol/units.ts';
 import type { RunOptions } from './options.ts';
 import { checked } from './outcome.ts';
 import { type PreparedJob, priceOf } from './prepare.ts';
 import type { JobEvent, JobResult, ReplicaOutcome } from './progress.ts';
+import type { NewRun } from './runs.ts';
+import { readTakenUp } from './taken-up.ts';
 
 /** How often slots are filled beyond once for each. */
 const FILLINGS_MORE = 2;
+/** For the addresses of providers that have a lease already. */
+const OFFERS_WAIT_MS = 3_000;
 
 /** A result, and the replicas that came to it. */
 export interface ReplicaResults {
@@ -72,8 +76,11 @@ export async function runReplicas(buyer: Buyer, request: ReplicasRequest): Promi
   const size = countOf(options.replicas ?? 1);
   const comparison = new Comparison(size, repeatingBy(job.spec));
   const { onEvent: _onEvent, ...rest } = options;
+  const jobs = Array.from({ length: size }, () => job);
+  const kept = await openRunOf(buyer, runOf(buyer, 'replicas', jobs, options));
   const run = new GangRun(buyer, {
-    jobs: Array.from({ length: size }, () => job),
+    ...kept,
+    jobs,
     order: {
       shapes: Array.from({ length: size }, () => 0),
       spread: 'distinct-providers',
@@ -88,14 +95,15 @@ export async function runReplicas(buyer: Buyer, request: ReplicasRequest): Promi
     tell,
     signal,
   });
-  const { error, members, cost } = await run.ended;
+  const end = await run.ended;
+  const { members, cost } = end;
   const outcomes = members.map((member) => outcomeOf(member, comparison.proofOf(member.rank)));
   const ranksOf = (what: ReplicaOutcome['outcome']): number[] =>
     outcomes.filter(({ outcome }) => outcome === what).map(({ rank }) => rank);
   // One that was stopped has a result too, of which nothing is known.
-  const agreed = members.flatMap(({ result, error: fault }) => (fault === undefined ? (result ?? []) : []));
-  const [first] = agreed;
-  if (first === undefined || agreed.length < quorumOf(size)) {
+  const [first] = members.flatMap(({ result, error }) => (error === undefined ? (result ?? []) : []));
+  const error = end.error ?? (first === undefined ? nobodyShows() : undefined);
+  if (first === undefined || ranksOf('agreed').length < quorumOf(size)) {
     const failure = error instanceof MoltError ? new ReplicasFailedError(error, outcomes, cost) : error;
     const { results = [] } = failure instanceof ReplicasFailedError ? failure : {};
     const disputing = options.disputeAll === true;
@@ -104,6 +112,23 @@ export async function runReplicas(buyer: Buyer, request: ReplicasRequest): Promi
   }
   tell({ type: 'replicas-compared', agreed: ranksOf('agreed'), outvoted: ranksOf('outvoted'), lost: ranksOf('lost') });
   return checked({ ...first, cost, replicas: outcomes }, options, signal);
+}
+
+/** The run of this job that an earlier client was cut off in, where its leases go on; else a new one. */
+async function openRunOf(buyer: Buyer, wanted: NewRun): Promise<Pick<GangRunOptions, 'run' | 'takenUp'>> {
+  const found = buyer.runs.takeUp(wanted);
+  const takenUp = found && (await readTakenUp(buyer, found.record));
+  if (found !== undefined && takenUp !== undefined) {
+    await buyer.waitForOffers(OFFERS_WAIT_MS, buyer.closing).catch(() => undefined);
+    return { run: found, takenUp };
+  }
+  found?.end();
+  return { run: buyer.runs.begin(wanted) };
+}
+
+function nobodyShows(): MoltError {
+  const message = 'the replicas agreed before this client began, and no provider of theirs is left to give the result';
+  return new MoltError('job/provider-lost', message);
 }
 
 /** By what they are compared. Throws `protocol/invalid-spec` unless two honest runs of this job must come to the same. */
@@ -128,7 +153,8 @@ function outcomeOf(member: GangMember, found: FoundProof | undefined): ReplicaOu
   const replaced = earlier.map((one) => ({ ...one.place, code: one.error.code, reason: one.error.message }));
   const where = { rank, ...place, ...found, ...(replaced.length === 0 ? {} : { earlier: replaced }) };
   const spent = result === undefined ? where : { ...where, cost: result.cost };
-  if (result !== undefined && error === undefined) return { ...spent, outcome: 'agreed' };
+  // One that agreed and was paid before a crash, and whose provider is gone, has no more to show.
+  if (error === undefined && (result ?? found) !== undefined) return { ...spent, outcome: 'agreed' };
   const { code, message } = error ?? new MoltError('job/provider-lost', 'it did not run');
   const isUndecided = found !== undefined && hasCode(error, 'proof/no-majority');
   const outcome = hasCode(error, 'proof/outvoted') ? 'outvoted' : isUndecided ? 'undecided' : 'lost';

@@ -81,11 +81,11 @@ export function bidLines(terminal: Terminal, { record, explanation, nowMs }: Sho
   return lines;
 }
 
-function wantedText({ wanted }: BidRecord): string {
+function wantedText({ wanted, several }: BidRecord): string {
   const { runtime, need, durationSecondsMax, pricePerSecondMax, region, features, stakeMin } = wanted;
   const gpus = need.gpus.reduce((sum, { count }) => sum + count, 0);
   return [
-    runtime,
+    several === undefined ? runtime : `${several.size} ${several.noun}s of ${runtime}`,
     `${need.cpuMillis / 1000} ${need.cpuMillis === 1000 ? 'core' : 'cores'}`,
     `${formatBytes(need.memoryBytes)} of memory`,
     ...(gpus > 0 ? [`${gpus} ${gpus === 1 ? 'GPU' : 'GPUs'}`] : []),

@@ -4,16 +4,14 @@
  * While `molt run` of this home has the job, that process opens the forward; otherwise this one joins the mesh with the
  * node key of the home and goes to the provider itself.
  */
-import { parseAddress } from '../../protocol/address.ts';
 import { MoltError } from '../../protocol/errors.ts';
-import { connect } from '../../sdk/index.ts';
 import { lockHome } from '../home.ts';
-import { type CommandContext, loadSettings, requireBudget, whenAborted } from './command.ts';
+import { connectBuyer, readBuyer } from './buyer-client.ts';
+import { type CommandContext, whenAborted } from './command.ts';
 import { type PortPair, parsePortPair } from './forward-flags.ts';
 import { toJson } from './job-line.ts';
 import { findBought } from './logs.ts';
 import type { Flags } from './market.ts';
-import { readNodeKey } from './node-key.ts';
 import { type ForwardLine, forwardThroughRun } from './run-door.ts';
 import { harmless } from './terminal.ts';
 
@@ -44,23 +42,13 @@ async function forwardAlone(
   flags: Flags,
   asked: { readonly job: string; readonly pair: PortPair; readonly print: (line: ForwardLine) => void },
 ): Promise<void> {
-  const { env, home, signal } = context;
-  const { settings } = await loadSettings(context, flags);
-  const budget = parseAddress(requireBudget(context, settings));
-  const key = await readNodeKey(context, 'buyer');
+  const { home, signal } = context;
+  const buyer = await readBuyer(context, flags);
+  const { budget, key } = buyer;
   const lease = await findBought(context, { rpc: flags['rpcUrl'] }, { word: asked.job, budget, key: key.address });
   // Two processes with one node key would take each other's messages.
   await using _lock = await lockHome(home);
-  await using molt = await connect({
-    rpcUrl: settings.rpcUrl,
-    key,
-    budget,
-    bootstrap: settings.bootstrap,
-    mdns: settings.mdns,
-    followRegion: settings.followRegion,
-    ...(settings.programId === null ? {} : { programId: parseAddress(settings.programId) }),
-    env,
-  });
+  await using molt = await connectBuyer(context, buyer);
   const { servicePort, ...local } = asked.pair;
   const onRefused = ({ code, message }: MoltError): void => asked.print({ type: 'refused', code, reason: message });
   await using forward = await molt.forward(lease, servicePort, { ...local, onRefused, signal });

@@ -107,6 +107,8 @@ function createSayings(noun: Noun): (event: GangEvent) => readonly string[] {
       if (isNew) phases.set(rank, phase);
       return isNew && (phase === 'running' || bytesTotal > 0) ? [`${who}: ${phase}`] : [];
     }
+    if (event.type === 'run-resumed')
+      return [`a run of this job was cut off and goes on: ${event.ranks.map((rank) => `${noun} ${rank}`).join(', ')}`];
     if (event.type === 'gang-opened')
       return [`all ${event.slots} ${noun}s have their lease, ${formatMolt(event.locked)} locked`];
     if (event.type === 'replicas-differ') return sayDifference(event);

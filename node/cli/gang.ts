@@ -1,42 +1,28 @@
 /** `molt gang`: buys n slots that run together or not at all, and leaves a folder for each. */
-import { mkdir, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { parseAddress } from '../../protocol/address.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import { parseJobSpec } from '../../protocol/job-spec.ts';
-import { type AutonomyName, connect } from '../../sdk/index.ts';
+import type { AutonomyName } from '../../sdk/index.ts';
 import { lockHome } from '../home.ts';
-import { type CommandContext, loadSettings, requireBudget } from './command.ts';
+import { connectBuyer, readBuyer } from './buyer-client.ts';
+import type { CommandContext } from './command.ts';
 import { createGangPrinter } from './gang-view.ts';
 import { type Flags, buildSpec, parseMaxPrice, parseRequest, parseWishes } from './job-request.ts';
-import { readNodeKey } from './node-key.ts';
 import { openRunDoor } from './run-door.ts';
-import { readLogin, readSecrets } from './run.ts';
+import { openOutDirectory, readLogin, readSecrets } from './run.ts';
 
 export async function gangCommand(context: CommandContext, flags: Flags, words: readonly string[]): Promise<void> {
-  const { env, home, signal } = context;
+  const { home, signal } = context;
   const [count = '', ...command] = words;
   const slots = parseSlots(count);
   const request = await parseRequest(flags, command);
   const { gpus: _gpus, ...ofSettings } = flags;
-  const { settings } = await loadSettings(context, ofSettings);
-  const budget = parseAddress(requireBudget(context, settings));
-  const key = await readNodeKey(context, 'buyer');
-  const directory =
-    (flags['out'] as string | undefined) ??
-    join('molt-out', new Date(env.clock.now()).toISOString().slice(0, 19).replaceAll(':', '-'));
-  await mkdir(directory, { recursive: true });
+  const buyer = await readBuyer(context, ofSettings);
+  const directory = await openOutDirectory(context, flags);
   await using _lock = await lockHome(home);
-  await using molt = await connect({
-    rpcUrl: settings.rpcUrl,
-    key,
-    budget,
-    bootstrap: settings.bootstrap,
-    mdns: settings.mdns,
-    followRegion: settings.followRegion,
-    ...(settings.programId === null ? {} : { programId: parseAddress(settings.programId) }),
-    env,
+  await using molt = await connectBuyer(context, buyer, {
     journal: home.buyer,
     ...(flags['autonomy'] === undefined ? {} : { autonomy: flags['autonomy'] as AutonomyName }),
   });

@@ -298,6 +298,12 @@ function perSecond(amount: string): string {
   return `${formatMolt(BigInt(amount))}/s`;
 }
 
+/** What one replica locked says nothing about the cost of all. */
+function costOf({ cost, locked, replicas }: ResultLine): string {
+  const all = formatMolt(BigInt(cost));
+  return replicas === undefined ? `${all} of ${formatMolt(BigInt(locked))} locked` : `${all} for all of them`;
+}
+
 /** What became of each replica, and of those that it replaced. */
 export function replicaRows(replicas: NonNullable<ResultLine['replicas']>): [string, string][] {
   return replicas.flatMap(({ rank, outcome, provider = 'nobody', reason = '', earlier = [], resultDigest }) => {
@@ -317,7 +323,7 @@ export function receipt(terminal: Terminal, result: ResultLine): string[] {
     ['', `provider ${result.provider}`],
     ['exit', `${result.exitCode ?? 'none'} (${result.reason})`],
     ['billed', formatDuration(result.billedMs)],
-    ['cost', `${formatMolt(BigInt(result.cost))} of ${formatMolt(BigInt(result.locked))} locked`],
+    ['cost', costOf(result)],
     ['network fees', `${result.lamports} lamports`],
     ...(result.replicas === undefined ? [['providers tried', String(result.attempts)] as [string, string]] : []),
     ...replicaRows(result.replicas ?? []),

@@ -2,6 +2,7 @@
 import type { Chain, ChainRecord, LeaseAccount, LeaseEnding } from '../../chain/index.ts';
 import { parseAddress } from '../../protocol/address.ts';
 import { formatMolt } from '../../protocol/units.ts';
+import { type RunRecord, readRuns } from '../../sdk/index.ts';
 import { type JobSummary, openOperator } from '../operator/index.ts';
 import { type CommandContext, loadSettings, printResult } from './command.ts';
 import { type Flags, openMarket } from './market.ts';
@@ -12,13 +13,20 @@ import { type Terminal, fit, formatDuration, harmless, table } from './terminal.
 const BOUGHT_SINCE_MS = 7 * 86_400_000;
 
 /** A job that this home pays for, as the chain knows it. */
-interface Bought {
+export interface Bought {
   readonly lease: string;
   readonly standing: LeaseAccount['state'] | LeaseEnding['ending'];
   readonly provider: string;
   readonly atMs: number;
   readonly locked: bigint | null;
   readonly paid: bigint;
+  /** Of a gang, or of replicas. */
+  readonly run?: {
+    readonly id: string;
+    readonly kind: RunRecord['kind'];
+    readonly size: number;
+    readonly rank: number;
+  };
 }
 
 export async function jobsCommand(context: CommandContext, flags: Flags): Promise<void> {
@@ -37,7 +45,8 @@ export async function jobsCommand(context: CommandContext, flags: Flags): Promis
   if (settings.budget !== null) {
     const { chain } = await openMarket(context, flags);
     await using _closing = chain;
-    const bought = await boughtJobs(context, chain, { budget: settings.budget, all });
+    const leases = await boughtJobs(context, chain, { budget: settings.budget, all });
+    const bought = inRuns(leases, await readRuns(context.home.buyer));
     value['bought'] = bought;
     if (lines.length > 0) lines.push('');
     lines.push(...boughtLines(context.terminal, bought, { nowMs, all }));
@@ -119,7 +128,55 @@ function endedIn({ endings, atMs }: ChainRecord, budget: string): Bought[] {
     .map(({ lease, ending, provider, paid }) => ({ lease, standing: ending, provider, atMs, locked: null, paid }));
 }
 
-function boughtLines(
+/** Says of each lease to which run it belongs; those of one run follow each other by rank, first opened first. */
+export function inRuns(leases: readonly Bought[], runs: readonly RunRecord[]): readonly Bought[] {
+  const places = runs.flatMap(({ id, kind, size, seats }) =>
+    seats.map(({ lease, rank }, order) => ({ lease, order, run: { id, kind, size, rank } })),
+  );
+  const known = new Map(places.map((place) => [place.lease, place]));
+  const orderOf = ({ lease, run }: Bought): number => (run?.rank ?? 0) * places.length + (known.get(lease)?.order ?? 0);
+  const told = leases.map((job): Bought => {
+    const place = known.get(job.lease);
+    return place === undefined ? job : { ...job, run: place.run };
+  });
+  const together = Map.groupBy(told, ({ lease, run }) => run?.id ?? lease);
+  return [...together.values()].flatMap((jobs) => jobs.toSorted((a, b) => orderOf(a) - orderOf(b)));
+}
+
+/** One row for each job; a gang, or replicas, have one for all, and one below it for each lease. */
+function boughtRows(jobs: readonly Bought[], nowMs: number): readonly string[][] {
+  const ago = ({ atMs }: Bought): string => `${formatDuration(Math.max(0, nowMs - atMs))} ago`;
+  const rowOf = (job: Bought, name: string): string[] => [
+    name,
+    words(job.standing),
+    ago(job),
+    idOf(job.provider),
+    job.locked === null ? '' : formatMolt(job.locked),
+    formatMolt(job.paid),
+  ];
+  return [...Map.groupBy(jobs, ({ lease, run }) => run?.id ?? lease).values()].flatMap((group) => {
+    const [first] = group;
+    const run = first?.run;
+    if (first === undefined) return [];
+    if (run === undefined) return [rowOf(first, idOf(first.lease))];
+    const noun = run.kind === 'gang' ? 'slot' : 'replica';
+    const locked = group.reduce((sum, job) => sum + (job.locked ?? 0n), 0n);
+    const paid = group.reduce((sum, job) => sum + job.paid, 0n);
+    const all = [`${run.size} ${noun}s`, standingOfAll(group), ago(first), '', locked === 0n ? '' : formatMolt(locked)];
+    return [
+      [...all, formatMolt(paid)],
+      ...group.map((job) => rowOf(job, `  ${job.run?.rank ?? 0}  ${idOf(job.lease)}`)),
+    ];
+  });
+}
+
+/** "2 settled together, 1 expired". */
+function standingOfAll(jobs: readonly Bought[]): string {
+  const counts = Map.groupBy(jobs, ({ standing }) => standing);
+  return [...counts].map(([standing, all]) => `${all.length} ${words(standing)}`).join(', ');
+}
+
+export function boughtLines(
   terminal: Terminal,
   jobs: readonly Bought[],
   { nowMs, all }: { readonly nowMs: number; readonly all: boolean },
@@ -127,14 +184,7 @@ function boughtLines(
   if (jobs.length === 0) {
     return [all ? 'nothing was bought in the last 7 days' : 'no open leases; molt jobs --all lists those of 7 days'];
   }
-  const rows = jobs.map((job) => [
-    idOf(job.lease),
-    words(job.standing),
-    `${formatDuration(Math.max(0, nowMs - job.atMs))} ago`,
-    idOf(job.provider),
-    job.locked === null ? '' : formatMolt(job.locked),
-    formatMolt(job.paid),
-  ]);
+  const rows = boughtRows(jobs, nowMs);
   const columns = [
     { title: 'job' },
     { title: 'standing' },

@@ -10,13 +10,12 @@ import type { Address } from '../../protocol/address.ts';
 import { parseAddress } from '../../protocol/address.ts';
 import { MoltError, hasCode } from '../../protocol/errors.ts';
 import type { LogRecord } from '../../protocol/job-log.ts';
-import { connect } from '../../sdk/index.ts';
 import { lockHome } from '../home.ts';
 import { openOperator } from '../operator/index.ts';
-import { type CommandContext, loadSettings, requireBudget } from './command.ts';
+import { connectBuyer, readBuyer } from './buyer-client.ts';
+import { type CommandContext, loadSettings } from './command.ts';
 import { toJson } from './job-line.ts';
 import { type Flags, openMarket } from './market.ts';
-import { readNodeKey } from './node-key.ts';
 import { logsThroughRun } from './run-door.ts';
 import { type Terminal, harmless } from './terminal.ts';
 
@@ -78,10 +77,9 @@ async function printSold(context: CommandContext, given: Printing & { readonly i
  * between, what is missing is read by itself as soon as the key is free.
  */
 async function printBought(context: CommandContext, flags: Flags, { word, wanted, printer }: Printing): Promise<void> {
-  const { env, home, signal } = context;
-  const { settings } = await loadSettings(context, flags);
-  const budget = parseAddress(requireBudget(context, settings));
-  const key = await readNodeKey(context, 'buyer');
+  const { home, signal } = context;
+  const buyer = await readBuyer(context, flags);
+  const { budget, key } = buyer;
   const lease = await findBought(context, flags, { word, budget, key: key.address });
   const { follow } = wanted;
   let { from } = wanted;
@@ -100,16 +98,7 @@ async function printBought(context: CommandContext, flags: Flags, { word, wanted
     patienceMs = KEY_WAIT_MS;
   }
   await using _lock = await lockSoon(context, patienceMs);
-  await using molt = await connect({
-    rpcUrl: settings.rpcUrl,
-    key,
-    budget,
-    bootstrap: settings.bootstrap,
-    mdns: settings.mdns,
-    followRegion: settings.followRegion,
-    ...(settings.programId === null ? {} : { programId: parseAddress(settings.programId) }),
-    env,
-  });
+  await using molt = await connectBuyer(context, buyer);
   await print(molt.logs(lease, { from, follow, signal }));
 }
 

@@ -2,7 +2,7 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { type Address, parseAddress } from '../../protocol/address.ts';
+import type { Address } from '../../protocol/address.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import { parseJobSpec } from '../../protocol/job-spec.ts';
 import { formatMolt } from '../../protocol/units.ts';
@@ -15,10 +15,10 @@ import {
   type ReplicaOutcome,
   ReplicasFailedError,
   type RunOptions,
-  connect,
   explainBid,
 } from '../../sdk/index.ts';
-import { type CommandContext, loadSettings, moltCommand, requireBudget } from './command.ts';
+import { connectBuyer, readBuyer } from './buyer-client.ts';
+import { type CommandContext, moltCommand } from './command.ts';
 import { shortExplanation } from './explain.ts';
 import type { PortPair } from './forward-flags.ts';
 import { printForward } from './forward.ts';
@@ -27,7 +27,6 @@ import { createLineWriter, replicaLines, resultLine, toJson } from './job-line.t
 import { type Flags, buildSpec, parseMaxPrice, parseReplicas, parseRequest, parseWishes } from './job-request.ts';
 import { createJobView, receipt, replicaRows } from './job-view.ts';
 import { createLiveList } from './live-list.ts';
-import { readNodeKey } from './node-key.ts';
 import { type ForwardLine, openRunDoor } from './run-door.ts';
 import { harmless } from './terminal.ts';
 
@@ -36,33 +35,19 @@ export async function runCommand(context: CommandContext, flags: Flags, words: r
   const request = await parseRequest(flags, words);
   // The job's --gpus is not the provider's setting of that name.
   const { gpus: _gpus, ...ofSettings } = flags;
-  const { settings } = await loadSettings(context, ofSettings);
-  const budget = parseAddress(requireBudget(context, settings));
-  const key = await readNodeKey(context, 'buyer');
+  const buyer = await readBuyer(context, ofSettings);
   const wishes = parseWishes(flags);
   const replicas = parseReplicas(flags);
   const maxPrice = parseMaxPrice(flags, replicas);
-  const directory =
-    (flags['out'] as string | undefined) ??
-    join('molt-out', new Date(env.clock.now()).toISOString().slice(0, 19).replaceAll(':', '-'));
-  await mkdir(directory, { recursive: true });
+  const directory = await openOutDirectory(context, flags);
 
   // Two processes with one node key would take each other's messages.
   await using _lock = await lockHome(home);
   const print = replicas === 1 ? createPrinter(context) : createReplicasPrinter(context);
   try {
-    await using molt = await connect({
-      rpcUrl: settings.rpcUrl,
-      key,
-      budget,
-      bootstrap: settings.bootstrap,
-      mdns: settings.mdns,
-      followRegion: settings.followRegion,
-      ...(settings.programId === null ? {} : { programId: parseAddress(settings.programId) }),
-      env,
+    await using molt = await connectBuyer(context, buyer, {
       journal: home.buyer,
       ...(flags['autonomy'] === undefined ? {} : { autonomy: flags['autonomy'] as AutonomyName }),
-      // Not the signal of Ctrl-C: a cancelled job is still settled over this connection.
     });
     signal.throwIfAborted();
     const spec = parseJobSpec(await buildSpec(molt, request, signal));
@@ -234,6 +219,15 @@ function failureLines({ replicas, cost }: ReplicasFailedError): string[] {
     ),
     '',
   ];
+}
+
+/** Where outputs and proofs go: `--out`, else a folder named by the time. */
+export async function openOutDirectory({ env }: CommandContext, flags: Flags): Promise<string> {
+  const given = flags['out'] as string | undefined;
+  const time = new Date(env.clock.now()).toISOString().slice(0, 19).replaceAll(':', '-');
+  const directory = given ?? join('molt-out', time);
+  await mkdir(directory, { recursive: true });
+  return directory;
 }
 
 /** Name → content. */

@@ -21,6 +21,8 @@ import {
 } from '../../sdk/index.ts';
 import { type TestBuyer, type TestMarket, type TestProvider, openMarket, stepsJob } from './market.ts';
 
+type Line = Readonly<Record<string, unknown>>;
+
 let market: TestMarket;
 let buyer: TestBuyer;
 let molt: Molt;
@@ -89,7 +91,7 @@ test('molt run --replicas tells each step and leaves a proof of every replica', 
   await offersOf(3);
   const { home } = await market.buyer();
   const out = await mkdtemp(join(market.directory, 'out-'));
-  const lines: Readonly<Record<string, unknown>>[] = [];
+  const lines: Line[] = [];
   const program = ['--image', 'python', '--', 'python', '-c', 'print(6 * 7)'];
   const child = market.spawn(
     [
@@ -122,6 +124,49 @@ test('molt run --replicas tells each step and leaves a proof of every replica', 
     'proof.json',
     'spec.json',
   ]);
+});
+
+test('a run whose buyer was killed goes on where it was, with the leases that it has, and pays each of them once', async () => {
+  await offersOf(3);
+  const { home, budget } = await market.buyer();
+  const before = await market.chain.budget(budget);
+  await stepsJob(market, molt, 1);
+  const run = (lines: Line[]): ReturnType<TestMarket['spawn']> => {
+    const out = ['--out', join(market.directory, 'resumed')];
+    const limits = ['--replicas', '3', '--max-price', '6', '--timeout', '120', '--output', 'result.txt'];
+    const job = ['--image', 'python', '--input', join(market.directory, 'steps.py'), '--'];
+    const program = ['python', '/in/steps.py', '12'];
+    return market.spawn(['run', '--home', home.directory, ...out, ...limits, ...job, ...program], (line) =>
+      lines.push(line),
+    );
+  };
+  const first: Line[] = [];
+  const killed = run(first);
+  await expect.poll(() => first.some(({ type }) => type === 'log'), { timeout: 150_000 }).toBe(true);
+  process.kill(killed.pid ?? 0, 'SIGKILL');
+  await killed.exited;
+  const opened = first.filter(({ type }) => type === 'lease-opened').map(({ lease }) => String(lease));
+  expect(opened).toHaveLength(3);
+
+  const second: Line[] = [];
+  const exitCode = await run(second).exited;
+  expect(exitCode, JSON.stringify(second.slice(-3))).toBe(0);
+  expect(second.find(({ type }) => type === 'run-resumed')).toMatchObject({ ranks: [0, 1, 2] });
+  expect(second.filter(({ type }) => type === 'bid' || type === 'lease-opened')).toEqual([]);
+  const result = second.at(-1);
+  expect(result).toMatchObject({ type: 'result', exitCode: 0 });
+  const replicas = result?.['replicas'] as { readonly outcome: string; readonly lease: string }[];
+  expect(replicas.map(({ outcome }) => outcome)).toEqual(['agreed', 'agreed', 'agreed']);
+  expect(replicas.map(({ lease }) => lease).toSorted()).toEqual(opened.toSorted());
+  const cost = BigInt(String(result?.['cost']));
+  expect(await market.chain.budget(budget)).toMatchObject({ locked: 0n, free: (before?.free ?? 0n) - cost });
+  expect(await readFile(join(market.directory, 'resumed', 'result.txt'), 'utf8')).toBe('steps 12');
+  // A run that ended is not taken up: the same job is bought anew.
+  const third: Line[] = [];
+  const again = run(third);
+  await expect.poll(() => third.some(({ type }) => type === 'bid'), { timeout: 150_000 }).toBe(true);
+  expect(third.some(({ type }) => type === 'run-resumed')).toBe(false);
+  await again.stop(30_000);
 });
 
 test('one that is lost is let be where nobody can take its place', async () => {

@@ -274,6 +274,27 @@ test('a match tells who was taken and why, and who was not', () => {
   });
 });
 
+test('a bid for several says who got which place, and who was not asked because it has one', () => {
+  const a = key('a').address;
+  const taken = ['a', 'b', 'c'].map((name, rank) => ({ node: key(name).address, rank }));
+  const whole = bidFor([{ answer: 500n }, { answer: 400n }, { answer: 600n }]);
+  const record = { ...whole, several: { noun: 'replica', size: 3, taken: taken.slice(0, 2) } } as const;
+  expect(explainBid(record)).toMatchObject({
+    headline: '3 offers heard, 3 asked, 3 quotes: 2 providers taken for 3 replicas',
+    changes: [],
+  });
+  expect(texts(record)['a']).toMatch(/^quoted 0\.0000005 MOLT a second, ranked 2 of 3 .*; it got replica 0$/);
+  expect(texts(record)['c']).not.toContain('it got');
+  const offers = whole.offers.map((offer) => ({ ...offer, failedBefore: offer.node === a }));
+  const replacing = { ...whole, offers, answers: whole.answers.filter(({ node }) => node !== a) };
+  expect(texts({ ...replacing, several: { noun: 'slot', size: 3, taken } })['a']).toBe(
+    'was not asked: it has slot 0 already',
+  );
+  expect(explainBid({ ...replacing, several: { noun: 'slot', size: 3, taken: [] } }).headline).toContain(
+    'nobody taken for 3 slots',
+  );
+});
+
 test('of many offers a record keeps the nearest, and says how many there were', () => {
   const spec = parseJobSpec({ runtime: 'wasm', image: MODULE });
   const offers = Array.from({ length: 90 }, (_, index) =>

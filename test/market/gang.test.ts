@@ -160,6 +160,39 @@ describe('a gang of which two of three are enough', () => {
   });
 });
 
+describe('a gang that was cut off', () => {
+  const order = orderOf(3, { quorum: 2, onLoss: 'replace', fillings: 2 });
+  const seat = (rank: number, provider: string, state: 'running' | 'gone') =>
+    ({ rank, quote: quoteOf(provider, provider), state }) as const;
+
+  test('goes on with the members that it has, and fills what is vacant with others than those who failed', () => {
+    const failed = [quoteOf('x', 'x')];
+    const seats = [seat(0, 'a', 'running'), seat(2, 'c', 'running')];
+    const going = createGang(order, { seats, failed, fillings: 1 });
+    expect(types(going)).toEqual(['start', 'start', 'ask']);
+    const without = new Set(['node of x', 'node of a', 'node of c'].map(address));
+    expect(going.effects.at(-1)).toMatchObject({ filling: 2, slots: 1, without });
+    const again = play(going, quoted(2, 'x', 'd'), signed(2, 1), { type: 'opened', filling: 2, ranks: [1] });
+    expect(again.state.seats[1]?.quote?.content.provider).toBe(address('d'));
+  });
+
+  test('seeks nobody for one that came to a result before, nor beyond the fillings that it may have', () => {
+    const seats = [seat(0, 'a', 'running'), seat(1, 'b', 'gone'), seat(2, 'c', 'running')];
+    expect(types(createGang(order, { seats, failed: [], fillings: 1 }))).toEqual(['start', 'start']);
+    const used = createGang(order, { seats: [seats[0]!, seats[2]!], failed: [], fillings: 2 });
+    expect(types(used)).toEqual(['start', 'start', 'forgo']);
+    const alone = createGang(order, { seats: [seats[0]!], failed: [], fillings: 2 });
+    expect(types(alone)).toEqual(['start', 'forgo', 'forgo', 'stop']);
+  });
+
+  test('does not seek another for one whose result counts already', () => {
+    const seats = [0, 1, 2].map((rank) => seat(rank, `p${rank}`, 'running'));
+    const going = createGang(order, { seats, failed: [], fillings: 0 });
+    const lost: GangEvent = { type: 'lost', rank: 0, error: failure('job/provider-lost'), hasResult: true };
+    expect(types(play(going, lost))).toEqual(['member-lost', 'forgo']);
+  });
+});
+
 describe('a gang of three', () => {
   const asked = createGang(orderOf(3));
   const seated = play(asked, quoted(1, 'a', 'b', 'c', 'd'));

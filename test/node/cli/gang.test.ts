@@ -41,6 +41,7 @@ describe('molt run --replicas', () => {
     const gone = { code: 'job/provider-lost', reason: 'it no longer answers', replacing: true } as const;
     const events: readonly GangEvent[] = [
       { type: 'mesh-joined', peers: 4 },
+      { type: 'run-resumed', startedAtMs: 1, ranks: [0, 2] },
       { type: 'bid', bid: 'ef'.repeat(32), pricePerSecondMax: molt(0.01), attempt: 1, asked: [] },
       { type: 'declined', node: place.node, code: 'market/closed', reason: 'it is night' },
       at(1, { type: 'lease-opened', lease, transaction: 't', locked: molt(0.06), afterMs: 1 }),
@@ -65,6 +66,7 @@ describe('molt run --replicas', () => {
     ];
     expect(printed(events, false, 'replica')).toEqual([
       'mesh joined: 4 peers',
+      'a run of this job was cut off and goes on: replica 0, replica 2',
       'bid efefef…efef: at most 0.01 MOLT a second each',
       `  ${short(place.node)} declines: it is night (market/closed)`,
       `replica 1: lease ${lease} open, 0.06 MOLT locked`,

@@ -7,7 +7,7 @@ import { cpus, release, totalmem, type } from 'node:os';
 
 import { MoltError } from '../protocol/errors.ts';
 import { formatBytes } from '../protocol/units.ts';
-import type { NodeConfig } from './config.ts';
+import type { NodeConfig } from './node-config.ts';
 
 export interface Machine {
   /** As the processor names itself, e.g. "AMD EPYC 9654". */

@@ -11,7 +11,7 @@ import { connectChain, readNetwork } from '../chain/index.ts';
 import type { Address } from '../protocol/address.ts';
 import type { Env } from '../protocol/env.ts';
 import { meshName } from '../protocol/wire.ts';
-import type { NodeConfig } from './config.ts';
+import type { NodeConfig } from './node-config.ts';
 import type { Tell } from './events.ts';
 import { openJournal } from './journal.ts';
 import { type Mesh, type Reachability, openMesh } from './mesh/index.ts';

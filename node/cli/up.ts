@@ -4,7 +4,7 @@ import { pino } from 'pino';
 import { type Env, type LogLevel, type Logger, systemEnv } from '../../protocol/env.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import { formatBytes, formatMolt } from '../../protocol/units.ts';
-import { nodeConfig } from '../config.ts';
+import { nodeConfig } from '../node-config.ts';
 import type { NodeEvent } from '../events.ts';
 import { createHome, lockHome } from '../home.ts';
 import { startNode } from '../node.ts';

@@ -6,7 +6,7 @@ import type { Env } from '../../protocol/env.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import { type LogRecord, logOf } from '../../protocol/job-log.ts';
 import { JobEvent } from '../../protocol/molt.js';
-import type { NodeConfig } from '../config.ts';
+import type { NodeConfig } from '../node-config.ts';
 import type { Tell } from '../events.ts';
 import { type Home, homeAt } from '../home.ts';
 import type { Journal } from '../journal.ts';

@@ -22,7 +22,7 @@ import { MoltError } from '../../protocol/errors.ts';
 import { type Feature, type Resources, type RuntimeKind, resourceClassOf } from '../../protocol/messages.ts';
 import { baseUnits, formatMolt } from '../../protocol/units.ts';
 import { marketCid } from '../../protocol/wire.ts';
-import type { NodeConfig } from '../config.ts';
+import type { NodeConfig } from '../node-config.ts';
 import type { Tell } from '../events.ts';
 import {
   type GpuDetector,

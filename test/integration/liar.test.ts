@@ -5,7 +5,8 @@
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 
 import { readWallet } from '../../chain/index.ts';
-import { mergeSettings, nodeConfig, readConfigFile } from '../../node/config.ts';
+import { mergeSettings, readConfigFile } from '../../node/config.ts';
+import { nodeConfig } from '../../node/node-config.ts';
 import { startNode } from '../../node/node.ts';
 import { type Run, WasmRuntime } from '../../node/runtime/index.ts';
 import type { JobEvent } from '../../sdk/index.ts';

@@ -8,7 +8,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 
 import { readWallet } from '../../chain/index.ts';
-import { mergeSettings, nodeConfig, readConfigFile } from '../../node/config.ts';
+import { mergeSettings, readConfigFile } from '../../node/config.ts';
+import { nodeConfig } from '../../node/node-config.ts';
 import { type RunningNode, startNode } from '../../node/node.ts';
 import { WasmRuntime } from '../../node/runtime/index.ts';
 import {

@@ -6,7 +6,8 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 
 import { readWallet } from '../../chain/index.ts';
-import { mergeSettings, nodeConfig, readConfigFile } from '../../node/config.ts';
+import { mergeSettings, readConfigFile } from '../../node/config.ts';
+import { nodeConfig } from '../../node/node-config.ts';
 import { type RunningNode, startNode } from '../../node/node.ts';
 import { type Run, WasmRuntime } from '../../node/runtime/index.ts';
 import type { Address } from '../../protocol/address.ts';

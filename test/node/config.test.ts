@@ -14,9 +14,9 @@ import {
   fromText,
   mergeSettings,
   nearestName,
-  nodeConfig,
   readConfigFile,
 } from '../../node/config.ts';
+import { nodeConfig } from '../../node/node-config.ts';
 import { keyPairFromSeed } from '../../protocol/ed25519.ts';
 import { MoltError } from '../../protocol/errors.ts';
 

@@ -3,19 +3,14 @@
  * the provider its reserve, a right result costs the buyer its bond, and a verifier that is killed between its two votes
  * gives both. Method: four verifiers as processes of their own; providers in this process that start late or forge outputs.
  */
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
-
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
 
-import { readWallet } from '../../chain/index.ts';
 import type { DisputeAccount } from '../../chain/index.ts';
-import { mergeSettings, readConfigFile } from '../../node/config.ts';
-import { nodeConfig } from '../../node/node-config.ts';
-import { type RunningNode, startNode } from '../../node/node.ts';
-import { type Run, WasmRuntime } from '../../node/runtime/index.ts';
+import type { RunningNode } from '../../node/node.ts';
+import type { Run } from '../../node/runtime/index.ts';
 import type { Address } from '../../protocol/address.ts';
 import type { JobEvent, Molt } from '../../sdk/index.ts';
+import { forged, startCrook, tamper, withExit } from './crook.ts';
 import { type TestBuyer, type TestMarket, type TestProvider, openMarket, stepsJob } from './market.ts';
 
 const PATIENCE = { timeout: 60_000, interval: 250 };
@@ -57,38 +52,15 @@ async function corrupt(
 ): Promise<readonly TestProvider[]> {
   const chosen = crooks.slice(0, count);
   for (const { home } of chosen) {
-    const { settings } = mergeSettings({ environment: {}, file: await readConfigFile(home.config) });
-    const config = await nodeConfig(home.directory, await readWallet(home.nodeKey), settings);
-    running.push(await startNode(market.env, config, () => undefined));
+    running.push(await startCrook(market.env, home));
   }
   // After the nodes measured their speed.
-  // oxlint-disable-next-line unbound-method -- applied to its own instance below
-  const start = WasmRuntime.prototype.start;
-  vi.spyOn(WasmRuntime.prototype, 'start').mockImplementation(async function (this: WasmRuntime, ...given) {
-    return change(await start.apply(this, given), given[0].outputDirectory);
-  });
+  tamper(change);
   const live = async (): Promise<number> =>
     (await molt.offers()).filter(({ free, revoked }) => !revoked && free.cpuMillis >= 1_000).length;
   await expect.poll(live, PATIENCE).toBe(VERIFIERS + count);
   return chosen;
 }
-
-function withExit(run: Run, change: (exit: Awaited<Run['exit']>) => Promise<Awaited<Run['exit']>>): Run {
-  const exit = run.exit.then(change);
-  return new Proxy(run, {
-    get: (target, name) => {
-      if (name === 'exit') return exit;
-      const value: unknown = Reflect.get(target, name, target);
-      return typeof value === 'function' ? (value.bind(target) as unknown) : value;
-    },
-  });
-}
-
-const forged = (run: Run, outputDirectory: string): Run =>
-  withExit(run, async (exit) => {
-    await writeFile(join(outputDirectory, 'result.txt'), 'steps 1000000');
-    return exit;
-  });
 
 /** Waits until all three have committed, and moves the chain to where votes are revealed. */
 async function committed(lease: Address): Promise<DisputeAccount> {

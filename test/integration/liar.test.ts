@@ -5,11 +5,8 @@
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 
 import { readWallet } from '../../chain/index.ts';
-import { mergeSettings, readConfigFile } from '../../node/config.ts';
-import { nodeConfig } from '../../node/node-config.ts';
-import { startNode } from '../../node/node.ts';
-import { type Run, WasmRuntime } from '../../node/runtime/index.ts';
 import type { JobEvent } from '../../sdk/index.ts';
+import { startCrook, tamper, withExit } from './crook.ts';
 import { type TestMarket, openMarket, stepsJob } from './market.ts';
 
 let market: TestMarket;
@@ -24,14 +21,8 @@ test('billing more time than passed is found out, costs the liar its claim, and 
   const liar = await market.provider({ pricePerCpu: '0.00005' });
   const honest = await market.provider({ pricePerCpu: '0.003' });
   await liar.stop();
-  const { settings } = mergeSettings({ environment: {}, file: await readConfigFile(liar.home.config) });
-  const config = await nodeConfig(liar.home.directory, await readWallet(liar.home.nodeKey), settings);
-  // oxlint-disable-next-line unbound-method -- applied to its own instance below
-  const honestStart = WasmRuntime.prototype.start;
-  vi.spyOn(WasmRuntime.prototype, 'start').mockImplementation(async function (this: WasmRuntime, ...given) {
-    return exaggerate(await honestStart.apply(this, given));
-  });
-  const node = await startNode(market.env, config, () => undefined);
+  tamper((run) => withExit(run, (exit) => ({ ...exit, durationMs: exit.durationMs * 30 })));
+  const node = await startCrook(market.env, liar.home);
   try {
     const buyer = await market.buyer();
     const before = await market.chain.budget(buyer.budget);
@@ -44,7 +35,7 @@ test('billing more time than passed is found out, costs the liar its claim, and 
       onEvent: (event) => events.push(event),
     });
     expect(events.find((event) => event.type === 'provider-failed')).toMatchObject({
-      node: config.key.address,
+      node: (await readWallet(liar.home.nodeKey)).address,
       code: 'proof/wrong-metering',
       retrying: true,
     });
@@ -60,14 +51,3 @@ test('billing more time than passed is found out, costs the liar its claim, and 
     vi.restoreAllMocks();
   }
 });
-
-/** The same run, thirty times as long. */
-function exaggerate(run: Run): Run {
-  return new Proxy(run, {
-    get: (target, name) => {
-      if (name === 'exit') return target.exit.then((exit) => ({ ...exit, durationMs: exit.durationMs * 30 }));
-      const value: unknown = Reflect.get(target, name, target);
-      return typeof value === 'function' ? (value.bind(target) as unknown) : value;
-    },
-  });
-}

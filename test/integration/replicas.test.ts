@@ -2,16 +2,12 @@
  * Goal: a wasm job on three providers is believed where two agree; one that returns something else is not paid, and its
  * claim is disputed. Method: honest providers as processes of their own, a liar in this process whose outputs are forged.
  */
-import { mkdtemp, readFile, readdir, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 
-import { readWallet } from '../../chain/index.ts';
-import { mergeSettings, readConfigFile } from '../../node/config.ts';
-import { nodeConfig } from '../../node/node-config.ts';
-import { type RunningNode, startNode } from '../../node/node.ts';
-import { WasmRuntime } from '../../node/runtime/index.ts';
+import type { RunningNode } from '../../node/node.ts';
 import {
   type JobEvent,
   type Molt,
@@ -20,6 +16,7 @@ import {
   ReplicasFailedError,
   type RunOptions,
 } from '../../sdk/index.ts';
+import { forged, startCrook, tamper } from './crook.ts';
 import { type TestBuyer, type TestMarket, type TestProvider, openMarket, stepsJob } from './market.ts';
 
 type Line = Readonly<Record<string, unknown>>;
@@ -38,9 +35,7 @@ beforeAll(async () => {
   buyer = await market.buyer();
   molt = await buyer.connect();
   await forger.stop();
-  const { settings } = mergeSettings({ environment: {}, file: await readConfigFile(forger.home.config) });
-  const config = await nodeConfig(forger.home.directory, await readWallet(forger.home.nodeKey), settings);
-  forging = await startNode(market.env, config, () => undefined);
+  forging = await startCrook(market.env, forger.home);
 });
 
 afterAll(async () => {
@@ -230,29 +225,9 @@ test('one that is lost is replaced by another provider, within the ceiling, and 
   await spare.stop();
 });
 
-/** Until the mocks are restored the forger writes what no honest run gives. */
-function forge(): void {
-  // oxlint-disable-next-line unbound-method -- applied to its own instance below
-  const start = WasmRuntime.prototype.start;
-  vi.spyOn(WasmRuntime.prototype, 'start').mockImplementation(async function (this: WasmRuntime, ...given) {
-    const run = await start.apply(this, given);
-    const exit = run.exit.then(async (ended) => {
-      await writeFile(join(given[0].outputDirectory, 'result.txt'), 'steps 1000000');
-      return ended;
-    });
-    return new Proxy(run, {
-      get: (target, name) => {
-        if (name === 'exit') return exit;
-        const value: unknown = Reflect.get(target, name, target);
-        return typeof value === 'function' ? (value.bind(target) as unknown) : value;
-      },
-    });
-  });
-}
-
 test('one that returns something else is outvoted: not paid, and disputed when it claims', async () => {
   await offersOf(3);
-  forge();
+  tamper(forged);
   const outputDirectory = await mkdtemp(join(market.directory, 'out-'));
   const events: JobEvent[] = [];
   const result = await molt.run(await stepsJob(market, molt, 2), {
@@ -278,7 +253,7 @@ test('one that returns something else is outvoted: not paid, and disputed when i
 
 test('where no result has more than half, each is told with who came to it, and nobody is settled or disputed by itself', async () => {
   await offersOf(3);
-  forge();
+  tamper(forged);
   const events: JobEvent[] = [];
   const options = { maxPrice: '4', replicas: 2, lotShare: 0, rank: forgerFirst } as const;
   const error = await failureOf({ ...options, onEvent: (event) => events.push(event) });

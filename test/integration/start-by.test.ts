@@ -6,13 +6,11 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 
 import { readWallet } from '../../chain/index.ts';
-import { mergeSettings, readConfigFile } from '../../node/config.ts';
-import { nodeConfig } from '../../node/node-config.ts';
-import { type RunningNode, startNode } from '../../node/node.ts';
-import { type Run, WasmRuntime } from '../../node/runtime/index.ts';
+import type { RunningNode } from '../../node/node.ts';
 import type { Address } from '../../protocol/address.ts';
 import type { Env } from '../../protocol/env.ts';
 import type { JobEvent, JobResult, Molt } from '../../sdk/index.ts';
+import { startCrook, tamper, withExit } from './crook.ts';
 import { type TestBuyer, type TestMarket, type TestProvider, openMarket, stepsJob } from './market.ts';
 
 let market: TestMarket;
@@ -35,26 +33,15 @@ let buyer: TestBuyer;
 let offsetMs: number;
 beforeEach(async () => {
   offsetMs = 0;
-  const { settings } = mergeSettings({ environment: {}, file: await readConfigFile(late.home.config) });
-  const config = await nodeConfig(late.home.directory, await readWallet(late.home.nodeKey), settings);
   const { clock } = market.env;
   const env: Env = { ...market.env, clock: Object.assign(Object.create(clock), { now: () => clock.now() + offsetMs }) };
-  node = await startNode(env, config, () => undefined);
+  node = await startCrook(env, late.home);
   buyer = await market.buyer();
 });
 afterEach(async () => {
   vi.restoreAllMocks();
   await node.close();
 });
-
-/** Every run of the late provider is what `change` makes of it; the other provider is another process. */
-function tamper(change: (run: Run) => Run | Promise<Run>): void {
-  // oxlint-disable-next-line unbound-method -- applied to its own instance below
-  const start = WasmRuntime.prototype.start;
-  vi.spyOn(WasmRuntime.prototype, 'start').mockImplementation(async function (this: WasmRuntime, ...given) {
-    return change(await start.apply(this, given));
-  });
-}
 
 async function runIn(startWithinSeconds: number, molt: Molt, events: JobEvent[]): Promise<JobResult> {
   await expect.poll(async () => (await molt.offers()).length).toBe(2);
@@ -95,7 +82,7 @@ test('one that cannot begin in time gives the money back by itself', async () =>
 });
 
 test('one whose own proof says that it began late is not paid, and disputed when it claims', async () => {
-  tamper((run) => withStart(run, run.startedAtMs + 100_000));
+  tamper((run) => withExit(run, (exit) => ({ ...exit, startedAtMs: run.startedAtMs + 100_000 })));
   await using molt = await buyer.connect();
   const events: JobEvent[] = [];
   await runIn(20, molt, events);
@@ -125,13 +112,3 @@ test('one that is not heard to begin is given up for another, whatever its clock
   });
   expect(await market.chain.leaseEnding(lateLease(events))).toBeUndefined();
 });
-
-function withStart(run: Run, startedAtMs: number): Run {
-  return new Proxy(run, {
-    get: (target, name) => {
-      if (name === 'exit') return target.exit.then((exit) => ({ ...exit, startedAtMs }));
-      const value: unknown = Reflect.get(target, name, target);
-      return typeof value === 'function' ? (value.bind(target) as unknown) : value;
-    },
-  });
-}

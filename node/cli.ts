@@ -1,16 +1,15 @@
 /**
- * The program `molt`: commands, their help, and what happens at the edges of the process.
+ * The program `molt`: its commands and their help.
  *
- * This file is the only place that reads the process's environment, streams and signals, and it loads nothing but the
- * command that was asked for. Exit codes: 0 done, 1 failed with a code of the catalogue, 2 the command line is not
- * understood, 130 stopped by Ctrl-C.
+ * It loads nothing but the command that was asked for, and gives it what only this file and `cli/ending.ts` take from the
+ * process: environment, streams and signals.
  */
-import { Command, CommanderError, Option } from 'commander';
+import { Command, Option } from 'commander';
 
-import { type CommandContext, Interrupted, chooseHome, parseDescriptor } from './cli/command.ts';
+import { type CommandContext, chooseHome, parseDescriptor } from './cli/command.ts';
+import { reportEnd, listenForSignals } from './cli/ending.ts';
 import { createTerminal } from './cli/terminal.ts';
 import { SETTINGS, type SettingName, flagName, fromText } from './config.ts';
-import { AssertionError, MoltError, hasCode } from '../protocol/errors.ts';
 import { systemEnv } from '../protocol/env.ts';
 import { HARDWARE_TIERS } from '../protocol/messages.ts';
 import { MOLT_VERSION } from './version.ts';
@@ -48,72 +47,8 @@ export async function main(argv: readonly string[]): Promise<void> {
     await buildProgram(run).parseAsync([...argv], { from: 'user' });
     process.exit();
   } catch (error) {
-    process.exit(
-      report(error, {
-        json,
-        interrupted: interruption.came,
-        err: (line) => terminal.err(line),
-        mark: terminal.style('red', '✖'),
-      }),
-    );
+    process.exit(reportEnd(error, terminal, { json, interrupted: interruption.came }));
   }
-}
-
-interface Interruption {
-  readonly came: boolean;
-  /** Asking for the signal promises to act on it. */
-  signal(): AbortSignal;
-}
-
-/** The first Ctrl-C or SIGTERM asks a command that has something to end properly; any other ends the process. */
-function listenForSignals(): Interruption {
-  const controller = new AbortController();
-  let promised = false;
-  const onSignal = (): void => {
-    if (!promised || controller.signal.aborted) process.exit(130);
-    controller.abort(new Interrupted('stopped by a signal'));
-  };
-  process.on('SIGINT', onSignal);
-  process.on('SIGTERM', onSignal);
-  return {
-    get came() {
-      return controller.signal.aborted;
-    },
-    signal: () => {
-      promised = true;
-      return controller.signal;
-    },
-  };
-}
-
-interface Report {
-  readonly json: boolean;
-  /** Ctrl-C came: a cancelled job is then what was asked for. */
-  readonly interrupted: boolean;
-  readonly mark: string;
-  readonly err: (line: string) => void;
-}
-
-/** Says what went wrong and returns the exit code. */
-function report(error: unknown, { json, interrupted, mark, err }: Report): number {
-  if (error instanceof CommanderError) {
-    if (error.exitCode === 0) return 0;
-    const usage = new MoltError('config/usage', error.message.replace(/^error: /, ''));
-    err(json ? JSON.stringify({ error: usage }) : `${mark} ${usage.message}\n  molt --help lists the commands`);
-    return 2;
-  }
-  if (error instanceof Interrupted) return 130;
-  if (error instanceof MoltError) {
-    err(json ? JSON.stringify({ error }) : `${mark} ${error.message}\n  ${error.code}`);
-    if (error.code === 'config/usage') return 2;
-    return interrupted && hasCode(error, 'job/cancelled', 'node/stopped') ? 130 : 1;
-  }
-  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  const what = error instanceof AssertionError ? 'an invariant of this program broke' : 'an unexpected error';
-  err(
-    json ? JSON.stringify({ error: { code: 'defect', message: text } }) : `${mark} ${what}; please report it\n${text}`,
-  );
-  return 1;
 }
 
 function buildProgram(run: (action: Action) => (...given: readonly unknown[]) => Promise<void>): Command {
@@ -437,7 +372,6 @@ function moneyCommand(program: Command, name: string, description: string): Comm
 }
 
 function addBudgetCommands(program: Command, run: Run): void {
-  const collect = (value: string, before: readonly string[] = []): readonly string[] => [...before, value];
   const budget = moneyCommand(program, 'budget', 'Make, fill, limit and empty the accounts that pay for jobs.')
     .argument('[action]', 'list, create, deposit, withdraw, delegates or close', 'list')
     .argument('[words...]', 'deposit, withdraw: AMOUNT [BUDGET]; delegates: [NODE-KEY...]; close: [BUDGET]')

@@ -40,6 +40,7 @@ export type {
   Vote,
   VoucherPayment,
 } from './chain.ts';
+export { leftToday, spentToday } from './budget-day.ts';
 export type { Deployment, DeployOptions } from './deploy.ts';
 export type { Devnet, DevnetOptions } from './devnet/index.ts';
 export { type ChainClock, openChainClock } from './chain-clock.ts';

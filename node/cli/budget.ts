@@ -1,5 +1,12 @@
 /** `molt budget`: the accounts from which leases are paid, and the node keys that may spend from them. */
-import { type BudgetAccount, type BudgetLimits, type Chain, readWallet, readWalletAddress } from '../../chain/index.ts';
+import {
+  type BudgetAccount,
+  type BudgetLimits,
+  type Chain,
+  readWallet,
+  readWalletAddress,
+  spentToday,
+} from '../../chain/index.ts';
 import { type Address, parseAddress } from '../../protocol/address.ts';
 import type { KeyPair } from '../../protocol/ed25519.ts';
 import { MoltError } from '../../protocol/errors.ts';
@@ -66,7 +73,6 @@ async function list({ context, chain, settings }: Call): Promise<void> {
     { title: 'spent today', align: 'right' },
     { title: 'usable until' },
   ] as const;
-  const today = (budget: BudgetAccount): bigint => (nowMs - budget.dayStartMs < DAY_MS ? budget.spentOnDay : 0n);
   const rows = budgets.map((budget) => [
     budget.address,
     String(budget.id),
@@ -75,10 +81,10 @@ async function list({ context, chain, settings }: Call): Promise<void> {
     String(budget.openLeases),
     formatMolt(budget.capPerLease),
     formatMolt(budget.capPerDay),
-    formatMolt(today(budget)),
+    formatMolt(spentToday(budget, nowMs)),
     budget.expiresAtMs < nowMs ? 'expired' : new Date(budget.expiresAtMs).toISOString().slice(0, 10),
   ]);
-  const json = budgets.map((budget) => ({ ...budget, budget: budget.address, spentToday: today(budget) }));
+  const json = budgets.map((budget) => ({ ...budget, budget: budget.address, spentToday: spentToday(budget, nowMs) }));
   const none = [`wallet ${owner} has no budget: make one with molt budget create`];
   printResult(context, { owner, budgets: json }, rows.length === 0 ? none : table(context.terminal, columns, rows));
 }

@@ -3,7 +3,7 @@
  * before. Identities cost nothing, so what a stranger can make this node ask the chain is bounded per forwarding peer and
  * in all, and what the chain said is kept for a while.
  */
-import type { BudgetAccount } from '../../chain/index.ts';
+import { type BudgetAccount, leftToday } from '../../chain/index.ts';
 import { type BuyerStanding, createBoundedMap, createBuckets } from '../../market/index.ts';
 import type { Address } from '../../protocol/address.ts';
 import type { Env } from '../../protocol/env.ts';
@@ -30,7 +30,6 @@ const BUDGETS_MAX = 4_096;
 const READS_PER_PEER = { perSecond: 5, burst: 20 };
 const READS = { perSecond: 50, burst: 100 };
 const PEERS_MAX = 1_024;
-const DAY_MS = 86_400_000;
 
 interface Known {
   readonly atMs: number;
@@ -87,7 +86,8 @@ export class Buyers {
         const text = `the budget ${address} has expired or does not name ${signer} as a delegate; its owner can change that`;
         return new MoltError('chain/budget-limit', text);
       }
-      const free = freeOf(budget, this.#options.chainNowMs());
+      const today = leftToday(budget, this.#options.chainNowMs());
+      const free = budget.free < today ? budget.free : today;
       if (free <= 0n) {
         return new MoltError('chain/budget-empty', `the budget ${address} has nothing free to lease with today`);
       }
@@ -115,10 +115,4 @@ export class Buyers {
     this.#budgets.set(address, { atMs: now, reading });
     return reading;
   }
-}
-
-/** What the cap per day leaves of what is there. */
-function freeOf({ free, capPerDay, spentOnDay, dayStartMs }: BudgetAccount, chainNowMs: number): bigint {
-  const today = capPerDay - (chainNowMs < dayStartMs + DAY_MS ? spentOnDay : 0n);
-  return free < today ? free : today;
 }

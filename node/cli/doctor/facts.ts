@@ -8,12 +8,11 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 
-import { type Chain, connectChain, readWalletAddress } from '../../../chain/index.ts';
+import { type Chain, connectChain, leftToday, readWalletAddress } from '../../../chain/index.ts';
 import { parseAddress } from '../../../protocol/address.ts';
 import { Deadline } from '../../../protocol/deadline.ts';
 import { keyPairFromSeed } from '../../../protocol/ed25519.ts';
 import { MoltError } from '../../../protocol/errors.ts';
-import { baseUnits } from '../../../protocol/units.ts';
 import { meshName } from '../../../protocol/wire.ts';
 import { type Settings, engineSocket, processEnvironment } from '../../config.ts';
 import { type GpuDevice, createDetector, examineGpus } from '../../gpu/index.ts';
@@ -26,7 +25,6 @@ import type { BudgetFacts, Facts, PortFact, ProviderFacts, ReachFacts, Refused }
 
 const PROBE_MS = 60_000;
 const PEER_MS = 10_000;
-const DAY_MS = 86_400_000;
 
 /** Told what is being looked at. */
 export type TellLook = (what: string) => void;
@@ -341,15 +339,14 @@ async function budgetFacts(
   if (found === undefined) {
     throw new MoltError('chain/account-missing', `there is no budget ${account} on this chain`);
   }
-  const { free, locked, delegates, expiresAtMs, capPerDay, spentOnDay, dayStartMs } = found;
-  const spent = given.nowMs < dayStartMs + DAY_MS ? spentOnDay : 0n;
+  const { free, locked, delegates, expiresAtMs } = found;
   return {
     account,
     isDelegate: delegates.includes(given.nodeKey),
     free,
     locked,
     expiresInMs: expiresAtMs - given.nowMs,
-    leftToday: baseUnits(capPerDay > spent ? capPerDay - spent : 0n),
+    leftToday: leftToday(found, given.nowMs),
   };
 }
 

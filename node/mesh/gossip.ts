@@ -50,8 +50,8 @@ const MESSAGE_ID_BYTES = 20;
  * Messages looked at per second, from each peer, while the event loop lags: a small market goes on, a flood does not, and it
  * takes nothing from what others are allowed.
  */
-const UNDER_PRESSURE_PER_SECOND = 5;
-const UNDER_PRESSURE_BURST = 20;
+const UNDER_PRESSURE_PER_SECOND = 20;
+const UNDER_PRESSURE_BURST = 100;
 /** Who promised a message is given 3 s by the library; what we did not read or shed within this time broke no promise. */
 const FORGIVEN_MS = 5_000;
 const HEARTBEAT_MS = 700;

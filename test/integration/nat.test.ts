@@ -86,7 +86,8 @@ describe.skipIf(reason !== '')(`behind two NATs${reason === '' ? '' : ` (skipped
     for (const address of relayed['addresses'] as string[]) expect(address).toContain('/p2p-circuit/');
     await selling.line('it sells', (line) => line['type'] === 'selling');
     expect(await reachabilityOf(seller)).toMatchObject({ way: 'relayed' });
-    expect((await reachabilityOf(one.home)).relaying).toMatchObject({ reservations: 1 });
+    // One more where the other relay took a place as well until it knew itself to be reached, on a slow machine.
+    expect((await reachabilityOf(one.home)).relaying?.reservations).toBeGreaterThanOrEqual(1);
   });
 
   test('a peer that the world reaches and a provider that it does not leave the relay and connect directly', async () => {

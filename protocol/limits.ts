@@ -54,4 +54,6 @@ export const LIMITS = {
   /** Quote, specification and proof of a disputed lease. */
   evidenceFrameBytes: 1 * MIB,
   refusalCharacters: 600,
+  /** On a followed lease stream a provider says at least this often that it is there; one that misses three is gone. */
+  heartbeatMs: 2_000,
 } as const;

@@ -9,6 +9,7 @@ import { Deadline } from '../protocol/deadline.ts';
 import type { Clock } from '../protocol/env.ts';
 import { MoltError, hasCode } from '../protocol/errors.ts';
 import { type LogRecord, logOf } from '../protocol/job-log.ts';
+import { LIMITS } from '../protocol/limits.ts';
 import { LeaseRequest } from '../protocol/molt.js';
 import { STREAMS, decodeLeaseResponse, fromRefusal } from '../protocol/wire.ts';
 import type { Buyer } from './buyer.ts';
@@ -21,8 +22,7 @@ export interface LogQuery {
   readonly signal?: AbortSignal;
 }
 
-/** Three heartbeats. */
-const SILENT_MS = 6_000;
+const SILENT_MS = 3 * LIMITS.heartbeatMs;
 const RECONNECT_EVERY_MS = 500;
 const RECONNECT_MS = 15_000;
 const OFFERS_WAIT_MS = 3_000;

@@ -8,6 +8,7 @@ import type { Channel } from '../market/ports.ts';
 import { type Address, decodeAddress } from '../protocol/address.ts';
 import { Deadline } from '../protocol/deadline.ts';
 import { MoltError, hasCode } from '../protocol/errors.ts';
+import { LIMITS } from '../protocol/limits.ts';
 import { type JobEvent as WireJobEvent, LeaseRequest } from '../protocol/molt.js';
 import { STREAMS, decodeLeaseResponse, fromRefusal } from '../protocol/wire.ts';
 import type { Buyer } from './buyer.ts';
@@ -16,8 +17,7 @@ import type { JobEvent } from './progress.ts';
 type Request = Partial<Parameters<typeof LeaseRequest.encode>[0]>;
 
 const ANSWER_MS = 10_000;
-/** Three heartbeats. */
-const SILENT_MS = 6_000;
+const SILENT_MS = 3 * LIMITS.heartbeatMs;
 const RECONNECT_EVERY_MS = 500;
 const RECONNECT_MS = 8_000;
 /** How long a provider may take to end the stream after we have. */

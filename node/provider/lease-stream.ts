@@ -50,7 +50,6 @@ export interface LeaseStreamOptions {
   readonly onFunded: (lease: Address) => Promise<void>;
 }
 
-const HEARTBEAT_MS = 2_000;
 /** How long a lease that the buyer says is open may take to be seen on our side of the chain. */
 const FUNDED_PATIENCE_MS = 10_000;
 const FUNDED_POLL_MS = 100;
@@ -345,7 +344,7 @@ async function tellEvents(
 
 /** Lets the buyer tell a quiet job from a dead provider. */
 function startHeartbeat(env: Env, options: LeaseStreamOptions, channel: Channel, lease: Address): Disposable {
-  return env.clock.every(HEARTBEAT_MS, async () => {
+  return env.clock.every(LIMITS.heartbeatMs, async () => {
     const nextSequence = BigInt(options.jobs.nextSequence(lease));
     await channel.send(LeaseResponse.encode({ heartbeat: { nextSequence } })).catch(() => undefined);
   });

@@ -17,6 +17,7 @@ export {
   type Rerun,
   type Verdict,
   assertEvidence,
+  contentToRepeat,
   judge,
   judgeRerun,
   notShown,

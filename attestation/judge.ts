@@ -84,8 +84,6 @@ export interface Verdict {
 export interface Rerun {
   readonly spec: JobSpec;
   readonly proof: Proof;
-  /** Module and inputs by CID, each once. */
-  readonly content: readonly string[];
 }
 
 /** A verdict; or what to run again; or, while the time for evidence lasts, what is still waited for. */
@@ -196,22 +194,30 @@ function judgeTerms(proof: Proof, { quote, spec, bytes, digest }: Agreed): Judge
   }
   if (startByMs !== 0 && proof.startedAtMs > startByMs)
     return found('buyer', 'started-late', `the job began ${proof.startedAtMs - startByMs} ms later than was promised`);
-  const why = whyNotRepeatable(spec, proof);
+  const why = whyNotRepeatable(spec) ?? whyNotRepeated(proof);
   if (why !== undefined) return found('provider', 'not-repeatable', `${why}, and the documents agree`);
-  const content = [...new Set([spec.image, ...storedInputs(spec).map(({ cid }) => cid)])];
-  return { rerun: { spec, proof, content } };
+  return { rerun: { spec, proof } };
 }
 
-function whyNotRepeatable(spec: JobSpec, proof: Proof): string | undefined {
+/** Module and inputs by CID, each once: what it takes to run the job again. Empty for one that cannot be. */
+export function contentToRepeat(spec: JobSpec): readonly string[] {
+  if (whyNotRepeatable(spec) !== undefined) return [];
+  return [...new Set([spec.image, ...storedInputs(spec).map(({ cid }) => cid)])];
+}
+
+function whyNotRepeatable(spec: JobSpec): string | undefined {
   if (spec.runtime !== 'wasm') return 'what a container did cannot be repeated bit by bit';
   if (spec.secrets.length > 0) return 'the job had secrets, which only its provider was told';
   if (spec.inputs.some((input) => !('cid' in input))) return 'an input came from an address that may change';
-  if (!REPEATABLE.has(proof.exit.reason)) return `the run ended as ${proof.exit.reason}, which the program did not do`;
   return undefined;
 }
 
+function whyNotRepeated({ exit }: Proof): string | undefined {
+  return REPEATABLE.has(exit.reason) ? undefined : `the run ended as ${exit.reason}, which the program did not do`;
+}
+
 /** The proof beside what a second run came to; undefined where that run says nothing, because it was stopped from outside. */
-export function judgeRerun({ proof, spec }: Omit<Rerun, 'content'>, observed: Observed): Verdict | undefined {
+export function judgeRerun({ proof, spec }: Rerun, observed: Observed): Verdict | undefined {
   if (!REPEATABLE.has(observed.reason)) return undefined;
   const differs = differenceOf(proof, observed, comparatorOf(spec) === 'exact');
   return differs === undefined

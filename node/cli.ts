@@ -397,6 +397,7 @@ function addBudgetCommands(program: Command, run: Run): void {
   const lease = moneyCommand(program, 'lease', 'List open leases of this home, look at one, or bring it to its end.')
     .argument('[action]', 'list, show, settle, expire or dispute', 'list')
     .argument('[address]', 'the lease, for all but list')
+    .option('--content <path>', 'dispute: module or input of the job, which verifiers run again; repeatable', collect)
     .action(
       run(async ({ context, flags, words }) => (await import('./cli/lease.ts')).leaseCommand(context, flags, words)),
     );
@@ -405,7 +406,7 @@ function addBudgetCommands(program: Command, run: Run): void {
     'molt lease show 7xKX…',
     'molt lease settle 7xKX… -y',
     'molt lease expire 7xKX…',
-    'molt lease dispute 7xKX…',
+    'molt lease dispute 7xKX… --content tool.wasm --content data.csv',
   ]);
 }
 

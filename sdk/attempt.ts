@@ -26,6 +26,7 @@ import { fromRefusal } from '../protocol/wire.ts';
 import { decodeUsage } from '../protocol/usage.ts';
 import type { Buyer } from './buyer.ts';
 import type { Replica } from './comparison.ts';
+import type { LeaseEvidence } from './evidence.ts';
 import { LeaseClient } from './lease-client.ts';
 import type { RunOptions } from './options.ts';
 import type { JobEvent, JobOutput, JobResult } from './progress.ts';
@@ -115,14 +116,22 @@ export async function runOpened(
     ...(request.spec.runtime === 'wasm' ? [request.spec.image] : []),
   ]);
   const record = new RunRecord(buyer, request, opened);
+  buyer.evidence.keep(opened.lease, evidenceOf(request));
   try {
     if (request.hasJob === true) await client.attach(opened.lease);
     else await client.submit(opened.lease, jobOf(request));
-    return await follow(buyer, client, { request, opened, record });
+    const result = await follow(buyer, client, { request, opened, record });
+    buyer.evidence.forget(opened.lease);
+    return result;
   } catch (error) {
     await afterFailure(buyer, { request, opened, record }, error);
     throw error;
   }
+}
+
+/** What there is to show if this lease is disputed. */
+function evidenceOf({ quote, specBytes: spec }: AttemptRequest, proof?: Uint8Array): LeaseEvidence {
+  return { quote: quote.bytes, spec, ...(proof === undefined ? {} : { proof }) };
 }
 
 function jobOf(request: AttemptRequest): Parameters<LeaseClient['submit']>[1] {
@@ -227,7 +236,10 @@ async function follow(buyer: Buyer, client: LeaseClient, following: Following): 
     for await (const event of client.events(AbortSignal.any([buyer.closing, overdue.signal]))) {
       record.take(event);
       if (event.failed !== undefined) throw toldFailure(fromRefusal(event.failed));
-      if (event.proof !== undefined) return await conclude(buyer, client, { ...following, proof: event.proof });
+      if (event.proof !== undefined) {
+        buyer.evidence.keep(opened.lease, evidenceOf(request, event.proof.envelope));
+        return await conclude(buyer, client, { ...following, proof: event.proof });
+      }
       if (event.closed !== undefined)
         throw new MoltError(
           'job/provider-lost',
@@ -501,12 +513,8 @@ async function closedAlready(buyer: Buyer, opened: Opened): Promise<Settlement> 
  * when the buyer gave up or the proof is bad (that costs the seconds since the opening instead of what a liar may claim),
  * else after the deadline (reclaim.ts). A provider that broke its word is paid nothing: it may still give the money back.
  */
-async function afterFailure(buyer: Buyer, { request, opened, record }: Following, error: unknown): Promise<void> {
-  if (isContested(error, request)) {
-    const { quote, specBytes: spec, tell } = request;
-    const shown = record.proof === undefined ? {} : { proof: record.proof };
-    await buyer.contests.add({ lease: opened.lease, quote: quote.bytes, spec, ...shown }, tell);
-  }
+async function afterFailure(buyer: Buyer, { request, opened }: Following, error: unknown): Promise<void> {
+  if (isContested(error, request)) await buyer.contests.add(opened.lease, request.tell);
   if (isLeftAlone(error)) return;
   const code = error instanceof MoltError ? error.code : '';
   const badProof = code.startsWith('proof/');
@@ -572,8 +580,6 @@ class RunRecord {
   #logBytes = 0;
   /** The program runs, or ran. */
   hasBegun = false;
-  /** The envelope of the proof, once it has come. */
-  proof: Uint8Array | undefined;
   transcript: Transcript;
 
   constructor(buyer: Buyer, request: AttemptRequest, opened: Opened) {
@@ -601,8 +607,7 @@ class RunRecord {
       this.#stdout = createHash('sha256');
       this.#logBytes = 0;
     }
-    const { phase, log, usage, ready, proof } = event;
-    this.proof = proof?.envelope ?? this.proof;
+    const { phase, log, usage, ready } = event;
     if (phase !== undefined) {
       this.hasBegun ||= phase.phase === 'running';
       const bytes = { bytesDone: Number(phase.bytesDone), bytesTotal: Number(phase.bytesTotal) };

@@ -8,6 +8,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+import { contentToRepeat } from '../attestation/index.ts';
 import {
   type BudgetAccount,
   type Chain,
@@ -34,13 +35,14 @@ import { Deadline } from '../protocol/deadline.ts';
 import type { KeyPair } from '../protocol/ed25519.ts';
 import { type Env, randomInt, systemEnv } from '../protocol/env.ts';
 import { MoltError } from '../protocol/errors.ts';
-import { type JobSpec, decodeJobSpec, storedInputs } from '../protocol/job-spec.ts';
+import { decodeJobSpec } from '../protocol/job-spec.ts';
 import { type Message, type Offer, RESOURCE_CLASSES } from '../protocol/messages.ts';
 import { STREAMS, marketCid, meshName } from '../protocol/wire.ts';
 import { type AnswerRoute, takeAnswers } from './answers.ts';
 import { type Contests, type ContestsOptions, openContests } from './contest.ts';
 import { type BuyerJournal, openBuyerJournal } from './journal.ts';
 import { type RunJournal, openRunJournal } from './runs.ts';
+import { type KeptEvidence, openEvidence } from './evidence.ts';
 import type { ConnectOptions } from './options.ts';
 import { type Spending, openSpending } from './spending.ts';
 
@@ -60,6 +62,8 @@ export interface Buyer extends AsyncDisposable {
   readonly spending: Spending | undefined;
   /** Leases that are not settled, and disputed when they are claimed. */
   readonly contests: Contests;
+  /** What could be shown about open leases. */
+  readonly evidence: KeptEvidence;
   /** Newest sequence that this key signed here. */
   sequence: number;
   /** Waits until one more bid is within what peers take from one origin. */
@@ -127,8 +131,8 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
   opened.use(await mesh.handle(STREAMS.quote.protocol, STREAMS.quote, (channel) => takeAnswers(env, channel, routes)));
   const grants = createGrants();
   opened.use(await artifacts.serve(mesh, grants.allows));
-  const handIn = handingIn(env, { mesh, feed, artifacts, grant: grants.grant });
-  const contests = opened.use(await openContests(env, { chain, key, directory: options.journal, handIn }));
+  const { grant } = grants;
+  const disputes = await openDisputes(env, options, { parts: { chain, mesh, feed, artifacts, grant }, opened });
   const random = env.random.split('ranking');
   const resources = opened.move();
 
@@ -144,7 +148,7 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
     journal,
     runs,
     spending,
-    contests,
+    ...disputes,
     sequence: 0,
     budgetAddress: options.budget,
     followRegion: options.followRegion ?? '',
@@ -158,7 +162,7 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
       routes.set(bid, route);
       return () => routes.delete(bid);
     },
-    grant: grants.grant,
+    grant,
     draw: () => randomInt(random, DRAW_STEPS) / DRAW_STEPS,
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
@@ -222,33 +226,36 @@ function bidTurns(env: Env): (signal: AbortSignal) => Promise<void> {
   };
 }
 
-/** Brings a lease's documents to verifiers; module and inputs can be fetched from here meanwhile, where all of them are. */
-function handingIn(
+type DisputeParts = Pick<Buyer, 'chain' | 'mesh' | 'feed' | 'artifacts' | 'grant'>;
+
+/** Takes up what an earlier client contested. */
+async function openDisputes(
   env: Env,
-  from: {
-    readonly mesh: Mesh;
-    readonly feed: OfferFeed;
-    readonly artifacts: Artifacts;
-    readonly grant: Buyer['grant'];
-  },
-): ContestsOptions['handIn'] {
-  const { mesh, feed, artifacts, grant } = from;
-  return async (contested, nodes, signal) => {
-    const content = contested.spec === undefined ? [] : contentOf(decodeJobSpec(contested.spec));
+  { key, journal }: ConnectOptions,
+  { parts, opened }: { readonly parts: DisputeParts; readonly opened: AsyncDisposableStack },
+): Promise<Pick<Buyer, 'evidence' | 'contests'>> {
+  const { chain } = parts;
+  const evidence = opened.use(await openEvidence(env, { chain, buyer: key.address, journal }));
+  const handIn = handingIn(env, { ...parts, evidence });
+  const onClosed = (lease: Address): void => evidence.forget(lease);
+  const contests = opened.use(await openContests(env, { chain, key, directory: journal, handIn, onClosed }));
+  return { evidence, contests };
+}
+
+/** Brings a lease's documents to verifiers; module and inputs can be fetched from here meanwhile, where all of them are. */
+function handingIn(env: Env, from: DisputeParts & { readonly evidence: KeptEvidence }): ContestsOptions['handIn'] {
+  const { mesh, feed, artifacts, evidence, grant } = from;
+  return async (lease, nodes, signal) => {
+    const shown = await evidence.of(lease);
+    const content = shown === undefined ? [] : contentToRepeat(decodeJobSpec(shown.spec));
     const here = await Promise.all(content.map((cid) => artifacts.has(cid)));
     const hasContent = content.length > 0 && here.every((isHere) => isHere);
     using granted = new DisposableStack();
     for (const node of hasContent ? nodes : []) granted.use(grant(node, content));
     const verifiers = nodes.map((node) => ({ node, addresses: feed.book.get(node)?.content.addresses ?? [] }));
-    const evidence = { ...contested, hasContent };
     // Awaited here: what was granted ends with this function.
-    return await handInToAll(env, { network: mesh, verifiers, evidence }, signal);
+    return await handInToAll(env, { network: mesh, verifiers, evidence: { lease, ...shown, hasContent } }, signal);
   };
-}
-
-/** What a verifier needs to run the job again. */
-function contentOf(spec: JobSpec): readonly string[] {
-  return spec.runtime === 'wasm' ? [...new Set([spec.image, ...storedInputs(spec).map(({ cid }) => cid)])] : [];
 }
 
 /** Who may fetch what from us: content of a job for the provider that runs it, as long as it does. */

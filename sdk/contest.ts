@@ -4,7 +4,7 @@
  * window; the buyer then brings what it has to show to the drawn verifiers, and sees to it that the dispute goes on.
  *
  * What is contested is kept in the buyer's folder, where it has one, before anything else is done, so that the next client
- * goes on with what this one began. Without a folder it is contested for as long as the client lives. Module and inputs
+ * goes on with what this one began (with the documents of evidence.ts). Without a folder it is contested for as long as the client lives. Module and inputs
  * are in the client's store alone: a client waits with its closing until they are with the verifiers.
  */
 import { readFile } from 'node:fs/promises';
@@ -19,22 +19,11 @@ import { MoltError, hasCode } from '../protocol/errors.ts';
 import { replaceFile } from './journal.ts';
 import type { JobEvent } from './progress.ts';
 
-/** What this buyer can show about a lease. */
-export interface Contested {
-  readonly lease: Address;
-  /** The signed message; with the specification, or neither. */
-  readonly quote?: Uint8Array;
-  /** dag-cbor. */
-  readonly spec?: Uint8Array;
-  /** DSSE JSON, as the provider sent it. */
-  readonly proof?: Uint8Array;
-}
-
 type Tell = (event: JobEvent) => void;
 
 export interface Contests extends AsyncDisposable {
   /** Contests a claim of this lease from now on; `tell` hears of the dispute. */
-  add(contested: Contested, tell: Tell): Promise<void>;
+  add(lease: Address, tell: Tell): Promise<void>;
   /** Resolves when the dispute about this lease is over, or there is none any more; rejects with the signal's reason. */
   ended(lease: Address, signal: AbortSignal): Promise<void>;
   /**
@@ -49,14 +38,12 @@ export interface ContestsOptions {
   readonly key: KeyPair;
   readonly directory: string | undefined;
   /**
-   * Brings what there is to show to the nodes of these verifiers, with module and inputs where they are here, and gives back
-   * those that need nothing more.
+   * Brings what there is to show about a lease to the nodes of these verifiers, with module and inputs where they are here,
+   * and gives back those that need nothing more.
    */
-  readonly handIn: (
-    contested: Contested,
-    verifiers: readonly Address[],
-    signal: AbortSignal,
-  ) => Promise<readonly Address[]>;
+  readonly handIn: (lease: Address, verifiers: readonly Address[], signal: AbortSignal) => Promise<readonly Address[]>;
+  /** The lease is closed. */
+  readonly onClosed: (lease: Address) => void;
 }
 
 const CONTESTS_FILE = 'contests.json';
@@ -68,7 +55,11 @@ const SEATS = 3;
 
 /** Where a contest stands. */
 interface Watched {
-  readonly contested: Contested;
+  readonly lease: Address;
+  /** Who wants to hear of it. */
+  readonly tellers: Set<Tell>;
+  /** As it was told last. */
+  progress: string;
   stage: 'unclaimed' | 'disputed' | 'heard';
   readonly ended: Promise<void>;
 }
@@ -78,7 +69,7 @@ export async function openContests(env: Env, options: ContestsOptions): Promise<
   const { directory } = options;
   const kept = directory === undefined ? [] : await readContests(join(directory, CONTESTS_FILE));
   const contests = new OpenContests(env, options);
-  for (const contested of kept) contests.start(contested, () => undefined);
+  for (const lease of kept) contests.start(lease);
   return contests;
 }
 
@@ -95,19 +86,22 @@ class OpenContests implements Contests {
     this.#options = options;
   }
 
-  async add(contested: Contested, tell: Tell): Promise<void> {
-    this.start(contested, tell);
+  async add(lease: Address, tell: Tell): Promise<void> {
+    this.start(lease, tell);
     await this.#write().catch((error: unknown) =>
-      this.#env.logger.log('warn', 'a contested lease could not be kept', { lease: contested.lease, error }),
+      this.#env.logger.log('warn', 'a contested lease could not be kept', { lease, error }),
     );
   }
 
-  start(contested: Contested, tell: Tell): void {
-    if (this.#watched.has(contested.lease)) return;
+  start(lease: Address, tell?: Tell): void {
+    const known = this.#watched.get(lease);
+    if (tell !== undefined) known?.tellers.add(tell);
+    if (known !== undefined) return;
     const over = Promise.withResolvers<void>();
-    const watched: Watched = { contested, stage: 'unclaimed', ended: over.promise };
-    this.#watched.set(contested.lease, watched);
-    void this.#watch(watched, tell).then(over.resolve);
+    const tellers = new Set(tell === undefined ? [] : [tell]);
+    const watched: Watched = { lease, tellers, progress: '', stage: 'unclaimed', ended: over.promise };
+    this.#watched.set(lease, watched);
+    void this.#watch(watched).then(over.resolve);
   }
 
   async ended(lease: Address, signal: AbortSignal): Promise<void> {
@@ -151,19 +145,18 @@ class OpenContests implements Contests {
   #write(): Promise<void> {
     const { directory } = this.#options;
     if (directory === undefined) return Promise.resolve();
-    const leases = [...this.#watched.values()].map(({ contested }) => encode(contested));
-    const text = JSON.stringify({ version: 2, leases });
+    const text = JSON.stringify({ version: 1, leases: [...this.#watched.keys()] });
     this.#writing = this.#writing.catch(() => undefined).then(() => replaceFile(join(directory, CONTESTS_FILE), text));
     return this.#writing;
   }
 
-  async #watch(watched: Watched, tell: Tell): Promise<void> {
+  async #watch(watched: Watched): Promise<void> {
     const { signal } = this.#closing;
-    const { lease } = watched.contested;
+    const { lease } = watched;
     while (!signal.aborted) {
       try {
-        if (!(await this.#dispute(watched, tell))) break;
-        await this.#pursue(watched, tell);
+        if (!(await this.#dispute(watched))) break;
+        await this.#pursue(watched);
         break;
       } catch (error) {
         if (!signal.aborted)
@@ -178,25 +171,34 @@ class OpenContests implements Contests {
   }
 
   /** Waits for the claim and disputes it; false when nothing is left to do: the lease is closed, or its window is over. */
-  async #dispute({ contested: { lease: address } }: Watched, tell: Tell): Promise<boolean> {
-    const { chain, key } = this.#options;
+  async #dispute(watched: Watched): Promise<boolean> {
+    const { chain, key, onClosed } = this.#options;
+    const { lease: address } = watched;
     for await (const lease of chain.watchLease(address, this.#closing.signal)) {
-      if (lease === undefined) return false;
+      if (lease === undefined) {
+        onClosed(address);
+        return false;
+      }
       if (lease.state === 'disputed') return true;
       if (lease.proof === undefined) continue;
       if ((await chain.chainTimeMs()) > lease.proof.provenAtMs + lease.windowMs) return false;
       const { signature } = await chain.openDispute(key, lease);
-      tell({ type: 'lease-disputed', lease: address, transaction: signature, claimed: lease.proof.claimed });
+      this.#tell(watched, {
+        type: 'lease-disputed',
+        lease: address,
+        transaction: signature,
+        claimed: lease.proof.claimed,
+      });
       return true;
     }
     return false;
   }
 
   /** Until the dispute is over: has the verifiers drawn, brings them what there is to show, and resolves. */
-  async #pursue(watched: Watched, tell: Tell): Promise<void> {
-    const { chain } = this.#options;
+  async #pursue(watched: Watched): Promise<void> {
+    const { chain, onClosed } = this.#options;
     const { signal } = this.#closing;
-    const { lease: address } = watched.contested;
+    const { lease: address } = watched;
     const heard = new Set<Address>();
     this.#stage(watched, 'disputed');
     for (;;) {
@@ -210,8 +212,9 @@ class OpenContests implements Contests {
       await this.#env.clock.sleep(LOOK_EVERY_MS, signal);
     }
     const ending = await chain.leaseEnding(address);
+    onClosed(address);
     if (ending !== undefined)
-      tell({
+      this.#tell(watched, {
         type: 'dispute-resolved',
         lease: address,
         ending: ending.ending,
@@ -228,6 +231,7 @@ class OpenContests implements Contests {
     const { chain, key } = this.#options;
     const { lease, dispute, heard } = at;
     const { seats, voteUntilMs, revealUntilMs } = dispute;
+    this.#tellProgress(watched, dispute, heard);
     const nowMs = await chain.chainTimeMs();
     const isDrawn = seats.length > 0;
     const areIn = isDrawn && seats.every(({ vote }) => vote !== undefined);
@@ -240,15 +244,37 @@ class OpenContests implements Contests {
       if (verifiers.filter((verifier) => verifier !== lease.provider).length < SEATS) this.#stage(watched, 'heard');
       else await chain.drawVerifiers(key, lease.address);
     } else if (nowMs > voteUntilMs || heard.size === seats.length) this.#stage(watched, 'heard');
-    else await this.#handIn(watched.contested, dispute, heard);
+    else await this.#handIn(watched, dispute, heard);
   }
 
-  async #handIn(contested: Contested, { seats }: DisputeAccount, heard: Set<Address>): Promise<void> {
+  async #handIn({ lease }: Watched, { seats }: DisputeAccount, heard: Set<Address>): Promise<void> {
     const { chain, handIn } = this.#options;
     const accounts = await chain.providersAt(seats.map(({ verifier }) => verifier));
     const nodes = accounts.flatMap((account) => account?.operator ?? []).filter((node) => !heard.has(node));
     using round = new Deadline(this.#env.clock, HAND_IN_MS, this.#closing.signal);
-    for (const node of await handIn(contested, nodes, round.signal)) heard.add(node);
+    for (const node of await handIn(lease, nodes, round.signal)) heard.add(node);
+  }
+
+  #tell({ tellers }: Watched, event: JobEvent): void {
+    for (const tell of tellers) tell(event);
+  }
+
+  /** Once for every change. */
+  #tellProgress(watched: Watched, { seats }: DisputeAccount, { size: heard }: ReadonlySet<Address>): void {
+    const committed = seats.filter((seat) => seat.committed).length;
+    const revealed = seats.filter(({ vote }) => vote !== undefined).length;
+    const event = {
+      type: 'dispute-progress',
+      lease: watched.lease,
+      drawn: seats.length,
+      heard,
+      committed,
+      revealed,
+    } as const;
+    const progress = JSON.stringify(event);
+    if (progress === watched.progress) return;
+    watched.progress = progress;
+    this.#tell(watched, event);
   }
 
   #stage(watched: Watched, stage: Watched['stage']): void {
@@ -257,40 +283,11 @@ class OpenContests implements Contests {
   }
 }
 
-interface Kept {
-  readonly lease: string;
-  readonly quote?: string;
-  readonly spec?: string;
-  readonly proof?: string;
-}
-
-const DOCUMENTS = ['quote', 'spec', 'proof'] as const;
-
-function encode(contested: Contested): Kept {
-  const documents = DOCUMENTS.map((name) => {
-    const bytes = contested[name];
-    return [name, bytes === undefined ? undefined : Buffer.from(bytes).toString('base64')];
-  });
-  return { lease: contested.lease, ...Object.fromEntries(documents.filter(([, text]) => text !== undefined)) };
-}
-
-/** Version 1 kept the leases alone. */
-async function readContests(path: string): Promise<readonly Contested[]> {
+async function readContests(path: string): Promise<readonly Address[]> {
   try {
     const kept = JSON.parse(await readFile(path, 'utf8')) as { version?: unknown; leases?: unknown };
-    if (!Array.isArray(kept.leases)) return [];
-    const leases = kept.leases.slice(-CONTESTS_MAX);
-    if (kept.version === 1) return leases.map((lease) => ({ lease: parseAddress(String(lease)) }));
-    if (kept.version !== 2) return [];
-    return (leases as readonly Kept[]).map((one) => ({
-      lease: parseAddress(one.lease),
-      ...Object.fromEntries(
-        DOCUMENTS.flatMap((name) => {
-          const text = one[name];
-          return typeof text === 'string' ? [[name, new Uint8Array(Buffer.from(text, 'base64'))]] : [];
-        }),
-      ),
-    }));
+    if (kept.version !== 1 || !Array.isArray(kept.leases)) return [];
+    return kept.leases.slice(-CONTESTS_MAX).map((lease) => parseAddress(String(lease)));
   } catch {
     return [];
   }

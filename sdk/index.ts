@@ -8,6 +8,7 @@
 export { type Job, type Molt, type OfferRow, connect } from './molt.ts';
 export { JobFailedError } from './outcome.ts';
 export type { LogQuery } from './follow.ts';
+export { hasEvidence } from './evidence.ts';
 export { readBids } from './journal.ts';
 export { type RunRecord, type RunSeat, readRuns } from './runs.ts';
 export type { Forward, ForwardOptions } from './forward.ts';
@@ -35,7 +36,7 @@ export {
   type Reason as ScoreReason,
   explainBid,
 } from '../market/index.ts';
-export { readWallet } from '../chain/index.ts';
+export { type LeaseEnding, readWallet } from '../chain/index.ts';
 export type { Address } from '../protocol/address.ts';
 export { parseAddress } from '../protocol/address.ts';
 export { type KeyPair, keyPairFromSeed } from '../protocol/ed25519.ts';

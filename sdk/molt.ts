@@ -4,6 +4,7 @@
  * `run` is `start` plus waiting. A job tries providers one after the other until one delivers, its own fault is found,
  * or the attempts are used up; a provider that failed the job is out for the job.
  */
+import type { LeaseEnding } from '../chain/index.ts';
 import type { BidRecord } from '../market/index.ts';
 import type { Address } from '../protocol/address.ts';
 import type { LogRecord } from '../protocol/job-log.ts';
@@ -76,12 +77,22 @@ export interface Molt extends AsyncDisposable {
    * rejects with `market/gang-incomplete` where too few providers answer; nothing is held or paid then.
    */
   gang(request: GangRequest): Gang;
+  /**
+   * Disputes a proven lease of this buyer, or goes on with its dispute: brings verifiers what was kept about it, with module
+   * and inputs where this client has them (`add`), and sees to it that it ends. Resolves with the end. The verifiers are shown
+   * the specification and the content. Throws `chain/account-missing`, `chain/refused`, the signal's reason.
+   */
+  dispute(
+    lease: Address,
+    options?: { readonly signal?: AbortSignal; readonly onEvent?: (event: JobEvent) => void },
+  ): Promise<LeaseEnding | undefined>;
   /** The last bids that are over, oldest first, for `explainBid`; those of earlier clients too where there is a journal. */
   bids(): readonly BidRecord[];
   /** Where a provider broke its word, waits some seconds for its claim, to dispute it, and until the verifiers have heard. */
   close(): Promise<void>;
 }
 
+const ZERO = baseUnits(0n);
 const OFFERS_WAIT_MS = 3_000;
 /** A provider claims alone some eight seconds after its proof. */
 const CLAIM_WAIT_MS = 15_000;
@@ -130,6 +141,7 @@ export async function connect(options: ConnectOptions): Promise<Molt> {
     },
     run: (spec, runOptions) => start(spec, runOptions).result,
     gang: (request) => startGang(buyer, request),
+    dispute: (lease, disputing = {}) => disputeLease(buyer, lease, disputing),
     bids: () => buyer.journal.bids,
     close,
     [Symbol.asyncDispose]: close,
@@ -176,6 +188,31 @@ function startJob(
     },
     cancel: () => cancelling.abort(new MoltError('job/cancelled', 'the job was cancelled')),
   };
+}
+
+async function disputeLease(
+  buyer: Buyer,
+  address: Address,
+  { signal = buyer.closing, onEvent }: NonNullable<Parameters<Molt['dispute']>[1]>,
+): Promise<LeaseEnding | undefined> {
+  const { chain, contests, key } = buyer;
+  const lease = await chain.lease(address);
+  if (lease === undefined) {
+    const message = `there is no open lease ${address}; it may have ended already`;
+    throw new MoltError('chain/account-missing', message, { lease: address });
+  }
+  if (lease.delegate !== key.address || lease.state === 'running') {
+    const why = lease.state === 'running' ? 'only a proven one can be disputed' : `its buyer is ${lease.delegate}`;
+    throw new MoltError('chain/refused', `lease ${address} is ${lease.state}: ${why}`, { lease: address });
+  }
+  const tell = (event: JobEvent): void => onEvent?.(event);
+  if (lease.state === 'proven') {
+    const { signature } = await chain.openDispute(key, lease);
+    tell({ type: 'lease-disputed', lease: address, transaction: signature, claimed: lease.proof?.claimed ?? ZERO });
+  }
+  await contests.add(address, tell);
+  await contests.ended(address, AbortSignal.any([signal, buyer.closing]));
+  return chain.leaseEnding(address);
 }
 
 function placeOf(buyer: Buyer, node: Address): Partial<ForwardTarget> {

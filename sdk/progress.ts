@@ -99,6 +99,15 @@ type Step =
       readonly transaction: string;
       readonly claimed: BaseUnits;
     }
+  /** How many verifiers are drawn, have heard this buyer, have committed to a vote, and have revealed it. */
+  | {
+      readonly type: 'dispute-progress';
+      readonly lease: Address;
+      readonly drawn: number;
+      readonly heard: number;
+      readonly committed: number;
+      readonly revealed: number;
+    }
   /** A dispute is over: how, what the provider was paid, and what of its stake it lost. */
   | {
       readonly type: 'dispute-resolved';

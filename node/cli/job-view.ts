@@ -116,6 +116,9 @@ function show(state: State, line: EventLine): void {
     case 'dispute-resolved':
     case 'lease-expired':
       showEnd(state, line);
+      return;
+    case 'dispute-progress':
+      state.list.begin('dispute', sayProgress(line));
   }
 }
 
@@ -229,8 +232,20 @@ function showFailure(state: State, line: Of<'provider-failed'>): void {
   if (line.retrying) list.expect(STEPS.slice(STEPS.indexOf('bid sent')));
 }
 
+/** How far a dispute is. */
+export function sayProgress({
+  drawn,
+  heard,
+  committed,
+  revealed,
+}: Pick<Of<'dispute-progress'>, 'drawn' | 'heard' | 'committed' | 'revealed'>): string {
+  if (drawn === 0) return 'verifiers are drawn next';
+  if (revealed > 0) return `${revealed} of ${drawn} votes revealed`;
+  return `${heard} of ${drawn} verifiers have your evidence, ${committed} have judged`;
+}
+
 /** How verifiers found, by the name of the lease's end on chain. */
-const ENDINGS: Readonly<Record<string, string>> = {
+export const DISPUTE_ENDINGS: Readonly<Record<string, string>> = {
   resolvedForBuyer: 'found for you',
   resolvedForProvider: 'found for the provider',
   resolvedNeutral: 'no two verifiers agreed',
@@ -263,8 +278,8 @@ function showEnd(
     case 'dispute-resolved':
       list.end(
         'done',
-        'dispute over',
-        `${short(line.lease)}: ${ENDINGS[line.ending] ?? line.ending}, ${formatMolt(BigInt(line.paid))} paid, ${formatMolt(BigInt(line.slashed))} slashed`,
+        'dispute',
+        `${short(line.lease)}: ${DISPUTE_ENDINGS[line.ending] ?? line.ending}, ${formatMolt(BigInt(line.paid))} paid, ${formatMolt(BigInt(line.slashed))} slashed`,
         [transaction(state, line.transaction)],
       );
       return;

@@ -4,12 +4,16 @@
  * The node key signs; it is in the home of whoever buys or sells, and a stranger's can end what is overdue.
  */
 import { type Chain, type LeaseAccount, readWallet } from '../../chain/index.ts';
-import type { Address } from '../../protocol/address.ts';
+import { type Address, parseAddress } from '../../protocol/address.ts';
 import type { KeyPair } from '../../protocol/ed25519.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import { formatMolt } from '../../protocol/units.ts';
+import { type JobEvent, connect, hasEvidence } from '../../sdk/index.ts';
+import { lockHome } from '../home.ts';
 import { confirm } from './ask.ts';
-import { type CommandContext, printResult } from './command.ts';
+import { type CommandContext, loadSettings, printResult } from './command.ts';
+import { createLineWriter } from './job-line.ts';
+import { DISPUTE_ENDINGS, sayProgress } from './job-view.ts';
 import { type Flags, addressWord, openMarket } from './market.ts';
 import { formatDuration, table } from './terminal.ts';
 
@@ -20,7 +24,7 @@ interface Call {
   readonly key: KeyPair;
 }
 
-const ENDINGS: Readonly<Record<string, (call: Call, lease: LeaseAccount) => Promise<void>>> = {
+const ACTIONS: Readonly<Record<string, (call: Call, lease: LeaseAccount) => Promise<void>>> = {
   settle,
   expire,
   dispute,
@@ -28,7 +32,7 @@ const ENDINGS: Readonly<Record<string, (call: Call, lease: LeaseAccount) => Prom
 
 export async function leaseCommand(context: CommandContext, flags: Flags, words: readonly string[]): Promise<void> {
   const [action = 'list', text] = words;
-  const ending = Object.hasOwn(ENDINGS, action) ? ENDINGS[action] : undefined;
+  const ending = Object.hasOwn(ACTIONS, action) ? ACTIONS[action] : undefined;
   if (action !== 'list' && action !== 'show' && ending === undefined) {
     throw new MoltError('config/usage', `molt lease knows list, show, settle, expire and dispute, not "${action}"`);
   }
@@ -173,12 +177,51 @@ async function dispute({ context, flags, chain, key }: Call, lease: LeaseAccount
   const bond = (lease.amount * BigInt(disputeBondBps) + 9_999n) / 10_000n;
   await confirm(
     context,
-    flags['yes'],
-    `Dispute lease ${address} with a bond of ${formatMolt(bond)} from its budget? Verifiers run the job again; whoever was wrong pays.`,
+    flags['yes'] === true || lease.state === 'disputed',
+    `Dispute lease ${address} with a bond of ${formatMolt(bond)} from its budget? Three verifiers see its specification, module and inputs, and whoever is wrong pays.`,
   );
-  const { signature } = await chain.openDispute(key, lease);
-  printResult(context, { lease: address, bond, transaction: signature }, [
-    `lease ${address} is disputed with a bond of ${formatMolt(bond)}; verifiers are drawn next`,
+  // Opened here, so that a refusal is told before anything is joined; a dispute that is open already is gone on with.
+  const opened = lease.state === 'disputed' ? undefined : await chain.openDispute(key, lease);
+  const hasMore = await hasEvidence(context.home.buyer, address);
+  const next = hasMore
+    ? 'the verifiers are shown what this home kept of the job'
+    : 'this home kept nothing of the job that could be shown: verifiers judge by what its provider shows';
+  printResult(context, { lease: address, bond, transaction: opened?.signature ?? null }, [
+    opened === undefined
+      ? `lease ${address} is disputed already`
+      : `lease ${address} is disputed with a bond of ${formatMolt(bond)}, transaction ${opened.signature}`,
+    next,
+  ]);
+  if (hasMore) await followDispute({ context, flags, chain, key }, address);
+}
+
+/** Until the dispute is over. Who stops it with Ctrl-C goes on with the same command; what verifiers have heard stays. */
+async function followDispute({ context, flags, key }: Call, address: Address): Promise<void> {
+  const { env, home, signal, terminal } = context;
+  const { settings } = await loadSettings(context, { rpcUrl: flags['rpc'] });
+  if (settings.budget === null) return;
+  await using _lock = await lockHome(home);
+  await using molt = await connect({
+    rpcUrl: settings.rpcUrl,
+    key,
+    budget: parseAddress(settings.budget),
+    bootstrap: settings.bootstrap,
+    mdns: settings.mdns,
+    ...(settings.programId === null ? {} : { programId: parseAddress(settings.programId) }),
+    env,
+    journal: home.buyer,
+  });
+  for (const path of (flags['content'] as readonly string[] | undefined) ?? []) await molt.add(path);
+  const write = createLineWriter();
+  const onEvent = (event: JobEvent): void => {
+    if (context.json) terminal.out(JSON.stringify(write(event)));
+    else if (event.type === 'dispute-progress') terminal.out(sayProgress(event));
+  };
+  const ending = await molt.dispute(address, { signal, onEvent });
+  if (ending === undefined) return;
+  const { paid, refunded, slashed, signature } = ending;
+  printResult(context, { type: 'ended', ...ending }, [
+    `dispute over, ${DISPUTE_ENDINGS[ending.ending] ?? ending.ending}: ${formatMolt(paid)} paid, ${formatMolt(refunded)} refunded, ${formatMolt(slashed)} of the reserve slashed`,
     `transaction ${signature}`,
   ]);
 }

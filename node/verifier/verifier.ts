@@ -14,6 +14,7 @@ import {
   type Rerun,
   type Verdict,
   assertEvidence,
+  contentToRepeat,
   judge,
   judgeRerun,
   notShown,
@@ -24,6 +25,7 @@ import { Deadline } from '../../protocol/deadline.ts';
 import type { KeyPair } from '../../protocol/ed25519.ts';
 import type { Env } from '../../protocol/env.ts';
 import { MoltError, hasCode } from '../../protocol/errors.ts';
+import { type JobSpec, decodeJobSpec } from '../../protocol/job-spec.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import type { Network } from '../../market/ports.ts';
 import type { Tell } from '../events.ts';
@@ -208,7 +210,7 @@ export class Verifier implements AsyncDisposable {
     if ('verdict' in judgement) return judgement.verdict;
     if ('waitsFor' in judgement) return undefined;
     const { rerun } = judgement;
-    const costly = this.#tooCostly(rerun);
+    const costly = this.#tooCostly(rerun.spec);
     if (costly !== undefined) return notShown('too-costly', costly);
     if (content.length === 0) {
       if (!late) return undefined;
@@ -245,7 +247,7 @@ export class Verifier implements AsyncDisposable {
   }
 
   /** Why this machine does not run it; undefined where it does. */
-  #tooCostly({ spec }: Rerun): string | undefined {
+  #tooCostly(spec: JobSpec): string | undefined {
     const { limits, runtime } = this.#options;
     if (runtime === undefined) return 'this verifier has no runtime for it';
     const { memoryBytes } = spec.resources;
@@ -271,15 +273,21 @@ export class Verifier implements AsyncDisposable {
     const merged: Evidence = { ...before.evidence, ...evidence };
     await this.#cases.keep({ ...before, evidence: merged });
     const isBuyer = from === of.delegate;
-    const judgement = judge(of, merged, false);
-    const brings = isBuyer && hasContent && 'rerun' in judgement && this.#tooCostly(judgement.rerun) === undefined;
-    if (brings && before.content.length === 0) {
-      const { content } = judgement.rerun;
+    const content = isBuyer && hasContent ? this.#wanted(of, merged) : [];
+    if (content.length > 0 && before.content.length === 0) {
       await this.#fetch({ lease, from, content }, signal);
       const now = this.#cases.get(lease);
       if (now !== undefined) await this.#cases.keep({ ...now, content });
     }
+    const brings = content.length > 0;
     this.#options.tell({ type: 'evidence-taken', lease, from: isBuyer ? 'buyer' : 'provider', content: brings });
+  }
+
+  /** What of the buyer's content is needed: also before the proof is here, for its provider may show that last. */
+  #wanted(of: DisputedLease, evidence: Evidence): readonly string[] {
+    if (evidence.spec === undefined || 'verdict' in judge(of, evidence, false)) return [];
+    const spec = decodeJobSpec(evidence.spec);
+    return this.#tooCostly(spec) === undefined ? contentToRepeat(spec) : [];
   }
 
   /** The lease of a dispute in which a vote of ours is still to be given. Throws `dispute/not-drawn`, `dispute/judged`. */

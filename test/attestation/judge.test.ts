@@ -12,6 +12,7 @@ import {
   type Proof,
   type ProofFacts,
   assertEvidence,
+  contentToRepeat,
   judge,
   judgeRerun,
   makeProof,
@@ -113,7 +114,9 @@ test('an honest job is run again, from module and inputs, each once', () => {
   const { of, evidence } = disputed();
   expect(() => assertEvidence(of, evidence)).not.toThrow();
   const judgement = judge(of, evidence, false);
-  expect(judgement).toMatchObject({ rerun: { content: [CID_A, CID_B], spec: { command: ['tool'] } } });
+  expect(judgement).toMatchObject({ rerun: { spec: { command: ['tool'] } } });
+  expect(contentToRepeat(decodeJobSpec(evidence.spec))).toEqual([CID_A, CID_B]);
+  expect(contentToRepeat(decodeJobSpec(disputed({ spec: { secrets: ['token'] } }).evidence.spec))).toEqual([]);
 });
 
 test.each<[string, Changes, readonly [string, string]]>([

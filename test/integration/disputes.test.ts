@@ -3,6 +3,9 @@
  * the provider its reserve, a right result costs the buyer its bond, and a verifier that is killed between its two votes
  * gives both. Method: four verifiers as processes of their own; providers in this process that start late or forge outputs.
  */
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
 
 import type { DisputeAccount } from '../../chain/index.ts';
@@ -11,7 +14,7 @@ import type { Run } from '../../node/runtime/index.ts';
 import type { Address } from '../../protocol/address.ts';
 import type { JobEvent, Molt } from '../../sdk/index.ts';
 import { forged, startCrook, tamper, withExit } from './crook.ts';
-import { type TestBuyer, type TestMarket, type TestProvider, openMarket, stepsJob } from './market.ts';
+import { PYTHON, type TestBuyer, type TestMarket, type TestProvider, openMarket, stepsJob } from './market.ts';
 
 const PATIENCE = { timeout: 60_000, interval: 250 };
 const VERIFIERS = 4;
@@ -165,4 +168,48 @@ test('a right result that was outvoted by two forged ones is paid, and the bond 
   );
   expect(ending).toMatchObject({ ending: 'resolvedForProvider', slashed: 0n });
   expect(ending?.paid).toBeGreaterThan(0n);
+});
+
+test('three results that differ are disputed one by one with molt lease dispute, which shows what was kept of the job', async () => {
+  const each = (run: Run, outputDirectory: string): Run =>
+    withExit(run, async (exit) => {
+      await writeFile(join(outputDirectory, 'result.txt'), outputDirectory);
+      return exit;
+    });
+  const [crook] = await corrupt(2, each);
+  const { home, key } = await market.buyer();
+  const script = join(market.directory, 'steps.py');
+  const args = [
+    '--image',
+    'python',
+    '--input',
+    script,
+    '--output',
+    'result.txt',
+    '--replicas',
+    '3',
+    '--max-price',
+    '6',
+  ];
+  const program = ['--timeout', '120', '--', 'python', '/in/steps.py', '2'];
+  const out = ['--home', home.directory, '--out', join(market.directory, 'no-majority')];
+  await market.spawn(['run', ...out, ...args, ...program]).exited;
+  const claimed = async (): Promise<Address | undefined> =>
+    (await market.chain.leases({ delegate: key.address })).find(
+      ({ provider, state }) => provider === crook?.account.account && state === 'proven',
+    )?.address;
+  await expect.poll(claimed, PATIENCE).toBeDefined();
+  const lease = await claimed();
+  if (lease === undefined) throw new Error('nobody claims');
+  const lines: Readonly<Record<string, unknown>>[] = [];
+  const content = ['--content', PYTHON, '--content', script];
+  const disputing = market.spawn(['lease', 'dispute', lease, '-y', '--home', home.directory, ...content], (line) =>
+    lines.push(line),
+  );
+  const drawn = seatsOf(await committed(lease));
+  expect(await verdictsOf(lease, drawn)).toEqual(Array.from({ length: 3 }, () => ['buyer', 'result-differs']));
+  await market.warp(market.chain.parameters.voteMs / 1000 + 1);
+  await disputing.exited;
+  expect(lines.filter(({ type }) => type === 'dispute-progress').at(-1)).toMatchObject({ heard: 3 });
+  expect(lines.at(-1)).toMatchObject({ type: 'ended', lease, ending: 'resolvedForBuyer', paid: '0' });
 });

@@ -1,9 +1,10 @@
 /**
  * `node scripts/simulate.ts`: plays a market and says what came of it.
  *
- *   --seed S             a small market with faults, as the tests draw it from this seed; long-2 and replicas are those of --seeds
- *   --seeds N            some hours of buyers on their own, a market of replicas, then the first N of them, up to the first that
- *                        breaks an invariant
+ *   --seed S             a small market with faults, as the tests draw it from this seed; or one of the three of --seeds: long-2,
+ *                        replicas, idlers
+ *   --seeds N            some hours of buyers on their own, a market of replicas, one in which hardly anybody works, then the
+ *                        first N of them, up to the first that breaks an invariant
  *   --nodes N --bids M   a large one without crashes or liars, for figures (default 1,000 nodes, 20 bids)
  *   --faults             with them, and with more books
  *   --json               the report as one line
@@ -83,7 +84,11 @@ async function play(): Promise<void> {
   // Only now: a fault must be in before the machines are.
   const simulation = await import('../test/simulation/simulate.ts');
   const { FailedRun, drawScenario, largeScenario, largeScenarioWithFaults, simulate } = simulation;
-  const named = { 'long-2': simulation.longScenario, replicas: simulation.replicasScenario } as const;
+  const named = {
+    'long-2': simulation.longScenario,
+    replicas: simulation.replicasScenario,
+    idlers: simulation.idlersScenario,
+  } as const;
   const isLarge = values.seed === undefined || values.nodes !== undefined || values.bids !== undefined;
   const seed = values.seed ?? 'large';
   const nodes = count(values.nodes, 1_000, 'nodes');
@@ -120,6 +125,7 @@ function print(report: Report, { providers, liars, buyers, squatters }: Scenario
     return;
   }
   const reasons = Object.entries(report.reasons).map(([code, times]) => `${times} × ${code}`);
+  const { counts } = report;
   for (const [title, text] of [
     ['seed', report.seed],
     ['market', `${providers} providers, ${liars} liars, ${buyers} buyers, ${squatters} squatters`],
@@ -128,6 +134,10 @@ function print(report: Report, { providers, liars, buyers, squatters }: Scenario
     ['without result', reasons.length === 0 ? 'none' : reasons.join(', ')],
     ['answers per bid', `${report.answersPerBid.toFixed(1)} over ${report.bids} bids`],
     ['to a lease', `p50 ${report.matchMs.p50} ms, p95 ${report.matchMs.p95} ms of the market's own time`],
+    [
+      'books',
+      `${counts['offers in books'] ?? 0} offers in all, ${counts['offers not in books that should be'] ?? 0} missing`,
+    ],
     ['steps', `${report.steps} in ${tookMs} ms, ${Math.round(report.steps / (tookMs / 1_000))} a second`],
     ['digest', report.digest],
   ] as const)

@@ -296,6 +296,8 @@ export class Invariants {
       if (book === undefined || !isUp || Math.abs(skewMs) > SANE_SKEW_MS) continue;
       book.expire(peer.now());
       const faults = honest.flatMap((provider) => faultOfBook(peer, book, provider, mayLag) ?? []);
+      this.#world.count('offers in books', book.size);
+      this.#world.count('offers not in books that should be', faults.length);
       if (faults.length > (mayLag ? honest.length * MISSING_MAX_SHARE : 0))
         throw new Violation(`the book of ${name} ${faults.join(', ')}`);
     }

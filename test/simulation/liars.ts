@@ -5,7 +5,7 @@ import type { Verified } from '../../protocol/brands.ts';
 import { sealEnvelope } from '../../protocol/envelope.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import type { Verdict } from '../../protocol/errors.ts';
-import { type Bid, type Message, type Offer, decodeBid, encodeOffer, encodeQuote } from '../../protocol/messages.ts';
+import { type Bid, type Message, decodeBid, encodeOffer, encodeQuote } from '../../protocol/messages.ts';
 import { U64_MAX, baseUnits } from '../../protocol/units.ts';
 import { offersTopic } from '../../protocol/wire.ts';
 import type { Address } from '../../protocol/address.ts';
@@ -17,7 +17,7 @@ import type { LeaseFrame } from './jobs.ts';
 import { type BidAnswerFrame, Provider, type ProviderOptions } from './provider.ts';
 
 /** Offers a hundred times what it has, takes the lease, and cannot run the job. */
-class Phantom extends Provider {
+export class Phantom extends Provider {
   override readonly isHonest = false;
   override readonly cannotRun = true;
 }
@@ -52,7 +52,7 @@ class TermBreaker extends Provider {
 }
 
 /** Quotes like the others, then says nothing to whoever accepts, or nothing after the lease is open. */
-class Silent extends Provider {
+export class Silent extends Provider {
   override readonly isHonest = false;
 
   override hearLease(link: Link, frame: LeaseFrame): void {
@@ -110,16 +110,12 @@ class Uninvited extends Provider {
   }
 }
 
-/** Offers hardware that nobody has, and answers as if bids insisted on nothing: no stake, start, end or window. */
+/** Answers as if bids insisted on nothing: on no stake, start, end, window or hardware. */
 export class Unfit extends Provider {
   override readonly isHonest = false;
 
   constructor(name: string, at: Surroundings, options: ProviderOptions) {
     super(name, at, { ...options, stake: LITTLE_STAKE });
-  }
-
-  override offer(...on: Parameters<Provider['offer']>): Offer {
-    return { ...super.offer(...on), hardwareTier: 'A4' };
   }
 
   override hold(bid: Verified<Message<Bid>>): void {

@@ -378,6 +378,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: QUOTE,
     from: 'if (!isTierAtLeast(HARDWARE_TIER_SHOWN, hardwareTierMin)) {',
     to: 'if (!isTierAtLeast(hardwareTierMin, HARDWARE_TIER_SHOWN)) {',
+    madeGood: 'no offer that shows more is admitted, so a bid for more is never sent',
   },
   {
     name: 'an image that is not wanted is quoted for',

@@ -12,7 +12,7 @@ import { Chain } from './chain.ts';
 import type { Chance } from './chance.ts';
 import { GangPurchase } from './gang.ts';
 import { Invariants } from './invariants.ts';
-import { Forger, LIARS, Squatter, Unfit } from './liars.ts';
+import { Forger, LIARS, Phantom, Silent, Squatter, Unfit } from './liars.ts';
 import { Network } from './network.ts';
 import { type Peer, type Surroundings, createMemo, shardsIn } from './peer.ts';
 import {
@@ -31,8 +31,8 @@ import { Violation, World } from './world.ts';
 export interface Scenario {
   readonly providers: number;
   readonly liars: number;
-  /** Whether each lies in a way of its own, all of them in one, or most of them about results. */
-  readonly lies: 'all' | 'one' | 'results';
+  /** Whether each lies in a way of its own, all of them in one, most of them about results, or all do no work. */
+  readonly lies: 'all' | 'one' | 'results' | 'work';
   readonly buyers: number;
   readonly squatters: number;
   readonly jobs: number;
@@ -243,6 +243,11 @@ export function replicasScenario(): Scenario {
   };
 }
 
+/** A market in which hardly anybody does the work that he takes on. */
+export function idlersScenario(): Scenario {
+  return { ...largeScenario(20, 40), providers: 3, liars: 20, lies: 'work', buyers: 3, books: 1, quotesMin: 1 };
+}
+
 /** Plays it to its end. Throws `FailedRun` for a broken invariant. */
 export function simulate(seed: string, scenario: Scenario = drawScenario(seed)): Report {
   const run = new Run(seed, scenario);
@@ -342,7 +347,12 @@ class Run {
 
   #populate(): void {
     const { providers, liars, lies, buyers, squatters, books, liarBooks } = this.#scenario;
-    const kinds = { all: LIARS, one: [this.#chance.pick(LIARS)], results: [Forger, Forger, Unfit] }[lies];
+    const kinds = {
+      all: LIARS,
+      one: [this.#chance.pick(LIARS)],
+      results: [Forger, Forger, Unfit],
+      work: [Phantom, Silent],
+    }[lies];
     for (let index = 0; index < providers + liars; index++) {
       const Kind = index < providers ? Provider : this.#chance.pick(kinds);
       const region = drawRegion(this.#chance, this.#scenario.regions);

@@ -9,7 +9,14 @@ import { join } from 'node:path';
 
 import { beforeAll, expect, test } from 'vitest';
 
-import { largeScenario, largeScenarioWithFaults, longScenario, replicasScenario, simulate } from './simulate.ts';
+import {
+  idlersScenario,
+  largeScenario,
+  largeScenarioWithFaults,
+  longScenario,
+  replicasScenario,
+  simulate,
+} from './simulate.ts';
 
 const SEEDS = 200;
 const kept = JSON.parse(readFileSync(join(import.meta.dirname, 'seeds.json'), 'utf8')) as readonly string[];
@@ -77,6 +84,12 @@ test('what was spent in one hour may be spent again in the next, and never more 
   const report = simulate('long-2', longScenario());
   expect(report.counts['jobs over the limits']).toBeGreaterThan(0);
   expect(report.buyersOverAnHour).toBeGreaterThan(0);
+});
+
+test('where hardly anybody works, every job ends all the same, after three bids at most', () => {
+  const { reasons, jobs, delivered } = simulate('idlers', idlersScenario());
+  expect(Object.values(reasons).reduce((sum, times) => sum + times, delivered)).toBe(jobs);
+  expect(delivered).toBeLessThan(jobs);
 });
 
 test('who follows one region hears no bid that must run in another', () => {

@@ -128,7 +128,8 @@ async function carry({ env, mesh }: Buyer, { servicePort, target, socket, signal
   }
 }
 
+/** What the transport says of a cut is for programs that open streams; who uses the service connects again. */
 function asMoltError(error: unknown): MoltError {
-  if (error instanceof MoltError) return error;
-  return new MoltError('mesh/closed', 'the connection could not be carried; try again', {}, { cause: error });
+  if (error instanceof MoltError && error.code !== 'mesh/closed') return error;
+  return new MoltError('mesh/closed', 'the connection broke on its way to the job; try again', {}, { cause: error });
 }

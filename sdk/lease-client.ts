@@ -159,7 +159,7 @@ export class LeaseClient implements AsyncDisposable {
     try {
       await this.#send(request);
       const timeout = this.#buyer.env.clock.sleep(ANSWER_MS, given.signal).then(() => {
-        throw new MoltError('mesh/timeout', `the provider did not answer within ${ANSWER_MS / 1000} s; take another`, {
+        throw new MoltError('mesh/timeout', `expected an answer of the provider within ${ANSWER_MS / 1000} s, none came`, {
           node: this.#options.node,
         });
       });

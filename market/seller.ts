@@ -64,6 +64,8 @@ export interface SellerState {
   readonly sequenceKept: number;
   /** Monotonic time of the last offer. */
   readonly offeredMs: number;
+  /** What the last offer said is free; undefined when it is out of date for another reason than open quotes. */
+  readonly offeredFree: Resources | undefined;
   /** True while an offer waits for its time. */
   readonly isOfferDue: boolean;
   /** What runs is finished, nothing new is taken. */
@@ -183,6 +185,7 @@ export function createSeller(
     sequence: 0,
     sequenceKept: 0,
     offeredMs: -Infinity,
+    offeredFree: undefined,
     isOfferDue: false,
     isDraining: start.isDraining,
     isClosed: false,
@@ -216,12 +219,12 @@ export function decideSeller(state: SellerState, event: SellerEvent, at: Moment)
     case 'gpus-withheld': {
       const { withheld } = state.capacity;
       const next = { ...state, capacity: withhold(state.capacity, event.ids) };
-      return withheld.symmetricDifference(event.ids).size > 0 ? offerSoon(next, at) : nothing(next);
+      return withheld.symmetricDifference(event.ids).size > 0 ? offerAnew(next, at) : nothing(next);
     }
     case 'lease-ended':
-      return offerSoon(freed(state, event.lease, at), at);
+      return offerAnew(freed(state, event.lease, at), at);
     case 'offer-changed':
-      return offerSoon(state, at);
+      return offerAnew(state, at);
     case 'offer-due':
       return offerDue(state, at);
     case 'offer-repeat':
@@ -416,14 +419,26 @@ function offerSoon(state: SellerState, at: Moment): SellerDecision {
   return { state: { ...state, isOfferDue: true }, effects: [{ type: 'offer-later', waitMs }] };
 }
 
+function offerAnew(state: SellerState, at: Moment): SellerDecision {
+  return offerSoon({ ...state, offeredFree: undefined }, at);
+}
+
 /**
  * A repetition may have told the change meanwhile; of what changed after that the wait begins with it. Told at once, the
- * two would use up what peers take of one origin, as in `offer-repeat`.
+ * two would use up what peers take of one origin, as in `offer-repeat`. Most quotes are let go soon: what they held is free
+ * again by now, and every offer costs the whole market work.
  */
 function offerDue(state: SellerState, at: Moment): SellerDecision {
   if (!state.isOfferDue) return nothing(state);
-  const isEarly = at.monotonicMs - state.offeredMs < OFFER_MIN_GAP_MS;
-  return isEarly ? offerSoon({ ...state, isOfferDue: false }, at) : offerNow(state, at);
+  const waited = { ...state, isOfferDue: false };
+  if (at.monotonicMs - state.offeredMs < OFFER_MIN_GAP_MS) return offerSoon(waited, at);
+  const { offeredFree } = state;
+  const isTold = offeredFree !== undefined && isSame(offeredFree, freeResources(state.capacity, at.nowMs));
+  return isTold ? nothing(waited) : offerNow(waited, at);
+}
+
+function isSame(a: Resources, b: Resources): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
 }
 
 function offerNow(state: SellerState, at: Moment): SellerDecision {
@@ -431,9 +446,10 @@ function offerNow(state: SellerState, at: Moment): SellerDecision {
 }
 
 function publishOffer(state: SellerState, at: Moment, revoked: boolean): SellerDecision {
-  const told = { ...state, offeredMs: at.monotonicMs, isOfferDue: false };
-  const numbered = nextHeader(told, at, LIMITS.offerLifetimeMs);
   const free = freeResources(state.capacity, at.nowMs);
+  const offeredFree = revoked ? undefined : free;
+  const told = { ...state, offeredMs: at.monotonicMs, offeredFree, isOfferDue: false };
+  const numbered = nextHeader(told, at, LIMITS.offerLifetimeMs);
   return {
     state: numbered.state,
     effects: [...numbered.effects, { type: 'publish-offer', free, revoked, header: numbered.header }],

@@ -131,6 +131,22 @@ test.each([
   expect(freeResources(seller.state.capacity, NOW)).toEqual(SMALL);
 });
 
+test('no offer follows quotes that were let go before it was due, and one follows any other change', () => {
+  const seller = new Seller();
+  seller.do({ type: 'opened', sequence: 1 });
+  const due = (atMs: number, ...changes: readonly SellerEvent[]): string[] => {
+    seller.do({ type: 'quote-ended', quote: seller.answer(bidOf(`due at ${atMs}`)) });
+    for (const change of changes) seller.do(change);
+    return types(seller.do({ type: 'offer-due' }, atMs));
+  };
+  expect(due(5_000)).toEqual([]);
+  expect(due(5_000, { type: 'offer-changed' })).toContain('publish-offer');
+  expect(due(10_000)).toEqual([]);
+  expect(due(10_000, { type: 'lease-ended', lease })).toContain('publish-offer');
+  seller.answer(bidOf('held'));
+  expect(types(seller.do({ type: 'offer-due' }, 15_000))).toContain('publish-offer');
+});
+
 test('a bid that does not ask this provider is answered with silence', () => {
   const seller = new Seller();
   expect(seller.do({ type: 'bid', bid: bidOf('a', { distanceMax: 0n }), terms: SELLER_TERMS })).toEqual([]);

@@ -74,8 +74,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a lease that ended keeps its hold',
     file: SELLER,
-    from: 'return offerSoon(freed(state, event.lease, at), at);',
-    to: 'return offerSoon(state, at);',
+    from: 'return offerAnew(freed(state, event.lease, at), at);',
+    to: 'return offerAnew(state, at);',
   },
   {
     name: 'leases of the journal are forgotten',

@@ -112,6 +112,22 @@ export function allowance(limits: Autonomy, commitments: readonly Commitment[], 
   throw limited(`the ${formatMolt(most)} of this ${what} are spent or locked; wait, or raise the limit`);
 }
 
+/**
+ * What each vacant place of one job on several providers may lock: an equal share of the ceiling for all, or of the most that
+ * one job may cost where that is less, once what the others lock or cost is taken off; and all of them together no more than
+ * may be spent now. Not positive when nothing is left.
+ */
+export function shareOfCeiling(
+  ceiling: bigint,
+  { bound, vacant }: { readonly bound: readonly bigint[]; readonly vacant: number },
+  most?: { readonly jobMax: bigint; readonly allowance: bigint },
+): bigint {
+  const whole = most === undefined || ceiling < most.jobMax ? ceiling : most.jobMax;
+  const left = bound.reduce((rest, amount) => rest - amount, whole);
+  const allowed = most === undefined || left < most.allowance ? left : most.allowance;
+  return allowed / BigInt(Math.max(1, vacant));
+}
+
 /** Undefined when a lease of this amount may be opened now. */
 export function spendingRefusal(
   limits: Autonomy,

@@ -28,6 +28,8 @@ export interface GangOrder {
 }
 
 export const GANG_SLOTS_MAX = 16;
+/** Who has no room for a replacement now may have it when another job has ended. */
+const ASK_AGAIN_MS = 3_000;
 
 /** What one slot has. Leases exist, or may exist, from `signed` to `running` and in `leaving`. */
 type SeatState =
@@ -139,6 +141,8 @@ export type GangEffect =
       readonly filling: number;
       readonly shape: number;
       readonly slots: number;
+      /** Nobody was found a moment ago: so long a pause comes first. */
+      readonly afterMs: number;
       readonly without: ReadonlySet<Address>;
     }
   /** Ends as `signed` or `refused` for each. */
@@ -250,7 +254,10 @@ function ask(state: GangState): GangDecision {
   const vacant = state.seats.filter((seat) => seat.state === 'vacant');
   const shape = vacant[0]?.shape ?? 0;
   const slots = vacant.filter((seat) => seat.shape === shape).length;
-  return { state, effects: [{ type: 'ask', filling: state.filling, shape, slots, without: taken(state) }] };
+  const isAgain =
+    vacant.length > 0 && isIncomplete(state.earlier) && state.seats.every((seat) => seat.state !== 'held');
+  const afterMs = isAgain ? ASK_AGAIN_MS : 0;
+  return { state, effects: [{ type: 'ask', filling: state.filling, shape, slots, afterMs, without: taken(state) }] };
 }
 
 /** A round that seats somebody is followed by another while slots are vacant; one that seats nobody is the last. */
@@ -321,7 +328,7 @@ function settleOpening(state: GangState): GangDecision {
   if (state.error !== undefined || state.isEnough) return undo(state, state.error);
   const open = state.seats.filter((seat) => seat.state === 'open');
   const ranks = open.map(({ rank }) => rank);
-  const running = withSeats({ ...state, phase: 'running' }, ranks, 'open', 'running');
+  const running = withSeats({ ...state, phase: 'running', earlier: undefined }, ranks, 'open', 'running');
   const leased = running.seats.filter((seat) => seat.state === 'running');
   const locked = baseUnits(leased.reduce((sum, { quote }) => sum + (quote?.content.amount ?? 0n), 0n));
   const news = { type: 'gang-opened', slots: state.seats.length, locked } as const;
@@ -389,8 +396,10 @@ function suffice(state: GangState): GangDecision {
   return state.phase === 'asking' || state.phase === 'signing' ? undo(state, undefined) : nothing(state);
 }
 
-function mayFillAgain({ isEnding, isEnough, filling, order, error }: GangState): boolean {
-  return !isEnding && !isEnough && filling < order.fillings && isWorthRetrying(error) && !isIncomplete(error);
+function mayFillAgain({ isEnding, isEnough, filling, order, error, seats }: GangState): boolean {
+  // A gang that cannot begin says so; what runs is worth waiting for.
+  const isFinal = isIncomplete(error) && !seats.some((seat) => seat.state === 'running');
+  return !isEnding && !isEnough && filling < order.fillings && isWorthRetrying(error) && !isFinal;
 }
 
 function lose(state: GangState, { rank, error, hasResult }: GangEvent & { type: 'lost' }): GangDecision {

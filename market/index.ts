@@ -97,6 +97,7 @@ export {
   allowance,
   autonomyOf,
   medianCeiling,
+  shareOfCeiling,
   spendingRefusal,
 } from './autonomy.ts';
 export { type Blackouts, parseBlackouts } from './blackout.ts';

@@ -50,8 +50,9 @@ export interface AttemptRequest {
 const TAIL_BYTES = 64 * 1024;
 /** How long a provider that failed is given to put the money back itself. */
 const REFUND_WAIT_MS = 5_000;
-/** How long a cancelled job may take to stop, prove and settle. */
+/** How long a cancelled job may take to stop and prove: at least, and where its provider is heard of all the while. */
 const CANCEL_WAIT_MS = 15_000;
+const CANCEL_WAIT_MS_MAX = 45_000;
 /** Clocks of buyer and provider differ by at most so much, else their messages are refused; a start is heard of later by that. */
 const START_GRACE_MS = LIMITS.clockFutureMs;
 /** Clocks differ a little, and the lease opens a moment before we hear of it. */
@@ -219,10 +220,9 @@ async function follow(buyer: Buyer, client: LeaseClient, following: Following): 
   const cancelling = new AbortController();
   const onAbort = (): void => {
     void client.cancel().catch((error: unknown) => overdue.abort(error));
-    buyer.env.clock.sleep(CANCEL_WAIT_MS, cancelling.signal).then(
-      () => overdue.abort(new MoltError('job/provider-lost', 'the provider did not end the cancelled job in time')),
-      () => undefined,
-    );
+    void watchCancelled(buyer, client, cancelling.signal).catch((error: unknown) => {
+      if (!cancelling.signal.aborted) overdue.abort(error);
+    });
   };
   void watchStart(buyer, client, request, { record, signal: cancelling.signal }).catch((error: unknown) => {
     if (!cancelling.signal.aborted) overdue.abort(error);
@@ -270,6 +270,14 @@ async function watchStart(
     }
     await env.clock.sleep(CLOCK_SLACK_MS, signal);
   }
+}
+
+/** Throws `job/provider-lost` when a cancelled job does not end: a provider on a busy machine, which is heard, has longer. */
+async function watchCancelled({ env }: Buyer, client: LeaseClient, signal: AbortSignal): Promise<void> {
+  await env.clock.sleep(CANCEL_WAIT_MS, signal);
+  for (let waitedMs = CANCEL_WAIT_MS; client.isConnected && waitedMs < CANCEL_WAIT_MS_MAX; waitedMs += CLOCK_SLACK_MS)
+    await env.clock.sleep(CLOCK_SLACK_MS, signal);
+  throw new MoltError('job/provider-lost', 'the provider did not end the cancelled job in time');
 }
 
 /** Throws `job/provider-lost` when the time for a proof is over: a provider that still sends something does not work for it. */

@@ -15,6 +15,7 @@ import {
   type SeveralPlaces,
   type VerifiedQuote,
   createGang,
+  shareOfCeiling,
   decideGang,
 } from '../market/index.ts';
 import { type Address, decodeAddress, parseAddress } from '../protocol/address.ts';
@@ -207,7 +208,7 @@ export class GangRun {
   }
 
   /** One bid. Its quotes are held, as the quotes of one job are, until the filling lets them go. */
-  async #ask({ filling, shape, slots, without }: GangEffect & { type: 'ask' }): Promise<void> {
+  async #ask({ filling, shape, slots, afterMs, without }: GangEffect & { type: 'ask' }): Promise<void> {
     const { jobs, order, options, windowMs, tell, signal } = this.#options;
     const job = jobs[order.shapes.indexOf(shape)];
     if (job === undefined) return;
@@ -229,7 +230,9 @@ export class GangRun {
       _tell: unknown,
       ranked: readonly VerifiedQuote[],
     ): Promise<void> => hold(ranked);
+    const until = AbortSignal.any([signal, over.signal]);
     try {
+      if (afterMs > 0) await this.#buyer.env.clock.sleep(afterMs, until);
       const wanted = {
         ...orderOf(this.#buyer, job.spec, { ...options, maxPrice: this.#shareLeft() }),
         ...(this.#finishByMs === 0 ? {} : { finishByMs: this.#finishByMs }),
@@ -238,7 +241,6 @@ export class GangRun {
         quotesWanted,
         without,
       };
-      const until = AbortSignal.any([signal, over.signal]);
       await buyJob(this.#buyer, { order: wanted, attempt, tell, signal: until, several: () => this.#taken() });
     } catch (error) {
       this.#dispatch({ type: 'unquoted', filling, error });
@@ -262,15 +264,13 @@ export class GangRun {
   #shareLeft(): BaseUnits {
     const { order, options } = this.#options;
     const { spending } = this.#buyer;
-    const asked = priceOf(options.maxPrice) * BigInt(order.shapes.length);
-    const whole = spending === undefined || asked < spending.limits.jobMax ? asked : spending.limits.jobMax;
+    const whole = priceOf(options.maxPrice) * BigInt(order.shapes.length);
     const held = this.#state.seats.filter(({ state }) => state === 'held');
     const bound = [...this.#bound.values(), ...held.map(({ quote }) => quote?.content.amount ?? 0n)];
-    const unbound = bound.reduce((rest, amount) => rest - amount, whole);
-    const allowed = spending?.allowance() ?? unbound;
     // Slots that need other things are asked for later, and have their share.
-    const vacant = BigInt(this.#state.seats.filter(({ state }) => state === 'vacant').length);
-    const share = (unbound < allowed ? unbound : allowed) / vacant;
+    const vacant = this.#state.seats.filter(({ state }) => state === 'vacant').length;
+    const most = spending && { jobMax: spending.limits.jobMax, allowance: spending.allowance() };
+    const share = shareOfCeiling(whole, { bound, vacant }, most);
     if (share > 0n) return baseUnits(share);
     const message = `the others cost or lock all of the ${formatMolt(baseUnits(whole))}; raise maxPrice to have one that is lost replaced`;
     throw new MoltError('market/gang-incomplete', message);

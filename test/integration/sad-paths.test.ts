@@ -244,6 +244,14 @@ describe('a buyer cancels', () => {
     const after = await budgetMoney(buyer.budget);
     expect(before.free - after.free).toBe(job.cost());
     expect(job.cost()).toBeGreaterThan(0n);
+    // It says so itself, once it has cleaned up.
+    await waitFor(
+      async () =>
+        (await molt.offers()).some(
+          ({ provider: of, free }) => of === provider.account.account && free.cpuMillis >= 1_000,
+        ),
+      'the provider offers its room again',
+    );
     const again = await molt.run(await stepsJob(market, molt, 1), { maxPrice: '2' });
     expect(again.exitCode).toBe(0);
     await molt.close();

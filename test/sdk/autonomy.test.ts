@@ -20,6 +20,7 @@ import {
   decideBidder,
   medianCeiling,
   spendingRefusal,
+  shareOfCeiling,
 } from '../../market/index.ts';
 import { type Env, systemEnv } from '../../protocol/env.ts';
 import { parseJobSpec } from '../../protocol/job-spec.ts';
@@ -232,4 +233,18 @@ test('whatever is bought and paid in whatever order, an hour never costs more th
     }),
     { numRuns: 20 },
   );
+});
+
+test('a job on several providers has one ceiling, what its lost ones cost and the limits of a job and of the day in it', () => {
+  // Three at first, each an equal share.
+  expect(shareOfCeiling(90n, { bound: [], vacant: 3 })).toBe(30n);
+  // Two lock 20 each and one was lost for 5: its successor may lock the rest.
+  expect(shareOfCeiling(90n, { bound: [20n, 20n, 5n], vacant: 1 })).toBe(45n);
+  expect(shareOfCeiling(90n, { bound: [50n, 40n], vacant: 1 })).toBe(0n);
+  // One job may cost 60, also where each lease alone would be within that.
+  expect(shareOfCeiling(90n, { bound: [], vacant: 3 }, { jobMax: 60n, allowance: 1_000n })).toBe(20n);
+  expect(shareOfCeiling(90n, { bound: [20n, 20n, 20n], vacant: 1 }, { jobMax: 60n, allowance: 1_000n })).toBe(0n);
+  // What is left of the day is for all of them together.
+  expect(shareOfCeiling(90n, { bound: [], vacant: 3 }, { jobMax: 60n, allowance: 30n })).toBe(10n);
+  expect(shareOfCeiling(90n, { bound: [20n], vacant: 2 }, { jobMax: 60n, allowance: 30n })).toBe(15n);
 });

@@ -118,7 +118,15 @@ export class GangPurchase {
     }
   }
 
-  #ask({ filling, shape, slots, without }: GangEffect & { type: 'ask' }): void {
+  #ask(effect: GangEffect & { type: 'ask' }): void {
+    const { afterMs, filling } = effect;
+    if (afterMs === 0) return this.#askNow(effect);
+    return this.buyer.after(afterMs, 'asks for a slot again', () => {
+      if (this.state.filling === filling && this.state.phase === 'asking') this.#askNow(effect);
+    });
+  }
+
+  #askNow({ filling, shape, slots, without }: GangEffect & { type: 'ask' }): void {
     const { buyer } = this;
     const quotesWanted = Math.min(LIMITS.quotesWanted, slots + SPARE_QUOTES);
     const ask = new Purchase(buyer, { ...this.order, attempts: 1, quotesWanted, without }, this.#task, {

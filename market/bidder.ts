@@ -345,7 +345,9 @@ function beginBid(state: BidderState, event: Of<'begin'>, at: Moment): BidderDec
   };
   const able = judged.filter(({ judgement }) => isAble(judgement));
   if (able.length === 0) {
-    const error = new MoltError('market/no-offers', noOffers(state, event), { offers: event.bookSize });
+    const spent = judged.filter(({ judgement: { obstacles } }) => isAble({ obstacles, failedBefore: false })).length;
+    const why = spent === 0 ? noOffers(state, event) : allSpent(event.bookSize, spent);
+    const error = new MoltError('market/no-offers', why, { offers: event.bookSize });
     return withFirst(told, failBid(state, { error }));
   }
   return {
@@ -387,7 +389,7 @@ export function couldBeServed(order: BidderOrder, offers: readonly Message<Offer
   }
 }
 
-function isAble({ obstacles, failedBefore }: OfferJudgement): boolean {
+function isAble({ obstacles, failedBefore }: Pick<OfferJudgement, 'obstacles' | 'failedBefore'>): boolean {
   return !failedBefore && !obstacles.some(({ what }) => LASTING.has(what));
 }
 
@@ -708,7 +710,17 @@ function noQuotes(declines: readonly Declined[]): MoltError {
   return new MoltError(code, `no provider takes this job now. ${texts.join('; ')}`, { declined: declines.length });
 }
 
-function noOffers({ order, failed }: BidderState, { bookSize, peers }: Of<'begin'>): string {
+/** `spent` could do the job, were it not for what they did of it. */
+function allSpent(bookSize: number, spent: number): string {
+  const who = spent === 1 ? 'the one that could do this job has' : `the ${spent} that could do this job have`;
+  return `${heard(bookSize)}; ${who} a part in it already, or failed it`;
+}
+
+function heard(bookSize: number): string {
+  return bookSize === 1 ? '1 offer was heard' : `${bookSize} offers were heard`;
+}
+
+function noOffers({ order }: BidderState, { bookSize, peers }: Of<'begin'>): string {
   const { followed } = order;
   if (bookSize === 0) {
     const where = followed === undefined ? '' : ` of region ${followed}, the only one that is followed,`;
@@ -716,9 +728,6 @@ function noOffers({ order, failed }: BidderState, { bookSize, peers }: Of<'begin
       followed === undefined ? 'that a provider is up' : 'that a provider of it is up, or follow all regions';
     return `no live offer${where} was heard from ${peers} peers; check the bootstrap addresses, and ${check}`;
   }
-  const without = order.without?.size ?? 0;
-  const unasked = without === 0 ? '' : `; ${without} are not asked again`;
-  const left = failed.size === without ? unasked : `${unasked}; ${failed.size - without} already failed this job`;
   const features = featuresOf(order.spec);
   const beyond = features.length === 0 ? '' : ` with ${features.join(' and ')}`;
   const isElsewhere = followed !== undefined && order.region !== followed;
@@ -726,7 +735,7 @@ function noOffers({ order, failed }: BidderState, { bookSize, peers }: Of<'begin
   const there = order.region === undefined || order.region === '' ? '' : ` in region ${order.region}${only}`;
   const { hardwareTierMin: tier = 'A0' } = order;
   const shown = tier === 'A0' ? '' : ` on hardware of tier ${tier}`;
-  return `${bookSize} ${bookSize === 1 ? 'offer was' : 'offers were'} heard, none sells the ${order.spec.runtime} runtime${beyond} for ${resourceClassOf(order.spec.resources)} jobs${there}${shown}${left}`;
+  return `${heard(bookSize)}, none sells the ${order.spec.runtime} runtime${beyond} for ${resourceClassOf(order.spec.resources)} jobs${there}${shown}`;
 }
 
 function nothing(state: BidderState): BidderDecision {

@@ -30,7 +30,7 @@ import type { Buyer } from './buyer.ts';
 import type { Comparison } from './comparison.ts';
 import type { GangEvent, GangMember, GangOptions } from './gang.ts';
 import { LeaseClient } from './lease-client.ts';
-import { JobFailedError, checked } from './outcome.ts';
+import { CANCELLED, JobFailedError, checked } from './outcome.ts';
 import { type PreparedJob, orderOf, priceOf } from './prepare.ts';
 import type { OpenRun, RunSeat } from './runs.ts';
 import type { Committed } from './spending.ts';
@@ -542,7 +542,5 @@ function memberOf(rank: number, error: unknown): GangMember {
 
 function cancelledBy(signal: AbortSignal): MoltError {
   const reason: unknown = signal.reason;
-  return reason instanceof MoltError
-    ? reason
-    : new MoltError('job/cancelled', 'the gang was cancelled', {}, { cause: reason });
+  return reason instanceof MoltError ? reason : new MoltError('job/cancelled', CANCELLED, {}, { cause: reason });
 }

@@ -15,6 +15,7 @@ import type { Buyer } from './buyer.ts';
 import { EventStream } from './event-stream.ts';
 import { GangRun } from './gang-run.ts';
 import type { RunOptions } from './options.ts';
+import { CANCELLED } from './outcome.ts';
 import { type PreparedJob, prepareJob, priceOf } from './prepare.ts';
 import type { JobEvent, JobResult } from './progress.ts';
 import type { NewRun } from './runs.ts';
@@ -105,7 +106,7 @@ export function startGang(buyer: Buyer, request: GangRequest): Gang {
   return {
     events: stream,
     result,
-    cancel: () => cancelling.abort(new MoltError('job/cancelled', 'the gang was cancelled')),
+    cancel: () => cancelling.abort(new MoltError('job/cancelled', CANCELLED)),
   };
 }
 

@@ -140,6 +140,7 @@ export class LeaseClient implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isOver = true;
+    this.#events.length = 0;
     this.#drained();
     const channel = this.#channel;
     if (channel === undefined) return;
@@ -159,9 +160,13 @@ export class LeaseClient implements AsyncDisposable {
     try {
       await this.#send(request);
       const timeout = this.#buyer.env.clock.sleep(ANSWER_MS, given.signal).then(() => {
-        throw new MoltError('mesh/timeout', `expected an answer of the provider within ${ANSWER_MS / 1000} s, none came`, {
-          node: this.#options.node,
-        });
+        throw new MoltError(
+          'mesh/timeout',
+          `expected an answer of the provider within ${ANSWER_MS / 1000} s, none came`,
+          {
+            node: this.#options.node,
+          },
+        );
       });
       timeout.catch(() => undefined);
       return await Promise.race([promise, timeout]);
@@ -198,6 +203,8 @@ export class LeaseClient implements AsyncDisposable {
       for await (const frame of channel) {
         this.#lastHeardMs = this.#buyer.env.clock.monotonic();
         const response = decodeLeaseResponse(frame);
+        // Nobody reads events any more once the buyer has left: kept, they would be as many as the provider sends.
+        if (this.#isOver) continue;
         if (response.event !== undefined) this.#take(response.event, frame.length);
         else if (response.accepted !== undefined) this.#answer('accepted', response.accepted.operatorSignature);
         else if (response.settleSigned !== undefined)

@@ -27,14 +27,13 @@ const EXIT_CODES: Readonly<Record<string, ErrorCode>> = {
   'never-ready': 'job/never-ready',
 };
 
+/** What a cancelled job comes to, of one provider or of several. */
+export const CANCELLED = 'the job was cancelled; what ran is paid, the rest is back in the budget';
+
 /** The result, or `JobFailedError` where the program did not end well and that is not allowed. */
 export function checked(result: JobResult, options: RunOptions, signal: AbortSignal): JobResult {
   if (result.reason === 'cancelled' || signal.aborted) {
-    throw new JobFailedError(
-      'job/cancelled',
-      'the job was cancelled; what ran is paid, the rest is back in the budget',
-      result,
-    );
+    throw new JobFailedError('job/cancelled', CANCELLED, result);
   }
   if (options.allowFailure === true || (result.reason === 'exited' && result.exitCode === 0)) return result;
   const code = EXIT_CODES[result.reason] ?? 'job/failed';

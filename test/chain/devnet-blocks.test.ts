@@ -124,9 +124,11 @@ test('what a node refuses is refused with its code', async () => {
     ).error?.code,
   ).toBe(-32602);
   expect((await call('sendTransaction', '!!!', { encoding: 'base64' })).error?.code).toBe(-32602);
-  const startedMs = performance.now();
-  expect((await call('sendTransaction', 'z'.repeat(200_000))).error?.code).toBe(-32602);
-  expect(performance.now() - startedMs).toBeLessThan(5_000);
+  // By its length, before minutes go into decoding it.
+  expect((await call('sendTransaction', 'z'.repeat(200_000))).error).toMatchObject({
+    code: -32602,
+    message: expect.stringContaining('too large: 200000 bytes'),
+  });
   const simulated = { encoding: 'base64', sigVerify: true, replaceRecentBlockhash: true };
   expect((await call('simulateTransaction', 'AAAA', simulated)).error?.code).toBe(-32602);
   expect((await call('getBlockTime', 10 ** 9)).error?.code).toBe(-32004);

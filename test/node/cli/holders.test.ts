@@ -237,7 +237,7 @@ describe('a buyer', () => {
     const home = homeOf('lessee', parties.delegate, parties.buyer);
     const { home: stranger } = await newHome('passer-by');
     const open = async (): Promise<Address> => {
-      const terms = await termsOf(local.chain, parties, { windowMs: 20_000 });
+      const terms = await termsOf(local.chain, parties);
       return openOn(local.chain, parties, terms);
     };
     const prove = (lease: Address): Promise<unknown> =>
@@ -257,7 +257,7 @@ describe('a buyer', () => {
 
     const late = await open();
     await prove(late);
-    await rpc(local.devnet.rpcUrl, 'molt_warp', 22);
+    await rpc(local.devnet.rpcUrl, 'molt_warp', 61);
     expect((await molt(stranger, ['lease', 'settle', late])).code).toBe(0);
     expect((await local.chain.leaseEnding(late))?.ending).toBe('settledAfterWindow');
 

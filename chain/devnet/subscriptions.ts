@@ -130,7 +130,10 @@ export class Subscriptions implements Disposable {
     return { stop: () => timer[Symbol.dispose]() };
   }
 
-  /** One notification, at once when the transaction is known already. */
+  /**
+   * One notification, at once when the transaction is known already. It is watched for before it is looked up, since it may
+   * be written meanwhile, and told only when the answer is out: a client knows no subscription before.
+   */
   async #subscribeSignature(id: number, params: readonly unknown[]): Promise<{ result: number; after: () => void }> {
     const wanted = parseOne(signature, params[0]);
     const { enableReceivedNotification: received } = parseOne(signatureForm, params[1]);
@@ -138,14 +141,24 @@ export class Subscriptions implements Disposable {
       if (received) this.#notify('signature', id, 'receivedSignature', slot);
       this.#notify('signature', id, { err }, slot);
     };
+    let isAnswered = false;
+    let early: TransactionRecord | undefined;
     const watcher: Watcher = (record) => {
       if (record.signature !== wanted) return false;
-      tell(record);
+      if (isAnswered) tell(record);
+      else early = record;
       return true;
     };
+    this.#active.set(id, { kind: 'signature', watcher });
     const known = await this.#context.ledger.history.record(wanted);
-    if (!known) this.#active.set(id, { kind: 'signature', watcher });
-    return { result: id, after: () => known && tell(known) };
+    const after = (): void => {
+      isAnswered = true;
+      const record = early ?? known;
+      if (record === undefined) return;
+      this.#active.delete(id);
+      tell(record);
+    };
+    return { result: id, after };
   }
 }
 

@@ -181,7 +181,7 @@ describe('one party alone', () => {
       code: 'chain/refused',
       context: { program: 'WindowOpen' },
     });
-    await warp(61);
+    await warp(31);
     const before = await chain.balances(parties.owner.address);
     await chain.settleAfterWindow(anyone, lease);
     // 600,000,000 less 0.5 % burnt and 1 % for the stake.

@@ -94,8 +94,8 @@ export async function termsOf(chain: Chain, parties: Parties, changes: Partial<L
     openBeforeMs: nowMs + 30_400,
     finishByMs: nowMs + 60_400,
     graceMs: 5_000,
-    // Long enough for whatever is to happen inside it; tests that need its end warp.
-    windowMs: 60_000,
+    // Long enough for whatever is to happen inside it, and half as long as a blockhash is good: tests that need its end warp.
+    windowMs: 30_000,
     ...changes,
   };
 }

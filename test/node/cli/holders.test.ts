@@ -257,7 +257,7 @@ describe('a buyer', () => {
 
     const late = await open();
     await prove(late);
-    await rpc(local.devnet.rpcUrl, 'molt_warp', 61);
+    await rpc(local.devnet.rpcUrl, 'molt_warp', 31);
     expect((await molt(stranger, ['lease', 'settle', late])).code).toBe(0);
     expect((await local.chain.leaseEnding(late))?.ending).toBe('settledAfterWindow');
 

@@ -5,7 +5,12 @@
  */
 import type * as http from 'node:http';
 
-const { createServer: create, request: ask } = process.getBuiltinModule('node:http');
+const { Agent, createServer: create, request: ask } = process.getBuiltinModule('node:http');
 
 export const createServer: typeof http.createServer = create;
 export const request: typeof http.request = ask;
+
+/** Connections that are opened for one request and closed after it. */
+export function freshConnections(): http.Agent {
+  return new Agent({ keepAlive: false });
+}

@@ -15,7 +15,7 @@ import type { Network } from '../../market/ports.ts';
 import { type Address } from '../../protocol/address.ts';
 import type { KeyPair } from '../../protocol/ed25519.ts';
 import type { Env } from '../../protocol/env.ts';
-import { type ErrorCode, MoltError, assert, hasCode } from '../../protocol/errors.ts';
+import { type ErrorCode, MoltError, assert } from '../../protocol/errors.ts';
 import { type JobSpec, decodeJobSpec, storedInputs } from '../../protocol/job-spec.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import type { RuntimeKind } from '../../protocol/messages.ts';
@@ -76,9 +76,12 @@ interface Live {
 const SAMPLE_EVERY_MS = 2_000;
 const PROGRESS_EVERY_MS = 250;
 const STOP_GRACE_MS = 2_000;
-/** Pauses between attempts to remove what an engine that is away holds: the first and the longest. */
+/**
+ * Pauses between attempts to remove what an engine that is away holds: the first and the longest. A job's disk and capacity
+ * are free again so soon after the engine is back; to ask one that is away costs nothing.
+ */
 const REMOVE_AGAIN_MS = 1_000;
-const REMOVE_MS_MAX = 60_000;
+const REMOVE_MS_MAX = 5_000;
 /** A node that closes waits so long for what is being removed; the next one finds the rest. */
 const LEAVE_MS_MAX = 4_000;
 
@@ -190,23 +193,31 @@ export class Execution implements AsyncDisposable {
     this.#live.get(lease)?.abort.abort(new MoltError('job/cancelled', 'the job is over'));
     this.#live.delete(lease);
     this.#confidential.delete(lease);
-    for (let attempt = 1; attempt <= job.attempt; attempt++) {
-      const past = { ...job, attempt };
-      if (job.spec !== undefined) await this.#removeAttempt(past);
-      await rm(this.#folder(past), { recursive: true, force: true });
-    }
+    for (let attempt = 1; attempt <= job.attempt; attempt++) await this.#removeAttempt({ ...job, attempt });
     const stored = job.spec === undefined ? [] : storedInputs(specOf(job)).map(({ path, cid }) => [path, cid] as const);
     await this.#options.content.release(lease, { ...Object.fromEntries(stored), ...job.inputs });
   }
 
-  /** An engine that is away now is asked again when it may be back; a node that restarts meanwhile finds what is left. */
+  /**
+   * Whatever fails is tried again until nothing is left: the engine may be away, and what it held cannot be sold before.
+   * A node that restarts meanwhile finds the rest.
+   */
   async #removeAttempt(job: Job): Promise<void> {
+    let told = '';
     for (let pauseMs = REMOVE_AGAIN_MS; !this.#closing.signal.aborted; pauseMs = Math.min(2 * pauseMs, REMOVE_MS_MAX)) {
       try {
-        return await this.#runtime(job).remove(attemptId(job));
+        // A runtime that this node has no more holds what only a node that has it again can remove.
+        if (job.spec !== undefined) await this.#options.runtimes.get(job.agreement.runtime)?.remove(attemptId(job));
+        return await rm(this.#folder(job), { recursive: true, force: true });
       } catch (error) {
-        if (!hasCode(error, 'runtime/engine-failed')) throw error;
-        this.#env.logger.log('warn', 'an attempt will be removed when the engine is back', { reason: error.message });
+        const reason = error instanceof Error ? error.message : String(error);
+        // An engine may be away for hours: each reason is told once.
+        if (reason !== told)
+          this.#env.logger.log('warn', 'an attempt could not be removed and will be', {
+            reason,
+            lease: job.agreement.lease,
+          });
+        told = reason;
       }
       await this.#env.clock.sleep(pauseMs, this.#closing.signal).catch(() => undefined);
     }

@@ -20,7 +20,9 @@ import { type TestBuyer, type TestMarket, type TestProvider, openMarket } from '
 const { reason } = await findEngine();
 const cannot = reason === '' ? whyNoPrivateEngine() : reason;
 
-interface Scene {
+/** A market of its own: what is left of a test that failed is no matter of the next one. */
+interface Scene extends AsyncDisposable {
+  readonly market: TestMarket;
   readonly engine: PrivateEngine;
   readonly provider: TestProvider;
   readonly buyer: TestBuyer;
@@ -34,9 +36,7 @@ interface Told {
 }
 
 describe.skipIf(cannot !== '')(`a container job${cannot === '' ? '' : ` (skipped: ${cannot})`}`, () => {
-  let market: TestMarket;
   let registry: Registry;
-  const engines: PrivateEngine[] = [];
 
   beforeAll(async () => {
     registry = await openRegistry({
@@ -44,19 +44,17 @@ describe.skipIf(cannot !== '')(`a container job${cannot === '' ? '' : ` (skipped
       files: [...busyboxFiles(), { name: 'marker', contents: randomBytes(16) }],
       env: ['PATH=/bin'],
     });
-    market = await openMarket();
   });
-  afterAll(async () => {
-    for (const engine of engines) await engine[Symbol.asyncDispose]();
-    await market?.[Symbol.asyncDispose]();
-    await registry?.[Symbol.asyncDispose]();
-  });
+  afterAll(() => registry?.[Symbol.asyncDispose]());
 
   async function open(liveRestore: boolean): Promise<Scene> {
-    const engine = await openPrivateEngine({ liveRestore });
-    engines.push(engine);
+    await using opened = new AsyncDisposableStack();
+    const engine = opened.use(await openPrivateEngine({ liveRestore }));
+    const market = opened.use(await openMarket());
     const provider = await market.provider({ runtimes: ['container'], containerSocket: engine.socketPath });
-    return { engine, provider, buyer: await market.buyer() };
+    const buyer = await market.buyer();
+    const resources = opened.move();
+    return { market, engine, provider, buyer, [Symbol.asyncDispose]: () => resources.disposeAsync() };
   }
 
   const job = (seconds: number): JobSpecInput => ({
@@ -69,7 +67,11 @@ describe.skipIf(cannot !== '')(`a container job${cannot === '' ? '' : ` (skipped
   });
 
   /** Runs a job of some seconds and does `harm` when it has said something. */
-  async function run({ buyer, provider, engine }: Scene, seconds: number, harm: () => Promise<void>): Promise<Told> {
+  async function run(
+    { market, buyer, provider, engine }: Scene,
+    seconds: number,
+    harm: () => Promise<void>,
+  ): Promise<Told> {
     const before = await market.chain.budget(buyer.budget);
     await using molt = await buyer.connect();
     const events: JobEvent[] = [];
@@ -106,7 +108,7 @@ describe.skipIf(cannot !== '')(`a container job${cannot === '' ? '' : ` (skipped
   };
 
   test('goes on while its engine is killed and comes back, and its log has no gap', async () => {
-    const scene = await open(true);
+    await using scene = await open(true);
     const { engine } = scene;
     const told = await run(scene, 6, async () => {
       await engine.kill();
@@ -116,11 +118,10 @@ describe.skipIf(cannot !== '')(`a container job${cannot === '' ? '' : ` (skipped
     expect(result).toMatchObject({ exitCode: 0, cost: told.paid });
     expect(result.stdout.trim().split('\n')).toEqual(Array.from({ length: 6 }, (_, index) => `line ${index + 1}`));
     expect(told.events.every((event) => event.type !== 'phase' || event.attempt === 1)).toBe(true);
-    await scene.provider.stop();
   });
 
   test('that its engine ended when it was restarted is no verdict of the job: it fails with that reason, unpaid', async () => {
-    const scene = await open(false);
+    await using scene = await open(false);
     const { engine } = scene;
     const told = await run(scene, 30, async () => {
       await engine.stop();
@@ -128,11 +129,10 @@ describe.skipIf(cannot !== '')(`a container job${cannot === '' ? '' : ` (skipped
     });
     expect(told.outcome).toMatchObject({ status: 'rejected', reason: { code: 'runtime/engine-failed' } });
     expect(told.paid).toBe(0n);
-    await scene.provider.stop();
   });
 
   test('of a machine that was rebooted runs again from the start, and only that run is paid', async () => {
-    const scene = await open(true);
+    await using scene = await open(true);
     const { engine } = scene;
     let backMs = 0;
     const told = await run(scene, 4, async () => {
@@ -147,6 +147,5 @@ describe.skipIf(cannot !== '')(`a container job${cannot === '' ? '' : ` (skipped
     expect(result.stdout.trim().split('\n')).toHaveLength(4);
     expect(told.events.findLast((event) => event.type === 'phase')).toMatchObject({ attempt: 2 });
     expect(result.billedMs).toBeLessThan(performance.now() - backMs);
-    await scene.provider.stop();
   });
 });

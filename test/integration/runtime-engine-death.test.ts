@@ -1,6 +1,6 @@
 /**
- * What a runtime tells of a job whose engine is killed with SIGKILL while it starts, runs or ends: a reason, and the time
- * that it ran. Real engines of the test's own are killed; engine-death.test.ts has what it means for lease and money.
+ * What a runtime tells of a job whose engine is stopped, or killed with SIGKILL, while it starts, runs or ends: a reason,
+ * and the time that it ran. Real engines of the test's own are killed; engine-death.test.ts has what it means for lease and money.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -90,6 +90,19 @@ it.skipIf(reason !== '')(
     });
   },
 );
+
+it.skipIf(reason !== '')(`an engine that is stopped is the reason of the ends it makes${note}`, async () => {
+  await withEngine(false, async ({ engine, runtime, request }) => {
+    const run = await runtime.start(request('echo first; sleep 600'), never);
+    const asking = (async () => {
+      for await (const { stream } of run.logs) expect(stream).toBe('stdout');
+    })();
+    await engine.stop();
+    await engine.start();
+    expect(await run.exit).toMatchObject({ reason: 'engine-failed', exitCode: undefined });
+    await asking;
+  });
+});
 
 it.skipIf(reason !== '')(
   `a job whose engine is killed while it starts fails with a reason and leaves nothing${note}`,

@@ -99,7 +99,7 @@ export class ContainerRuntime implements Runtime {
 
   constructor(env: Env, options: ContainerOptions) {
     this.#env = env;
-    const { calls, streams } = connectEngine(options.socketPath);
+    const { calls, streams } = connectEngine(env, options.socketPath);
     this.#engine = calls;
     this.#streams = streams;
     this.#directory = options.directory;

@@ -38,6 +38,15 @@ async function devicesOf(path: string): Promise<string[]> {
   return told.split('\n').filter(Boolean);
 }
 
+/** A device may let go of its file by itself, when its last mount went: then there is nothing left to detach. */
+async function detach(device: string, path: string): Promise<void> {
+  try {
+    await tool('losetup', ['-d', device]);
+  } catch (error) {
+    if ((await devicesOf(path)).includes(device)) throw error;
+  }
+}
+
 export class Disks {
   readonly #directory: string;
 
@@ -114,7 +123,7 @@ export class Disks {
   async remove(attemptId: string): Promise<void> {
     const path = this.#file(attemptId);
     if (!existsSync(path)) return;
-    for (const device of await devicesOf(path)) await tool('losetup', ['-d', device]);
+    for (const device of await devicesOf(path)) await detach(device, path);
     await rm(path, { force: true });
   }
 }

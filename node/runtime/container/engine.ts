@@ -5,7 +5,9 @@ import { createRequire } from 'node:module';
 
 import type Docker from 'dockerode';
 
+import type { Env } from '../../../protocol/env.ts';
 import { MoltError } from '../../../protocol/errors.ts';
+import { freshConnections } from '../../http.ts';
 
 /** Labels by which a node finds what is its own. */
 export const LABEL = {
@@ -15,8 +17,10 @@ export const LABEL = {
   terms: 'molt.terms',
 } as const;
 
-/** An engine that does not answer a simple call within this is treated as gone. */
+/** An engine that is silent for so long while it is given something to do is treated as gone. */
 const CALL_MS_MAX = 60_000;
+/** Questions and removals are answered within this, or asked again: what is removed twice is gone just the same. */
+const ANSWER_MS_MAX = 15_000;
 
 export type Engine = Docker;
 /** Podman answers the same calls, and means other things by some of them. */
@@ -29,10 +33,40 @@ export interface EngineClients {
   readonly streams: Engine;
 }
 
-export function connectEngine(socketPath: string): EngineClients {
+export function connectEngine(env: Env, socketPath: string): EngineClients {
   // Loaded on first use: it brings 17 MB of memory that a node without containers does not need.
   const Client = createRequire(import.meta.url)('dockerode') as typeof Docker;
-  return { calls: new Client({ socketPath, timeout: CALL_MS_MAX }), streams: new Client({ socketPath }) };
+  // An engine that shuts down stops listening first and ends its containers then, but goes on serving the connections it
+  // has: over one of those it would tell of an end as if it were the job's own, and take removals that it does not complete.
+  const place = { socketPath, agent: freshConnections() };
+  const patient = { ...place, timeout: CALL_MS_MAX };
+  const calls = new Client(patient);
+  boundAnswers(env, calls);
+  return { calls, streams: new Client(place) };
+}
+
+/**
+ * Ends questions and removals at their time. The client itself bounds the silence before an answer and nothing after it:
+ * an engine that dies in the middle of one would be waited for until the node ends.
+ */
+function boundAnswers(env: Env, { modem }: Engine): void {
+  const dial = modem.dial.bind(modem);
+  modem.dial = (options, callback) => {
+    if (options.method !== 'GET' && options.method !== 'DELETE') return dial(options, callback);
+    const answered = new AbortController();
+    const given = new AbortController();
+    const end: typeof callback = (error, result) => {
+      if (answered.signal.aborted) return;
+      answered.abort();
+      callback?.(error, result);
+    };
+    const late = (): void => {
+      end(new Error(`no whole answer came within ${ANSWER_MS_MAX / 1_000} s`), null);
+      given.abort();
+    };
+    env.clock.sleep(ANSWER_MS_MAX, answered.signal).then(late, () => undefined);
+    return dial({ ...options, abortSignal: given.signal }, end);
+  };
 }
 
 interface HttpFault {

@@ -170,7 +170,7 @@ export class Volumes {
   /** After the containers of the attempt. Idempotent. */
   async remove(attemptId: string): Promise<void> {
     await allEnded((await this.#find(attemptId)).map(({ Name }) => this.#removeOne(Name)));
-    await this.#disks.remove(attemptId);
+    await engineCall('detaching a disk', () => this.#disks.remove(attemptId));
   }
 
   async #find(attemptId?: string): Promise<readonly VolumeInspectInfo[]> {

@@ -10,7 +10,7 @@ import { privateKeyFromRaw } from '@libp2p/crypto/keys';
 import { type Identify, type IdentifyPush, identify, identifyPush } from '@libp2p/identify';
 import type { GossipSub } from '@libp2p/gossipsub';
 import type { Connection, Libp2p, PeerInfo, ServiceMap } from '@libp2p/interface';
-import type { KadDHT } from '@libp2p/kad-dht';
+import type { KadDHT, KadDHTComponents } from '@libp2p/kad-dht';
 import { noise } from '@libp2p/noise';
 import { type Ping, ping } from '@libp2p/ping';
 import { tcp } from '@libp2p/tcp';
@@ -31,6 +31,7 @@ import { Gate, type GateLimits } from './gater.ts';
 import { Gossip, type GossipLimits, type Validate } from './gossip.ts';
 import { Guard, type GuardLimits } from './guard.ts';
 import { Heartbeat } from './heartbeat.ts';
+import { withoutCircuits } from './dht.ts';
 import { directTls } from './encryption.ts';
 import { ipOf, rangeOf, reachOf } from './ip.ts';
 import { Nat, type NatOptions, type Reachability, isCircuit } from './nat.ts';
@@ -425,15 +426,16 @@ async function configuration(
       ping: ping({ maxInboundStreams: 8, maxOutboundStreams: 4 }),
       gossip: parts.gossip.service,
       circuits: parts.nat.service,
-      dht: kadDHT({
-        protocol: `${parts.prefix}/kad/1`,
-        clientMode: options.role === 'light',
-        peerInfoMapper: (peer) => ({
-          ...peer,
-          multiaddrs: peer.multiaddrs.filter((address) => parts.gate.mayDial(address)),
-        }),
-        allowQueryWithZeroPeers: true,
-      }),
+      dht: (components: KadDHTComponents) =>
+        kadDHT({
+          protocol: `${parts.prefix}/kad/1`,
+          clientMode: options.role === 'light',
+          peerInfoMapper: (peer) => ({
+            ...peer,
+            multiaddrs: peer.multiaddrs.filter((address) => parts.gate.mayDial(address)),
+          }),
+          allowQueryWithZeroPeers: true,
+        })(withoutCircuits(components)),
       ...(await natServices(options)),
     },
   };

@@ -60,6 +60,8 @@ const DIRECT_MS = 8_000;
 const DIRECT_RETRY_MS = 2_000;
 const DIRECT_RETRY_MAX_MS = 60_000;
 const DIRECT_DIALS_MAX = 4;
+/** A circuit with no stream is not left sooner: whoever has just opened it is about to open its first stream. */
+const CIRCUIT_IDLE_MS = 5_000;
 const SEARCH_EVERY_MS = 30_000;
 const SEARCH_MS = 10_000;
 const SEARCH_DIALS_MAX = 4;
@@ -154,6 +156,8 @@ export class Nat implements AsyncDisposable {
   #isLeaving = false;
   /** Peers that could not be dialled directly, and the pause since. */
   readonly #undialled = new Map<string, Undialled>();
+  /** Circuits without a stream, and the monotonic time when that was first seen. */
+  readonly #idleSince = new WeakMap<Connection, number>();
   #told = '';
   #searchAt = 0;
   #verifyAt = 0;
@@ -324,7 +328,7 @@ export class Nat implements AsyncDisposable {
 
   /**
    * Of two ends of a circuit one of which the world reaches, the other dials there as soon as it is told where. Streams stay
-   * where they are; the circuit is closed when it has none left.
+   * where they are; the circuit is closed when it has had none for a while.
    */
   async #leaveRelays(): Promise<void> {
     const { libp2p } = this.#parts();
@@ -336,10 +340,19 @@ export class Nat implements AsyncDisposable {
       if (circuits.length < open.length) {
         using deadline = new Deadline(this.#env.clock, DIRECT_MS, this.#stopped.signal);
         const { signal } = deadline;
-        for (const circuit of circuits) if (isIdle(circuit)) await circuit.close({ signal }).catch(() => undefined);
+        for (const circuit of circuits)
+          if (this.#isLeft(circuit)) await circuit.close({ signal }).catch(() => undefined);
       } else await this.#dialDirectly(peer);
       if (this.#stopped.signal.aborted) return;
     }
+  }
+
+  #isLeft(circuit: Connection): boolean {
+    const now = this.#env.clock.monotonic();
+    const sinceMs = isIdle(circuit) ? (this.#idleSince.get(circuit) ?? now) : undefined;
+    if (sinceMs === undefined) this.#idleSince.delete(circuit);
+    else this.#idleSince.set(circuit, sinceMs);
+    return sinceMs !== undefined && now - sinceMs >= CIRCUIT_IDLE_MS;
   }
 
   async #dialDirectly(peer: PeerId): Promise<void> {

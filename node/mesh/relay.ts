@@ -34,6 +34,7 @@ import { createBuckets } from '../../market/index.ts';
 import type { Clock } from '../../protocol/env.ts';
 import { MoltError, assert } from '../../protocol/errors.ts';
 import { Bucket } from './bucket.ts';
+import { withMethod } from './with-method.ts';
 
 /** The protocol by which a peer tells that it relays. */
 export const RELAY_PROTOCOL: string = RELAY_V2_HOP_CODEC;
@@ -83,6 +84,16 @@ export interface Relaying {
   readonly bytes: number;
 }
 
+/** A stream that asks for a place, or for a circuit, which it becomes. */
+interface Asked {
+  readonly stream: Stream;
+  readonly opener: string;
+  /** It counts as a circuit. */
+  isAdmitted: boolean;
+  /** The other half. */
+  far?: Stream;
+}
+
 /** The relaying side. Offers nothing until `open`, and nothing after `close`. */
 export class Relay {
   readonly #clock: Clock;
@@ -90,8 +101,8 @@ export class Relay {
   readonly #components: Components;
   readonly #budget: Bucket;
   readonly #circuits = new Map<string, number>();
-  /** The stream that asks for the circuit on whose behalf the current code runs. */
-  readonly #asking = new AsyncLocalStorage<Stream>();
+  /** What is asked of this relay, and on whose behalf the current code runs. */
+  readonly #asking = new AsyncLocalStorage<Asked>();
   #server: (CircuitRelayService & Startable) | undefined;
   #all = 0;
   #bytes = 0;
@@ -123,7 +134,7 @@ export class Relay {
       },
     })({
       ...this.#components,
-      registrar: guarded(this.#components.registrar, RELAY_V2_HOP_CODEC, (handler) => this.#counted(handler)),
+      registrar: guarded(this.#components.registrar, RELAY_V2_HOP_CODEC, (handler) => this.#knowing(handler)),
       connectionManager: this.#joining(this.#components.connectionManager),
       connectionGater: this.#gater(),
     });
@@ -168,45 +179,67 @@ export class Relay {
       },
       denyOutboundRelayedConnection: (opener, target) => {
         const now = this.#clock.monotonic();
-        return !this.#budget.take(now, 1) || !from.take(opener.toString(), now) || !to.take(target.toString(), now);
+        if (!this.#budget.take(now, 1) || !from.take(opener.toString(), now) || !to.take(target.toString(), now))
+          return true;
+        return !this.#admits(this.#asked());
       },
     };
   }
 
-  /** The stream that asks for a circuit becomes the circuit, so that counting these streams counts circuits. */
-  #counted(handler: StreamHandler): StreamHandler {
-    return (stream, connection) => {
-      const peer = connection.remotePeer.toString();
-      const count = this.#circuits.get(peer) ?? 0;
-      if (this.#all >= this.#limits.relayCircuitsMax || count >= this.#limits.relayCircuitsPerPeer + 2) {
-        stream.abort(new MoltError('mesh/too-many-streams', 'this relay carries no more circuits now'));
-        return undefined;
+  /** Lets the code that answers a stream know which one it is, and ends one that no circuit came of. */
+  #knowing(handler: StreamHandler): StreamHandler {
+    return async (stream, connection) => {
+      const asked: Asked = { stream, opener: connection.remotePeer.toString(), isAdmitted: false };
+      try {
+        await this.#asking.run(asked, () => handler(stream, connection));
+      } finally {
+        if (asked.isAdmitted && asked.far?.writeStatus !== 'writable')
+          stream.abort(new MoltError('mesh/unreachable', 'the other end took no circuit'));
       }
-      this.#all++;
-      this.#circuits.set(peer, count + 1);
-      stream.addEventListener(
-        'close',
-        () => {
-          this.#all--;
-          const left = (this.#circuits.get(peer) ?? 1) - 1;
-          if (left > 0) this.#circuits.set(peer, left);
-          else this.#circuits.delete(peer);
-        },
-        { once: true },
-      );
-      return this.#asking.run(stream, () => handler(stream, connection));
     };
+  }
+
+  /**
+   * Counts what is asked for as a circuit for as long as its stream is open; false where there is no room. Only circuits
+   * count: a relay that carries all it may still renews the places that it holds.
+   */
+  #admits(asked: Asked): boolean {
+    const { stream, opener } = asked;
+    const count = this.#circuits.get(opener) ?? 0;
+    if (this.#all >= this.#limits.relayCircuitsMax || count >= this.#limits.relayCircuitsPerPeer) return false;
+    // One that has ended meanwhile does not say so again, and would count for ever.
+    if (stream.status !== 'open') return false;
+    this.#all++;
+    this.#circuits.set(opener, count + 1);
+    asked.isAdmitted = true;
+    stream.addEventListener(
+      'close',
+      () => {
+        this.#all--;
+        const left = (this.#circuits.get(opener) ?? 1) - 1;
+        if (left > 0) this.#circuits.set(opener, left);
+        else this.#circuits.delete(opener);
+      },
+      { once: true },
+    );
+    return true;
+  }
+
+  #asked(): Asked {
+    const asked = this.#asking.getStore();
+    assert(asked !== undefined, 'a relay opens streams for circuits only, and these are asked for by a stream');
+    return asked;
   }
 
   /** Connections whose new streams are the other half of the circuit that is being asked for. No circuit goes on through another. */
   #joining(connections: Components['connectionManager']): Components['connectionManager'] {
     const joining = (connection: Connection): Connection =>
       withMethod(connection, 'newStream', async (protocols, options) => {
-        const near = this.#asking.getStore();
+        const asked = this.#asked();
         const far = await connection.newStream(protocols, options);
-        assert(near !== undefined, 'a relay opens streams for circuits only');
-        this.#carry(near, far);
-        this.#carry(far, near);
+        this.#carry(asked.stream, far);
+        this.#carry(far, asked.stream);
+        asked.far = far;
         return far;
       });
     return withMethod(connections, 'getConnections', (peer) =>
@@ -308,15 +341,4 @@ function guarded(registrar: Registrar, protocol: string, wrap: (handler: StreamH
   return withMethod(registrar, 'handle', (name, handler, options) =>
     registrar.handle(name, name === protocol ? wrap(handler) : handler, options),
   );
-}
-
-/** The same object to whoever uses it, but for one method. */
-function withMethod<T extends object, Name extends keyof T>(target: T, name: Name, method: T[Name]): T {
-  return new Proxy(target, {
-    get: (_, key) => {
-      if (key === name) return method;
-      const value: unknown = Reflect.get(target, key, target);
-      return typeof value === 'function' ? (value.bind(target) as unknown) : value;
-    },
-  });
 }

@@ -82,13 +82,19 @@ export class Streams {
 
   async #connection(to: Address, signal: AbortSignal, addresses: readonly string[] = []): Promise<Connection> {
     const peer = peerIdOf(to);
-    const open = this.#libp2p.getConnections(peer).filter((one) => one.status === 'open');
-    const known = open.find((one) => one.limits === undefined) ?? open[0];
-    if (known !== undefined) return known;
+    const known = (): Connection | undefined => {
+      const open = this.#libp2p.getConnections(peer).filter((one) => one.status === 'open');
+      return open.find((one) => one.limits === undefined) ?? open[0];
+    };
+    const now = known();
+    if (now !== undefined) return now;
     const target = addresses.length > 0 ? parseAddresses(addresses, peer) : peer;
     try {
       return await this.#libp2p.dial(target, { signal });
     } catch (cause) {
+      // The peer may have come to us meanwhile.
+      const since = known();
+      if (since !== undefined && !signal.aborted) return since;
       throw unreachable(to, signal.aborted ? signal.reason : cause);
     }
   }

@@ -69,8 +69,14 @@ export class Watch implements Disposable {
     this.#gossip = parts.gossip;
     this.#guard = parts.guard;
     this.#libp2p.addEventListener('peer:identify', (event) => {
-      const peer = addressOf(event.detail.peerId);
-      if (peer !== undefined && event.detail.protocols.some((name) => name.startsWith('/meshsub/')))
+      const { connection, peerId, protocols } = event.detail;
+      const peer = addressOf(peerId);
+      // Gossip does not run over circuits, so whoever came by one is no neighbour.
+      if (
+        peer !== undefined &&
+        connection.limits === undefined &&
+        protocols.some((name) => name.startsWith('/meshsub/'))
+      )
         this.#speaksGossip.add(peer);
     });
     this.#libp2p.addEventListener('peer:disconnect', (event) => {
@@ -153,7 +159,6 @@ export class Watch implements Disposable {
     this.#close(peer);
   }
 
-  /** Gossip does not run over circuits. */
   #isDirect(peer: Address): boolean {
     return this.#libp2p.getConnections(peerIdOf(peer)).some(({ limits }) => limits === undefined);
   }

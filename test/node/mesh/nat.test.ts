@@ -5,7 +5,7 @@
 import { once } from 'node:events';
 
 import { identify } from '@libp2p/identify';
-import type { Libp2p, Stream } from '@libp2p/interface';
+import type { Libp2p, PeerId, Stream } from '@libp2p/interface';
 import { noise } from '@libp2p/noise';
 import { tcp } from '@libp2p/tcp';
 import { yamux } from '@libp2p/yamux';
@@ -16,9 +16,10 @@ import { describe, expect, test } from 'vitest';
 import { announced } from '../../../node/mesh/nat.ts';
 import type { Mesh, MeshLimits, Reachability } from '../../../node/mesh/index.ts';
 import { peerIdOf } from '../../../node/mesh/peer.ts';
+import type { Clock, Env } from '../../../protocol/env.ts';
 import { RELAY_PROTOCOL, type Reservations, circuits } from '../../../node/mesh/relay.ts';
 import { freePort } from '../../fixtures/port.ts';
-import { Peers, pause, text, until } from './peers.ts';
+import { Peers, env, pause, text, until } from './peers.ts';
 
 const LIMITS = { maxFrameBytes: 1024 * 1024, maxStreamsPerPeer: 8, maxStreams: 64 };
 
@@ -31,10 +32,18 @@ async function openRelay(peers: Peers, limits: Partial<MeshLimits> = {}): Promis
 }
 
 /** A peer that nobody can dial, with its places at the relays. */
-async function openHidden(peers: Peers, relays: readonly Mesh[]): Promise<Mesh> {
-  const hidden = await peers.open({ listen: [], bootstrap: relays.flatMap((relay) => [...relay.addresses]) });
+async function openHidden(peers: Peers, relays: readonly Mesh[], on: Env = env): Promise<Mesh> {
+  const hidden = await peers.open({ listen: [], bootstrap: relays.flatMap((relay) => [...relay.addresses]) }, on);
   await until('places at relays', () => hidden.reachability.relays.length === Math.min(2, relays.length));
   return hidden;
+}
+
+/**
+ * A peer on whose word nobody relies: the DHT names it to nobody, so that none of them dials it, and what it says to a
+ * hidden one goes through a relay.
+ */
+async function openStranger(peers: Peers, bootstrap: readonly string[] = []): Promise<Mesh> {
+  return peers.open({ role: 'light', bootstrap });
 }
 
 async function echo(mesh: Mesh): Promise<void> {
@@ -96,7 +105,7 @@ test('a peer that listens nowhere tells circuits, and one that is not known to i
   expect(hidden.reachability).toMatchObject({ way: 'relayed' });
   expect(hidden.addresses).toHaveLength(2);
   for (const address of hidden.addresses) expect(multiaddr(address).bytes.length).toBeLessThanOrEqual(96);
-  const stranger = await peers.open({ bootstrap: [...relays[0]!.addresses] });
+  const stranger = await openStranger(peers, relays[0]!.addresses);
   expect(await ask(stranger, hidden, 'hello')).toBe('hello');
   expect(relays.map((relay) => relay.reachability.relaying?.circuits)).toContain(1);
   expect(Math.max(...relays.map((relay) => relay.reachability.relaying?.bytes ?? 0))).toBeGreaterThan(10);
@@ -154,7 +163,7 @@ describe('a relay', () => {
     const relay = await openRelay(peers, { relayCircuitsMax: 2 });
     const hidden = await openHidden(peers, [relay]);
     await echo(hidden);
-    const strangers = [await peers.open(), await peers.open(), await peers.open()];
+    const strangers = [await openStranger(peers), await openStranger(peers), await openStranger(peers)];
     expect(await ask(strangers[0]!, hidden, 'one')).toBe('one');
     expect(await ask(strangers[1]!, hidden, 'two')).toBe('two');
     await expect(ask(strangers[2]!, hidden, 'three')).rejects.toMatchObject({ code: 'mesh/unreachable' });
@@ -163,12 +172,66 @@ describe('a relay', () => {
     expect(await ask(strangers[2]!, hidden, 'three')).toBe('three');
   });
 
+  test('renews the places that it holds while it carries all the circuits that it may', async () => {
+    await using peers = new Peers();
+    const relay = await openRelay(peers, { relayCircuitsMax: 1 });
+    const hidden = await openHidden(peers, [relay]);
+    await echo(hidden);
+    expect(await ask(await openStranger(peers), hidden, 'one')).toBe('one');
+    const client = await openClient();
+    try {
+      const { remotePeer } = await client.libp2p.dial(multiaddr(relay.addresses[0]));
+      await client.reservations.addRelay(remotePeer, 'configured');
+      expect(relay.reachability.relaying).toMatchObject({ reservations: 2, circuits: 1 });
+    } finally {
+      await client.libp2p.stop();
+    }
+  });
+
+  test('has room again when peers ask for circuits and are gone before they get them', async () => {
+    await using peers = new Peers();
+    const relay = await openRelay(peers, { relayCircuitsMax: 1 });
+    const hidden = await openHidden(peers, [relay]);
+    await echo(hidden);
+    const client = await openClient();
+    try {
+      const connection = await client.libp2p.dial(multiaddr(relay.addresses[0]));
+      for (const isAborted of [true, true, false]) {
+        const stream = await connection.newStream(RELAY_PROTOCOL);
+        stream.send(circuitTo(peerIdOf(hidden.self)));
+        // In one packet with what it asks for.
+        if (isAborted) stream.abort(new Error('gone'));
+        else await once(stream, 'message');
+      }
+      expect(relay.reachability.relaying).toMatchObject({ circuits: 1 });
+      await client.libp2p.stop();
+      expect(await ask(await openStranger(peers), hidden, 'hello')).toBe('hello');
+    } finally {
+      await client.libp2p.stop();
+    }
+  });
+
+  test('carries no questions of the DHT, and no circuit is opened for one', async () => {
+    await using peers = new Peers();
+    const relay = await openRelay(peers);
+    const hidden = await openHidden(peers, [relay]);
+    const stranger = await openStranger(peers, relay.addresses);
+    await until('connected', () => stranger.peers().length === 1);
+    await hidden.provide(CID);
+    await until('the relay tells of the hidden one', async () => {
+      for await (const provider of stranger.findProviders(CID)) if (provider === hidden.self) return true;
+      return false;
+    });
+    for (let walk = 0; walk < 3; walk++) for await (const _ of stranger.wander()) continue;
+    expect(relay.reachability.relaying).toMatchObject({ circuits: 0, bytes: 0 });
+  });
+
   test('ends a circuit at its bytes, and the next one works', async () => {
     await using peers = new Peers();
     const relay = await openRelay(peers, { relayCircuitBytes: 256 * 1024 });
     const hidden = await openHidden(peers, [relay]);
     await echo(hidden);
-    const stranger = await peers.open();
+    const stranger = await openStranger(peers);
     await expect(pump(stranger, hidden, 1024 * 1024)).rejects.toMatchObject({ code: 'mesh/closed' });
     expect(relay.reachability.relaying!.bytes).toBeLessThan(1024 * 1024);
     expect(await ask(stranger, hidden, 'again')).toBe('again');
@@ -179,7 +242,7 @@ describe('a relay', () => {
     const relay = await openRelay(peers, { relayBytesPerHour: 256 * 1024 });
     const hidden = await openHidden(peers, [relay]);
     await echo(hidden);
-    const stranger = await peers.open();
+    const stranger = await openStranger(peers);
     await expect(pump(stranger, hidden, 1024 * 1024)).rejects.toMatchObject({ code: 'mesh/closed' });
     await expect(pump(stranger, hidden, 1024 * 1024)).rejects.toMatchObject({ code: 'mesh/closed' });
     expect(relay.reachability.relaying!.bytes).toBeLessThan(512 * 1024);
@@ -236,6 +299,32 @@ describe('a relay', () => {
   });
 });
 
+test('a circuit is left once nothing has run on it for a while, and not under the hands of who has just opened it', async () => {
+  await using peers = new Peers();
+  const relay = await openRelay(peers);
+  let stopped: number | undefined;
+  const clock: Clock = { ...env.clock, monotonic: () => stopped ?? env.clock.monotonic() };
+  const hidden = await openHidden(peers, [relay], { ...env, clock });
+  await echo(hidden);
+  const stranger = await openClient(['/ip4/127.0.0.1/tcp/0']);
+  try {
+    await hidden.connect(stranger.libp2p.getMultiaddrs().map(String));
+    stopped = env.clock.monotonic();
+    const circuit = await stranger.libp2p.dial(multiaddr(hidden.addresses[0]), { force: true });
+    expect(circuit.limits).toBeDefined();
+    // It looks several times, and by its clock no time has passed.
+    await pause(2_500);
+    const stream = await circuit.newStream('/molt-test/echo', { runOnLimitedConnection: true });
+    expect(relay.reachability.relaying).toMatchObject({ circuits: 1 });
+    stopped = undefined;
+    await stream.close();
+    await until('the circuit is left', () => relay.reachability.relaying?.circuits === 0);
+    expect(stranger.libp2p.getConnections(peerIdOf(hidden.self)).map(({ limits }) => limits)).toEqual([undefined]);
+  } finally {
+    await stranger.libp2p.stop();
+  }
+});
+
 test('circuits are refused from a peer that was not chosen as a relay', async () => {
   await using peers = new Peers();
   const node = await peers.open();
@@ -254,6 +343,7 @@ test('circuits are refused from a peer that was not chosen as a relay', async ()
 });
 
 const MIB = 1024 * 1024;
+const CID = 'bafkreifzjut3te7nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e';
 
 /** Sends so much, reading what comes back, until it is through or breaks. */
 async function pump(from: Mesh, to: Mesh, bytes: number): Promise<void> {
@@ -267,10 +357,18 @@ async function pump(from: Mesh, to: Mesh, bytes: number): Promise<void> {
   await reading;
 }
 
+/** What a peer asks a relay for (HopMessage of circuit relay v2): type CONNECT, and the peer with its id. */
+function circuitTo(peer: PeerId): Uint8Array {
+  const { bytes: id } = peer.toMultihash();
+  const message = Uint8Array.of(0x08, 1, 0x12, id.length + 2, 0x0a, id.length, ...id);
+  return Uint8Array.of(message.length, ...message);
+}
+
 /** libp2p by itself, with the circuits of a node, to ask what a node would not ask. */
-async function openClient(): Promise<{ libp2p: Libp2p; reservations: Reservations }> {
+async function openClient(listen: readonly string[] = []): Promise<{ libp2p: Libp2p; reservations: Reservations }> {
   let reservations: Reservations | undefined;
   const libp2p = await createLibp2p({
+    addresses: { listen: [...listen] },
     transports: [tcp(), circuits((made) => (reservations = made))],
     connectionEncrypters: [noise()],
     streamMuxers: [yamux()],

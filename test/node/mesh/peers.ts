@@ -9,8 +9,8 @@ export const env: Env = systemEnv();
 export class Peers implements AsyncDisposable {
   readonly #meshes: Mesh[] = [];
 
-  async open(options: Partial<MeshOptions> = {}): Promise<Mesh> {
-    const mesh = await openMesh(env, {
+  async open(options: Partial<MeshOptions> = {}, on: Env = env): Promise<Mesh> {
+    const mesh = await openMesh(on, {
       key: keyPairFromSeed(systemRandom.bytes(32)),
       listen: ['/ip4/127.0.0.1/tcp/0'],
       bootstrap: [],

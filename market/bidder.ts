@@ -72,7 +72,7 @@ export interface BidderOrder {
   readonly regionWished?: string;
   /** 1 … LIMITS.quotesWanted; default 5. */
   readonly quotesWanted?: number;
-  /** Longest wait for quotes. Default 2,000. */
+  /** Longest wait for quotes. Default 2,000, and up to 8,000 more for the first where none has come by then. */
   readonly quoteTimeoutMs?: number;
   /** Node keys that are not asked. */
   readonly without?: ReadonlySet<Address>;
@@ -122,6 +122,8 @@ export interface BidderState {
   /** Where those that were asked say to be. */
   readonly regions: ReadonlyMap<Address, string>;
   readonly startedMs: number;
+  /** The time for quotes was over without one, and became longer. */
+  readonly isPatient: boolean;
   readonly heard: ReadonlySet<Address>;
   readonly quotes: readonly Heard[];
   readonly declines: readonly Declined[];
@@ -254,6 +256,8 @@ export interface BidderDecision {
 }
 
 const QUOTE_TIMEOUT_MS = 2_000;
+/** Where no quote came by then: a market that is slow today is better waited for than given up. */
+const FIRST_QUOTE_MS = 8_000;
 const ATTEMPTS = 3;
 /** Once one quote is there, slower providers get this long, and a little more for each that was asked. */
 const STRAGGLER_MS = 250;
@@ -301,7 +305,7 @@ const TABLE: Readonly<Record<BidderState['phase'], Handlers>> = {
     failed: failBid,
     cancelled: failBid,
   },
-  asking: { answered: takeAnswer, 'time-up': weigh, failed: failBid, cancelled: failBid },
+  asking: { answered: takeAnswer, 'time-up': endAsking, failed: failBid, cancelled: failBid },
   weighing: { weighed: rankQuotes, failed: failBid, cancelled: failBid },
   trying: { 'lease-opened': takeLease, 'try-failed': failTry, delivered: deliver },
   leased: { 'try-failed': failTry, delivered: deliver },
@@ -319,6 +323,7 @@ function freshBid(order: BidderOrder, on: Pick<BidderState, 'attempt' | 'failed'
     asked: new Set(),
     regions: new Map(),
     startedMs: 0,
+    isPatient: false,
     heard: new Set(),
     quotes: [],
     declines: [],
@@ -387,6 +392,24 @@ export function couldBeServed(order: BidderOrder, offers: readonly Message<Offer
   } catch {
     return true;
   }
+}
+
+/** The offers of those that say they could do the order's job at this moment and at this price. */
+export function thoseWithRoom<Heard extends Message<Offer>>(
+  order: BidderOrder,
+  offers: readonly Heard[],
+  nowMs: number,
+): readonly Heard[] {
+  const wanted = wantedOf(bidFor(order, [], nowMs));
+  return offers.filter((offer) => {
+    const { obstacles, failedBefore } = judgeOffer(offer, wanted, order.without ?? new Set());
+    return offer.expiresMs > nowMs && obstacles.length === 0 && !failedBefore;
+  });
+}
+
+/** The job ended with its first bid, to which nobody answered but with a no, or with a quote that cannot be taken. */
+export function isTakenByNobody({ phase, attempt, bid, heard, declines }: BidderState): boolean {
+  return phase === 'over' && attempt === 1 && bid !== undefined && bid.id !== '' && declines.length === heard.size;
 }
 
 function isAble({ obstacles, failedBefore }: Pick<OfferJudgement, 'obstacles' | 'failedBefore'>): boolean {
@@ -491,7 +514,7 @@ function takeAnswer(state: BidderState, { stream, node, answer }: Of<'answered'>
   const next = whenComplete({ ...listening, quotes });
   if (next.state.phase !== 'asking' || quotes.length > 1) return addFirst(effects, next);
   // The more were asked and the later the first answered, the longer the others are worth waiting for.
-  const ms = Math.max(STRAGGLER_MS + STRAGGLER_PER_ASKED_MS * asked.size, 3 * afterMs);
+  const ms = Math.max(STRAGGLER_MS + STRAGGLER_PER_ASKED_MS * asked.size, Math.min(3 * afterMs, QUOTE_TIMEOUT_MS));
   return addFirst([...effects, { type: 'wait', bid: bid.id, ms }], next);
 }
 
@@ -506,6 +529,14 @@ function whenComplete(state: BidderState): BidderDecision {
   const all = state.asked.size > 0 && [...state.asked].every((node) => state.heard.has(node));
   const wanted = state.bid?.content.quotesWanted ?? Infinity;
   return all || state.quotes.length >= wanted ? weigh(state) : nothing(state);
+}
+
+/** Some of those who were asked said nothing: where nobody quoted, they have longer, unless the buyer set the time himself. */
+function endAsking(state: BidderState): BidderDecision {
+  const { order, bid, quotes, asked, isPatient } = state;
+  const isFirm = isPatient || order.quoteTimeoutMs !== undefined || asked.size === 0;
+  if (isFirm || quotes.length > 0 || bid === undefined) return weigh(state);
+  return { state: { ...state, isPatient: true }, effects: [{ type: 'wait', bid: bid.id, ms: FIRST_QUOTE_MS }] };
 }
 
 function weigh(state: BidderState): BidderDecision {

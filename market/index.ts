@@ -47,6 +47,8 @@ export {
   couldBeServed,
   createBidder,
   decideBidder,
+  isTakenByNobody,
+  thoseWithRoom,
 } from './bidder.ts';
 export { type Change, type Explanation, explainBid } from './explain.ts';
 export { type Shortfall, fits } from './fit.ts';

@@ -20,8 +20,10 @@ import {
   createBidder,
   decideBidder,
   endRecord,
+  isTakenByNobody,
   nextSequence,
   recordNews,
+  thoseWithRoom,
 } from '../market/index.ts';
 import type { BudgetAccount } from '../chain/index.ts';
 import type { Address } from '../protocol/address.ts';
@@ -59,12 +61,21 @@ const OFFERS_WAIT_MS = 5_000;
 /** Where none of the offers heard is of use: how long others are waited for, and how often they are looked through. */
 const MORE_OFFERS_MS = 1_500;
 const MORE_OFFERS_POLL_MS = 100;
+/** For so long after it connected a buyer may know few of those who sell. */
+const NEWCOMER_MS = 15_000;
 
 /**
  * Finds providers for a job until one delivers. Throws `market/no-offers`, `market/no-quotes` (with every refusal heard),
- * `market/no-capacity`, `job/cancelled`, and what the last attempt throws.
+ * `market/no-capacity`, `job/cancelled`, and what the last attempt throws. Where nobody takes the first bid, and a provider
+ * with room is heard of that the bid was not made for, it is made once more.
  */
 export async function buyJob<Result>(buyer: Buyer, options: BiddingOptions<Result>): Promise<Result> {
+  const bidding = new Bidding(buyer, options);
+  try {
+    return await bidding.result;
+  } catch (error) {
+    if (!(await bidding.hearsOfAnother())) throw error;
+  }
   return new Bidding(buyer, options).result;
 }
 
@@ -87,6 +98,8 @@ class Bidding<Result> {
   #delivered: { readonly result: Result } | undefined;
   /** Of the bid that is out, or was last. */
   #record: BidRecord | undefined;
+  /** What it was made of; empty once somebody takes it. */
+  #offers: ReturnType<Buyer['feed']['book']['list']> = [];
 
   constructor(buyer: Buyer, options: BiddingOptions<Result>) {
     this.#buyer = buyer;
@@ -99,6 +112,24 @@ class Bidding<Result> {
     signal.addEventListener('abort', onAbort, { once: true });
     if (signal.aborted) onAbort();
     else this.#performAll(effects);
+  }
+
+  /** Nobody took its first bid, and another provider says to have room now: a newcomer waits for one a little. */
+  async hearsOfAnother(): Promise<boolean> {
+    const { env, joinedMs } = this.#buyer;
+    const { order, signal } = this.#options;
+    const { clock } = env;
+    if (signal.aborted || !isTakenByNobody(this.#state)) return false;
+    const endMs = Math.min(clock.monotonic() + MORE_OFFERS_MS, joinedMs + NEWCOMER_MS);
+    const asked = new Set(thoseWithRoom(order, this.#offers, clock.now()).map(({ signer }) => signer));
+    this.#offers = [];
+    for (;;) {
+      if (thoseWithRoom(order, this.#heardOffers(), clock.now()).some(({ signer }) => !asked.has(signer))) return true;
+      if (clock.monotonic() >= endMs) return false;
+      await clock.sleep(MORE_OFFERS_POLL_MS, signal).catch(() => {
+        throw cancelledBy(signal);
+      });
+    }
   }
 
   #dispatch(event: BidderEvent): void {
@@ -177,14 +208,19 @@ class Bidding<Result> {
     const { feed, mesh } = this.#buyer;
     await this.#buyer.waitForOffers(OFFERS_WAIT_MS, this.#options.signal);
     await this.#hearMore();
+    this.#offers = this.#heardOffers();
     this.#dispatch({
       type: 'begin',
-      // Who sells GPUs sells processor time too.
-      offers: feed.book.list(this.#class() === 'gpu' ? 'gpu' : undefined),
+      offers: this.#offers,
       bookSize: feed.book.size,
       peers: mesh.peers().length,
       addresses: mesh.addresses,
     });
+  }
+
+  /** Who sells GPUs sells processor time too. */
+  #heardOffers(): ReturnType<Buyer['feed']['book']['list']> {
+    return this.#buyer.feed.book.list(this.#class() === 'gpu' ? 'gpu' : undefined);
   }
 
   /** The first offer that a newcomer hears need not be of one who could do this job. */
@@ -287,6 +323,7 @@ class Bidding<Result> {
   }
 
   async #try(quote: VerifiedQuote, attempt: number): Promise<void> {
+    this.#offers = [];
     const tell = (event: JobEvent): void => {
       if (event.type === 'lease-opened') this.#dispatch({ type: 'lease-opened' });
       this.#options.tell(event);

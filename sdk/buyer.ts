@@ -55,6 +55,8 @@ export interface Buyer extends AsyncDisposable {
   readonly feed: OfferFeed;
   readonly artifacts: Artifacts;
   readonly closing: AbortSignal;
+  /** When it connected, monotonic. */
+  readonly joinedMs: number;
   readonly journal: BuyerJournal;
   /** Gangs and replicas, over crashes. */
   readonly runs: RunJournal;
@@ -145,6 +147,7 @@ export async function openBuyer(options: ConnectOptions): Promise<Buyer> {
     feed,
     artifacts,
     closing: closing.signal,
+    joinedMs: env.clock.monotonic(),
     journal,
     runs,
     spending,

@@ -2,7 +2,8 @@
  * The lease stream, buyer's end: accept, submit, follow, settle, cancel; and coming back after a cut.
  *
  * Contract: events arrive in order, each once, whatever happens to the connection: after a cut the client attaches again
- * "from n". A provider that sends nothing for `SILENT_MS`, not even its heartbeat, counts as gone.
+ * "from n". A provider that sends nothing for `SILENT_MS`, not even its heartbeat, counts as gone; one that can be reached
+ * and says nothing is no more patiently waited for, and one that sends what no provider may send is left at once.
  */
 import type { Channel } from '../market/ports.ts';
 import { type Address, decodeAddress } from '../protocol/address.ts';
@@ -59,6 +60,9 @@ export class LeaseClient implements AsyncDisposable {
   #broken: unknown;
   #refused: MoltError | undefined;
   #lastHeardMs = 0;
+  /** Since when nothing was heard but broken streams; undefined while the provider is heard. */
+  #silentSinceMs: number | undefined;
+  #cameBackMs = -Infinity;
 
   constructor(buyer: Buyer, options: LeaseClientOptions) {
     this.#buyer = buyer;
@@ -201,8 +205,9 @@ export class LeaseClient implements AsyncDisposable {
     let reason: unknown = new MoltError('mesh/closed', 'the provider ended the connection');
     try {
       for await (const frame of channel) {
-        this.#lastHeardMs = this.#buyer.env.clock.monotonic();
         const response = decodeLeaseResponse(frame);
+        this.#lastHeardMs = this.#buyer.env.clock.monotonic();
+        this.#silentSinceMs = undefined;
         // Nobody reads events any more once the buyer has left: kept, they would be as many as the provider sends.
         if (this.#isOver) continue;
         if (response.event !== undefined) this.#take(response.event, frame.length);
@@ -218,6 +223,8 @@ export class LeaseClient implements AsyncDisposable {
       channel.abort(error as Error);
     }
     if (this.#channel !== channel) return;
+    // It would say the same again: to come back to it would have no end.
+    if (reason instanceof MoltError && reason.code.startsWith('protocol/')) this.#refused ??= reason;
     this.#broken = reason;
     this.#waiter?.reject(reason);
     this.#wake();
@@ -290,18 +297,22 @@ export class LeaseClient implements AsyncDisposable {
   async #comeBack(signal: AbortSignal): Promise<void> {
     const { env } = this.#buyer;
     const { node, tell } = this.#options;
-    const untilMs = env.clock.monotonic() + (this.#options.reconnectMs ?? RECONNECT_MS);
+    this.#silentSinceMs ??= env.clock.monotonic();
+    const untilMs = this.#silentSinceMs + (this.#options.reconnectMs ?? RECONNECT_MS);
     tell({
       type: 'provider-silent',
       node,
       reason: this.#broken instanceof Error ? this.#broken.message : 'the connection is closed',
     });
+    // A provider that ends every stream at once is not asked for the next one as fast as it does.
+    await env.clock.sleep(Math.max(0, this.#cameBackMs + RECONNECT_EVERY_MS - env.clock.monotonic()), signal);
     for (;;) {
       using trying = new Deadline(env.clock, Math.max(1, untilMs - env.clock.monotonic()), signal);
       try {
         const channel = await this.#open(trying.signal);
         const attach = { lease: this.#leaseBytes(), fromSequence: BigInt(this.#next) };
         await channel.send(LeaseRequest.encode(this.#unheard === undefined ? { attach } : { submit: this.#unheard }));
+        this.#cameBackMs = env.clock.monotonic();
         tell({ type: 'provider-back', node, fromSequence: this.#next });
         return;
       } catch (error) {

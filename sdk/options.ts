@@ -53,7 +53,10 @@ export interface RunOptions {
   readonly registry?: { readonly username: string; readonly password: string };
   /** How many quotes to wait for, 1 … 20. Default 5. */
   readonly quotes?: number;
-  /** How long to wait for quotes, ms. Default 2,000; ends earlier when every provider asked has answered. */
+  /**
+   * How long to wait for quotes, ms; ends earlier when every provider asked has answered. Default 2,000, and up to 8,000 more
+   * for the first where none has come by then.
+   */
   readonly quoteTimeoutMs?: number;
   /** How many providers to try in all; with `replicas`, how often places are filled. Default 3, or `replicas` + 2. */
   readonly attempts?: number;

@@ -14,7 +14,15 @@ import type { Run } from '../../node/runtime/index.ts';
 import type { Address } from '../../protocol/address.ts';
 import type { JobEvent, Molt } from '../../sdk/index.ts';
 import { forged, startCrook, tamper, withExit } from './crook.ts';
-import { PYTHON, type TestBuyer, type TestMarket, type TestProvider, openMarket, stepsJob } from './market.ts';
+import {
+  PYTHON,
+  type TestBuyer,
+  type TestMarket,
+  type TestProvider,
+  openMarket,
+  runFirstOn,
+  stepsJob,
+} from './market.ts';
 
 const PATIENCE = { timeout: 60_000, interval: 250 };
 const VERIFIERS = 4;
@@ -103,12 +111,13 @@ async function resolved(lease: Address): Promise<Awaited<ReturnType<typeof marke
 }
 
 test('one that began late and claims all the same loses its reserve to the buyer', async () => {
-  await corrupt(1, (run) => withExit(run, async (exit) => ({ ...exit, startedAtMs: exit.startedAtMs + 100_000 })));
+  const late = await corrupt(1, (run) =>
+    withExit(run, async (exit) => ({ ...exit, startedAtMs: exit.startedAtMs + 100_000 })),
+  );
   const events: JobEvent[] = [];
   const before = await market.chain.budget(buyer.budget);
-  const result = await molt.run(await stepsJob(market, molt, 2), {
+  const result = await runFirstOn(late, molt, await stepsJob(market, molt, 2), {
     maxPrice: '5',
-    lotShare: 0,
     startWithinSeconds: 20,
     onEvent: (event) => events.push(event),
   });
@@ -127,14 +136,14 @@ test('one that began late and claims all the same loses its reserve to the buyer
 });
 
 test('a forged result is run again and costs its provider the reserve, though a verifier was killed between its votes', async () => {
-  const [forger] = await corrupt(1, forged);
+  const forgers = await corrupt(1, forged);
   const events: JobEvent[] = [];
-  const result = await molt.run(await stepsJob(market, molt, 2), {
+  const result = await runFirstOn(forgers, molt, await stepsJob(market, molt, 2), {
     maxPrice: '6',
     replicas: 3,
     onEvent: (event) => events.push(event),
   });
-  expect(result.replicas?.find(({ outcome }) => outcome === 'outvoted')?.provider).toBe(forger?.account.account);
+  expect(result.replicas?.find(({ outcome }) => outcome === 'outvoted')?.provider).toBe(forgers[0]?.account.account);
   const lease = await disputed(events);
   const drawn = seatsOf(await committed(lease));
   const [victim] = drawn;
@@ -148,9 +157,9 @@ test('a forged result is run again and costs its provider the reserve, though a 
 });
 
 test('a right result that was outvoted by two forged ones is paid, and the bond of the buyer with it', async () => {
-  await corrupt(2, forged);
+  const forgers = await corrupt(2, forged);
   const events: JobEvent[] = [];
-  const result = await molt.run(await stepsJob(market, molt, 2), {
+  const result = await runFirstOn(forgers, molt, await stepsJob(market, molt, 2), {
     maxPrice: '6',
     replicas: 3,
     onEvent: (event) => events.push(event),
@@ -177,6 +186,9 @@ test('three results that differ are disputed one by one with molt lease dispute,
       return exit;
     });
   const [crook] = await corrupt(2, each);
+  // Three are left, so that the job runs on both crooks.
+  const away = verifiers.slice(1);
+  await Promise.all(away.map((verifier) => verifier.stop()));
   const { home, key } = await market.buyer();
   const script = join(market.directory, 'steps.py');
   const args = [
@@ -194,6 +206,7 @@ test('three results that differ are disputed one by one with molt lease dispute,
   const program = ['--timeout', '120', '--', 'python', '/in/steps.py', '2'];
   const out = ['--home', home.directory, '--out', join(market.directory, 'no-majority')];
   await market.spawn(['run', ...out, ...args, ...program]).exited;
+  await Promise.all(away.map((verifier) => verifier.start()));
   const claimed = async (): Promise<Address | undefined> =>
     (await market.chain.leases({ delegate: key.address })).find(
       ({ provider, state }) => provider === crook?.account.account && state === 'proven',

@@ -24,7 +24,7 @@ import { STREAMS, bidsTopic, meshName, offersTopic } from '../../protocol/wire.t
 import type { JobEvent, Molt } from '../../sdk/index.ts';
 import { offerContent } from '../market/fixtures.ts';
 import { until } from '../node/mesh/peers.ts';
-import { type TestMarket, type TestProvider, openMarket, stepsJob } from './market.ts';
+import { type TestMarket, type TestProvider, openMarket, runFirstOn, stepsJob } from './market.ts';
 
 /** Of what buyer and provider hold, for both are in this process. */
 const GROWTH_MB_MAX = 100;
@@ -36,6 +36,7 @@ const none = baseUnits(0n);
 const CHEAP = { base: baseUnits(1_000n), perCpu: none, perGib: none, perGpu: none };
 
 let market: TestMarket;
+let hostile: TestProvider;
 let honest: TestProvider;
 let account: Address;
 let key: KeyPair;
@@ -43,7 +44,7 @@ let molt: Molt;
 
 beforeAll(async () => {
   market = await openMarket();
-  const hostile = await market.provider({ pricePerCpu: '0.00005' });
+  hostile = await market.provider({ pricePerCpu: '0.00005' });
   await hostile.stop();
   [account, key] = [hostile.account.account, await readWallet(hostile.home.nodeKey)];
   honest = await market.provider({ pricePerCpu: '0.003' });
@@ -198,9 +199,10 @@ async function runBeside(manners: Manners) {
   let mostMb = before;
   using _watch = market.env.clock.every(250, async () => void (mostMb = Math.max(mostMb, liveMb())));
   const events: JobEvent[] = [];
-  const result = await molt.run(await stepsJob(market, molt, 1), {
+  // Whose quote comes is taken first; the other is there to take over.
+  const first = manners.quote === undefined ? [hostile, honest] : [honest];
+  const result = await runFirstOn(first, molt, await stepsJob(market, molt, 1), {
     maxPrice: '5',
-    lotShare: 0,
     reconnectMs: 1_000,
     onEvent: (told) => events.push(told.type === 'log' ? { ...told, bytes: new Uint8Array() } : told),
   });
@@ -247,8 +249,16 @@ describe('a buyer beside a cheaper provider that', () => {
   });
 
   test('sends events that are none is left at the first', async () => {
-    const { failed } = await runBeside({ run: async (channel) => channel.send(event(7, { usage: {} })) });
-    expect(failed).toMatchObject({ node: key.address, retrying: true });
+    const { failed, events } = await runBeside({ run: async (channel) => channel.send(event(7, { usage: {} })) });
+    expect(failed).toMatchObject({ node: key.address, code: 'protocol/malformed', retrying: true });
+    expect(events.filter(({ type }) => type === 'provider-back')).toEqual([]);
+  });
+
+  test('takes every stream and ends it without a word is not come back to without end', async () => {
+    const { failed, events } = await runBeside({ run: (channel) => channel.close() });
+    expect(failed).toMatchObject({ node: key.address, code: 'job/provider-lost', retrying: true });
+    // The patience of a second has room for two of them, half a second apart.
+    expect(events.filter(({ type }) => type === 'provider-back').length).toBeLessThanOrEqual(3);
   });
 
   test('goes on sending heartbeats and never proves is left when its time is over', async () => {

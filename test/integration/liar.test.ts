@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { readWallet } from '../../chain/index.ts';
 import type { JobEvent } from '../../sdk/index.ts';
 import { startCrook, tamper, withExit } from './crook.ts';
-import { type TestMarket, openMarket, stepsJob } from './market.ts';
+import { type TestMarket, openMarket, runFirstOn, stepsJob } from './market.ts';
 
 let market: TestMarket;
 beforeAll(async () => {
@@ -29,9 +29,8 @@ test('billing more time than passed is found out, costs the liar its claim, and 
     await using molt = await buyer.connect();
     await expect.poll(async () => (await molt.offers()).length).toBe(2);
     const events: JobEvent[] = [];
-    const result = await molt.run(await stepsJob(market, molt, 3), {
+    const result = await runFirstOn([liar], molt, await stepsJob(market, molt, 3), {
       maxPrice: '5',
-      lotShare: 0,
       onEvent: (event) => events.push(event),
     });
     expect(events.find((event) => event.type === 'provider-failed')).toMatchObject({

@@ -15,9 +15,10 @@ import { type Home, homeAt } from '../../node/home.ts';
 import type { Address } from '../../protocol/address.ts';
 import type { KeyPair } from '../../protocol/ed25519.ts';
 import { type Env, systemEnv } from '../../protocol/env.ts';
+import { hasCode } from '../../protocol/errors.ts';
 import type { JobSpecInput } from '../../protocol/job-spec.ts';
 import { parseMolt } from '../../protocol/units.ts';
-import { type Molt, connect } from '../../sdk/index.ts';
+import { type JobResult, type Molt, type OwnRanking, type RunOptions, connect } from '../../sdk/index.ts';
 import type { Internet } from '../fixtures/internet.ts';
 import { hear } from '../fixtures/last-words.ts';
 import { freePort } from '../fixtures/port.ts';
@@ -254,6 +255,34 @@ export async function publishMarket(market: TestMarket, internet: Internet): Pro
     await writeFile(home.config, JSON.stringify({ ...config, rpcUrl: market.rpcUrl.replace('127.0.0.1', address) }));
     return home.directory;
   };
+}
+
+/**
+ * Runs a job for which these providers are tried first, in this order. A buyer waits for no quote long once another one is
+ * there, and on a busy machine anybody's may be late: then nobody's is taken, and the job is bid for again.
+ */
+export async function runFirstOn(
+  providers: readonly TestProvider[],
+  molt: Molt,
+  spec: JobSpecInput,
+  options: RunOptions,
+): Promise<JobResult> {
+  for (;;) {
+    let haveQuoted = false;
+    const rank: OwnRanking = ({ quotes }) => {
+      const first = providers.flatMap(
+        ({ account }) => quotes.find(({ quote }) => quote.content.provider === account.account) ?? [],
+      );
+      haveQuoted ||= first.length === providers.length;
+      return haveQuoted ? [...first, ...quotes.filter((quote) => !first.includes(quote))] : [];
+    };
+    try {
+      return await molt.run(spec, { ...options, rank });
+    } catch (error) {
+      const isAgain = hasCode(error, 'market/no-quotes', 'market/no-capacity', 'market/gang-incomplete');
+      if (haveQuoted || !isAgain) throw error;
+    }
+  }
 }
 
 /** Prints a line a step, about a third of a second each, then writes /out/result.txt. */

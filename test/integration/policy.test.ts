@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
 import { type JobEvent, explainBid } from '../../sdk/index.ts';
-import { type TestBuyer, type TestMarket, openMarket, stepsJob } from './market.ts';
+import { type TestBuyer, type TestMarket, openMarket, runFirstOn, stepsJob } from './market.ts';
 
 let market: TestMarket;
 let buyer: TestBuyer;
@@ -106,10 +106,9 @@ test('a host that a provider does not let jobs reach is refused before money mov
       maxPrice: '1',
       attempts,
       quoteTimeoutMs: 20_000,
-      lotShare: 0,
       onEvent: (event: JobEvent) => events.push(event),
     };
-    await expect(molt.run(spec, options)).rejects.toThrow();
+    await expect(runFirstOn([narrow], molt, spec, options)).rejects.toThrow();
     return events;
   };
   const refused = {
@@ -129,7 +128,7 @@ test('a host that a provider does not let jobs reach is refused before money mov
   );
   expect(changes).toMatchObject([{ what: 'egress', providers: 1 }]);
 
-  // Dearer, so that the one that must refuse is tried first.
+  // Dearer, and asked for its quote like the one that must refuse.
   const wide = await market.provider({ egress: ['*:443'], pricePerCpu: '0.004' });
   await expect.poll(async () => (await molt.offers()).length).toBe(2);
   // Whether its quote came with the first bid or on a second one.

@@ -8,16 +8,9 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 
 import type { RunningNode } from '../../node/node.ts';
-import {
-  type JobEvent,
-  type Molt,
-  type OwnRanking,
-  type RankedQuote,
-  ReplicasFailedError,
-  type RunOptions,
-} from '../../sdk/index.ts';
+import { type JobEvent, type Molt, ReplicasFailedError, type RunOptions } from '../../sdk/index.ts';
 import { forged, startCrook, tamper } from './crook.ts';
-import { type TestBuyer, type TestMarket, type TestProvider, openMarket, stepsJob } from './market.ts';
+import { type TestBuyer, type TestMarket, type TestProvider, openMarket, runFirstOn, stepsJob } from './market.ts';
 
 type Line = Readonly<Record<string, unknown>>;
 
@@ -194,7 +187,9 @@ test('one that is lost is replaced by another provider, within the ceiling, and 
   const before = await market.chain.budget(buyer.budget);
   let victim: TestProvider | undefined;
   const events: JobEvent[] = [];
-  const result = await molt.run(await stepsJob(market, molt, 16), {
+  // The spare one is left to take over.
+  const first = [forger, ...honest];
+  const result = await runFirstOn(first, molt, await stepsJob(market, molt, 16), {
     maxPrice: '6',
     replicas: 3,
     reconnectMs: 1_000,
@@ -255,7 +250,7 @@ test('where no result has more than half, each is told with who came to it, and 
   await offersOf(3);
   tamper(forged);
   const events: JobEvent[] = [];
-  const options = { maxPrice: '4', replicas: 2, lotShare: 0, rank: forgerFirst } as const;
+  const options = { maxPrice: '4', replicas: 2 } as const;
   const error = await failureOf({ ...options, onEvent: (event) => events.push(event) });
   expect(error.code).toBe('proof/no-majority');
   expect(error.replicas).toMatchObject([{ outcome: 'undecided' }, { outcome: 'undecided' }]);
@@ -275,14 +270,10 @@ test('where no result has more than half, each is told with who came to it, and 
     await expect.poll(async () => (await market.chain.lease(lease!))?.state, { timeout: 30_000 }).toBe('disputed');
 });
 
-/** The forger and one honest provider. */
-const forgerFirst: OwnRanking = ({ quotes }) => {
-  const isForger = ({ quote }: RankedQuote): number => Number(quote.content.provider === forger.account.account);
-  return quotes.toSorted((a, b) => isForger(b) - isForger(a));
-};
-
 async function failureOf(options: RunOptions): Promise<ReplicasFailedError> {
-  const error: unknown = await molt.run(await stepsJob(market, molt, 1), options).catch((reason: unknown) => reason);
+  // The forger and one honest provider.
+  const running = runFirstOn([forger], molt, await stepsJob(market, molt, 1), options);
+  const error: unknown = await running.catch((reason: unknown) => reason);
   expect(error).toBeInstanceOf(ReplicasFailedError);
   return error as ReplicasFailedError;
 }

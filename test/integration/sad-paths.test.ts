@@ -8,7 +8,15 @@ import type { LeaseAccount } from '../../chain/index.ts';
 import { hasCode } from '../../protocol/errors.ts';
 import { type BaseUnits, parseMolt } from '../../protocol/units.ts';
 import type { JobEvent, JobResult } from '../../sdk/index.ts';
-import { PYTHON, type TestBuyer, type TestMarket, type TestProvider, openMarket, stepsJob } from './market.ts';
+import {
+  PYTHON,
+  type TestBuyer,
+  type TestMarket,
+  type TestProvider,
+  openMarket,
+  runFirstOn,
+  stepsJob,
+} from './market.ts';
 
 let market: TestMarket;
 
@@ -44,9 +52,8 @@ describe('a provider dies with SIGKILL while the job runs', () => {
     const events: JobEvent[] = [];
     let killedMs = 0;
     let noticedMs = 0;
-    const result = await molt.run(spec, {
+    const result = await runFirstOn([cheap], molt, spec, {
       maxPrice: '2',
-      lotShare: 0,
       onEvent: (event) => {
         events.push(event);
         if (event.type === 'log' && killedMs === 0) {

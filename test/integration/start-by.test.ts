@@ -11,7 +11,7 @@ import type { Address } from '../../protocol/address.ts';
 import type { Env } from '../../protocol/env.ts';
 import type { JobEvent, JobResult, Molt } from '../../sdk/index.ts';
 import { startCrook, tamper, withExit } from './crook.ts';
-import { type TestBuyer, type TestMarket, type TestProvider, openMarket, stepsJob } from './market.ts';
+import { type TestBuyer, type TestMarket, type TestProvider, openMarket, runFirstOn, stepsJob } from './market.ts';
 
 let market: TestMarket;
 let late: TestProvider;
@@ -45,9 +45,8 @@ afterEach(async () => {
 
 async function runIn(startWithinSeconds: number, molt: Molt, events: JobEvent[]): Promise<JobResult> {
   await expect.poll(async () => (await molt.offers()).length).toBe(2);
-  const result = await molt.run(await stepsJob(market, molt, 2), {
+  const result = await runFirstOn([late], molt, await stepsJob(market, molt, 2), {
     maxPrice: '5',
-    lotShare: 0,
     startWithinSeconds,
     onEvent: (event) => events.push(event),
   });

@@ -177,11 +177,26 @@ test('after the first quote the others get a little longer, and longer the later
 });
 
 test('nobody answers: the job ends with a reason when time is up', () => {
-  const bidder = new Bidder().begin(['a']);
+  const bidder = new Bidder({ quoteTimeoutMs: 2_000 }).begin(['a']);
   expect(types(bidder.do({ type: 'time-up', bid: BID }))).toEqual(['weigh']);
   bidder.weigh();
   expect(bidder.failure).toMatchObject({ code: 'market/no-quotes' });
   expect(types(bidder.effects)).toContain('let-all-go');
+});
+
+test('where no quote came in time, those who said nothing have longer, once, and the first quote is taken', () => {
+  const silent = new Bidder().begin(['a', 'b']);
+  silent.answer('a', full);
+  expect(silent.do({ type: 'time-up', bid: BID })).toEqual([{ type: 'wait', bid: BID, ms: 8_000 }]);
+  expect(types(silent.do({ type: 'time-up', bid: BID }))).toEqual(['weigh']);
+  silent.weigh();
+  expect(silent.failure).toMatchObject({ code: 'market/no-capacity' });
+  const slow = new Bidder().begin(['a', 'b']);
+  slow.do({ type: 'time-up', bid: BID });
+  expect(slow.answer('b', quoteOf('b'), 5_000).at(-1)).toEqual({ type: 'wait', bid: BID, ms: 2_000 });
+  slow.do({ type: 'time-up', bid: BID });
+  slow.weigh();
+  expect(slow.tried).toEqual([key('b').address]);
 });
 
 test('refusals of one kind give their code, and all of them are in the text', () => {

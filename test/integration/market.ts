@@ -32,7 +32,7 @@ export interface TestProvider {
   readonly account: Initialised;
   readonly home: Home;
   readonly address: string;
-  /** Every JSON line that any of its processes printed. */
+  /** Every JSON line that any of its processes printed, and when it was heard: `heardMs`, monotonic. */
   readonly lines: readonly Line[];
   /** Resolves with the first line, from now on or already there, that matches. */
   line(matches: (line: Line) => boolean, what: string): Promise<Line>;
@@ -162,7 +162,7 @@ async function createProvider(
   const lines: Line[] = [];
   const listeners = new Set<() => void>();
   const onLine = (line: Line): void => {
-    lines.push(line);
+    lines.push({ ...line, heardMs: performance.now() });
     hear(home.directory, line);
     for (const listener of listeners) listener();
   };

@@ -180,7 +180,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'nobody looks at the time for quotes',
     file: BIDDER,
-    from: "asking: { answered: takeAnswer, 'time-up': weigh,",
+    from: "asking: { answered: takeAnswer, 'time-up': endAsking,",
     to: 'asking: { answered: takeAnswer,',
   },
   {

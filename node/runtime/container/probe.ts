@@ -6,7 +6,7 @@
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { ContainerCreateOptions } from 'dockerode';
+import type { ContainerCreateOptions, ContainerStats } from 'dockerode';
 import { z } from 'zod';
 import type { Env } from '../../../protocol/env.ts';
 import { MoltError } from '../../../protocol/errors.ts';
@@ -82,13 +82,13 @@ const LOOKS_MAX = 250;
 const LATE_LOOKS = 10;
 const MEMORY_BYTES = 32 << 20;
 const PROCESSES = 8;
-/**
- * A tenth of a core, which the program gets on a busy machine too: one that gets less than its limit is never held back by
- * it. And what is taken for it over the time in which it is measured.
- */
+/** A tenth of a core, and what may be taken for it over the time in which it is measured. */
 const NANO_CPUS = 1e8;
 const RATE_MS = 500;
 const RATE_CORES_MAX = 0.5;
+/** The kernel's own period of a limit on cpu, and over how many a program that is never held back is judged. */
+const PERIOD_SECONDS = 0.1;
+const PERIODS_MIN = 20;
 
 export function unavailable(reason: string): MoltError {
   return new MoltError('runtime/unavailable', reason);
@@ -242,14 +242,9 @@ async function tryCounting(trial: Trial): Promise<void> {
     for (let look = 0; look < LOOKS_MAX; look++) {
       await clock.sleep(LOOK_MS, trial.signal);
       const stats = await container.stats({ stream: false, 'one-shot': true });
-      const { cpu_usage, throttling_data } = stats.cpu_stats;
-      counts = cpu_usage.total_usage > 0 && (stats.memory_stats.usage ?? 0) > 0;
-      if (!counts) continue;
-      if (throttling_data.throttled_periods > 0) return true;
-      // Podman does not tell of throttling: there the job must have had clearly less than a core.
-      const elapsedMs = clock.monotonic() - startedAt;
-      const cores = cpu_usage.total_usage / 1e6 / elapsedMs;
-      if (throttling_data.periods === 0 && elapsedMs > RATE_MS) return cores < RATE_CORES_MAX;
+      counts = stats.cpu_stats.cpu_usage.total_usage > 0 && (stats.memory_stats.usage ?? 0) > 0;
+      const limited = counts ? isCpuLimited(stats.cpu_stats, clock.monotonic() - startedAt) : undefined;
+      if (limited !== undefined) return limited;
     }
     return false;
   });
@@ -259,6 +254,23 @@ async function tryCounting(trial: Trial): Promise<void> {
   if (!limits) {
     throw unavailable('the engine does not enforce cpu limits; enable the cpu controller of the control groups');
   }
+}
+
+/**
+ * Whether a program that computes was seen to have no more than its tenth of a core; undefined when that cannot be told yet.
+ * On a machine that does much else it may get less than its limit, and then nothing ever holds it back: the kernel counts
+ * the periods of a limit all the same, and of none where there is none.
+ */
+export function isCpuLimited(
+  { cpu_usage, throttling_data }: Pick<ContainerStats['cpu_stats'], 'cpu_usage' | 'throttling_data'>,
+  elapsedMs: number,
+): boolean | undefined {
+  const { periods, throttled_periods: held } = throttling_data;
+  if (held > 0) return true;
+  if (periods >= PERIODS_MIN && cpu_usage.total_usage <= NANO_CPUS * PERIOD_SECONDS * periods) return true;
+  // Podman does not tell of throttling: there the program must have had clearly less than a core.
+  if (periods === 0 && elapsedMs > RATE_MS) return cpu_usage.total_usage / 1e6 / elapsedMs < RATE_CORES_MAX;
+  return undefined;
 }
 
 /** The first of the named sandboxes in which a program sees another kernel than the host's, and is limited. */

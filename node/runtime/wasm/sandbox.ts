@@ -27,6 +27,9 @@ import {
   WARM_UP,
 } from './channel.ts';
 
+/** Where bubblewrap tells the process that it has made, next to the pipes that the sandbox itself has. */
+const INFO_FD = 5;
+const INFO_BYTES_MAX = 4_096;
 const EVENT_BYTES_MAX = 65_536;
 /** How much of what Node prints when it dies is kept. */
 const DIAGNOSTIC_BYTES_MAX = 4096;
@@ -165,6 +168,9 @@ function bubblewrapArguments(readable: readonly string[], writable: readonly str
 export class Sandbox {
   readonly #process: ChildProcess;
   readonly #env: Env;
+  /** The first process behind bubblewrap, with which all others in there end; undefined where there is none. */
+  readonly #inner: Promise<number | undefined>;
+  #isKilled = false;
   #diagnostic = '';
   /** Called for each event, in order; whoever holds the process sets it before it asks for anything. */
   onEvent: (event: SandboxEvent) => void = () => undefined;
@@ -176,10 +182,11 @@ export class Sandbox {
     const { bubblewrap, program } = options.fences;
     const command = [program, ...nodeArguments(options)];
     if (bubblewrap !== undefined) {
-      command.unshift(bubblewrap, ...bubblewrapArguments([program, ...readablePaths(options)], [options.writable]));
+      const seen = bubblewrapArguments([program, ...readablePaths(options)], [options.writable]);
+      command.unshift(bubblewrap, '--info-fd', String(INFO_FD), ...seen);
     }
     const [file = program, ...rest] = command;
-    const stdio = Array.from({ length: 5 }, () => 'pipe' as const);
+    const stdio = Array.from({ length: bubblewrap === undefined ? INFO_FD : INFO_FD + 1 }, () => 'pipe' as const);
     this.#process = spawn(file, rest, { env: environmentOf(options.fences), cwd: '/', stdio });
     for (const stream of [this.#process.stdout, this.#process.stderr]) {
       stream?.on('data', (bytes: Buffer) => {
@@ -188,9 +195,13 @@ export class Sandbox {
     }
     // A process that dies closes its end of the command pipe; how it died is told by `ended`.
     this.#process.stdin?.on('error', () => undefined);
+    this.#inner = bubblewrap === undefined ? Promise.resolve(undefined) : innerOf(this.#pipe(INFO_FD));
     const events = this.#readEvents();
     const exited = new Promise<Omit<SandboxEnd, 'diagnostic'>>((resolve) => {
-      this.#process.once('exit', (code, signal) => resolve({ code, signal }));
+      this.#process.once('exit', (code, signal) => {
+        const isKill = this.#isKilled && code === CODE_OF_SIGKILL;
+        resolve(isKill ? { code: null, signal: 'SIGKILL' } : { code, signal });
+      });
       this.#process.once('error', (error) => {
         this.#diagnostic = error.message;
         resolve({ code: null, signal: null });
@@ -225,8 +236,19 @@ export class Sandbox {
     (this.#process.stdin as Writable).write(`${JSON.stringify(message)}\n`);
   }
 
+  /**
+   * Ends the process, at once or as soon as there is one. Of bubblewrap's two the inner one is killed: without the outer,
+   * which has to let it go on from where it is made, it would wait for that for ever, and with it whoever waits for `ended`.
+   */
   kill(): void {
-    this.#process.kill('SIGKILL');
+    if (this.#isKilled) return;
+    this.#isKilled = true;
+    void this.#inner.then((inner) => {
+      const { exitCode, signalCode } = this.#process;
+      if (exitCode !== null || signalCode !== null) return;
+      if (inner === undefined) this.#process.kill('SIGKILL');
+      else killProcess(inner);
+    });
   }
 
   /** Lets go of pipes that nobody reads any more. */
@@ -258,6 +280,35 @@ export class Sandbox {
     } finally {
       if (!pipe.destroyed) pipe.resume();
     }
+  }
+}
+
+/** What a shell, and bubblewrap, make of a program that ended by SIGKILL. */
+const CODE_OF_SIGKILL = 128 + 9;
+
+/**
+ * The process that bubblewrap has made, which it tells right away in one JSON object; undefined when it made none. Read to
+ * its end: a pipe that is closed under its hands would end it half way.
+ */
+function innerOf(info: Readable): Promise<number | undefined> {
+  const { promise, resolve } = Promise.withResolvers<number | undefined>();
+  let text = '';
+  info.on('data', (bytes: Buffer) => {
+    text = (text + bytes.toString('utf8')).slice(0, INFO_BYTES_MAX);
+    const pid = /"child-pid": (\d+)\D/.exec(text)?.[1];
+    if (pid !== undefined) resolve(Number(pid));
+  });
+  // It broke with the process.
+  info.on('error', () => undefined);
+  info.once('close', () => resolve(undefined));
+  return promise;
+}
+
+function killProcess(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // It has ended by itself a moment ago.
   }
 }
 

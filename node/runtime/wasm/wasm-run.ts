@@ -80,6 +80,8 @@ export class WasmRun implements Run {
     });
     const abort = (): void => this.#slot.sandbox.kill();
     signal.addEventListener('abort', abort, { once: true });
+    // It may have been called off while the inputs were shown.
+    if (signal.aborted) abort();
     try {
       // The job's own time starts here, so what comes before must be bounded by itself.
       const first = await Promise.race([started, this.exit]);

@@ -65,6 +65,7 @@ async function observe(
 ): Promise<Observed> {
   const onAbort = (): void => void run.stop(0);
   signal.addEventListener('abort', onAbort, { once: true });
+  if (signal.aborted) onAbort();
   try {
     const stdout = createHash('sha256');
     for await (const { stream, bytes } of run.logs) if (stream === 'stdout') stdout.update(bytes);

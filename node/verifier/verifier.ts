@@ -75,6 +75,8 @@ export class Verifier implements AsyncDisposable {
   #disputes = new Map<Address, DisputeAccount>();
   readonly #busy = new Map<Address, Promise<void>>();
   readonly #taking = new Set<Promise<void>>();
+  /** Why content that a buyer brought could not be kept here, by lease. After a crash it is brought again. */
+  readonly #unkept = new Map<Address, Unkept>();
   #running: Promise<unknown> = Promise.resolve();
   readonly #closing = new AbortController();
   #work: Promise<void> = Promise.resolve();
@@ -213,6 +215,8 @@ export class Verifier implements AsyncDisposable {
     const costly = this.#tooCostly(rerun.spec);
     if (costly !== undefined) return notShown('too-costly', costly);
     if (content.length === 0) {
+      const unkept = this.#unkept.get(dispute.lease);
+      if (unkept !== undefined && (late || unkept.forGood)) return notShown('too-costly', unkept.reason);
       if (!late) return undefined;
       return notShown('content-missing', 'the buyer has not brought the module and the inputs of the job');
     }
@@ -311,8 +315,17 @@ export class Verifier implements AsyncDisposable {
   ): Promise<void> {
     const { limits, network } = this.#options;
     this.#hold(lease, content);
-    for (const cid of content)
-      await this.#artifacts.fetch(network, from, cid, { maxBytes: limits.contentBytes, signal });
+    try {
+      for (const cid of content)
+        await this.#artifacts.fetch(network, from, cid, { maxBytes: limits.contentBytes, signal });
+    } catch (error) {
+      // What is too large alone never fits; what finds no room may, when other disputes are over.
+      const forGood = hasCode(error, 'artifact/too-large');
+      const reason = `module and inputs do not fit into the ${limits.contentBytes} bytes that this verifier keeps of them`;
+      if (forGood || hasCode(error, 'job/disk-full')) this.#unkept.set(lease, { reason, forGood });
+      throw error;
+    }
+    this.#unkept.delete(lease);
   }
 
   #hold(lease: Address, content: readonly string[]): void {
@@ -335,6 +348,7 @@ export class Verifier implements AsyncDisposable {
     await this.#cases.close({ lease, ...judged, ending, endedAtMs: this.#env.clock.now() });
     this.#pins.get(lease)?.dispose();
     this.#pins.delete(lease);
+    this.#unkept.delete(lease);
     for (const cid of content) await this.#artifacts.remove(cid);
     tell({ type: 'dispute-over', lease, ending, side });
   }
@@ -348,6 +362,11 @@ export class Verifier implements AsyncDisposable {
       this.#options.tell({ type: 'trouble', what, code: error.code, reason: error.message });
     else this.#env.logger.log('error', 'defect in a verifier', { what, error });
   }
+}
+
+interface Unkept {
+  readonly reason: string;
+  readonly forGood: boolean;
 }
 
 function disputedLease(chain: Chain, account: LeaseAccount): DisputedLease {

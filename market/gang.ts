@@ -97,8 +97,8 @@ export type GangEvent =
       /** It came to a result before: nobody is sought in its place. */
       readonly hasResult?: boolean;
     }
-  /** What is there suffices: nobody else is sought. Who runs goes on. */
-  | { readonly type: 'enough' }
+  /** What is there suffices, or must do for this reason: nobody else is sought. Who runs goes on. */
+  | { readonly type: 'enough'; readonly error?: MoltError }
   | { readonly type: 'cancelled'; readonly error: unknown };
 
 /** What a person following the gang is told. */
@@ -228,7 +228,7 @@ export function decideGang(state: GangState, event: GangEvent): GangDecision {
     case 'lost':
       return lose(state, event);
     case 'enough':
-      return suffice({ ...state, isEnough: true });
+      return suffice({ ...state, isEnough: true }, event.error);
     case 'cancelled':
       return cancel(state, event.error);
     default:
@@ -392,13 +392,15 @@ function forgone(state: GangState): GangState {
 }
 
 /** Who is on the way to the chain is waited for, and left then. */
-function suffice(state: GangState): GangDecision {
-  return state.phase === 'asking' || state.phase === 'signing' ? undo(state, undefined) : nothing(state);
+function suffice(state: GangState, cause: MoltError | undefined): GangDecision {
+  const why = cause && incomplete(state, cause);
+  if (state.phase === 'asking' || state.phase === 'signing') return undo(state, why);
+  return nothing(state.phase === 'opening' && why !== undefined ? fault(state, why) : state);
 }
 
 function mayFillAgain({ isEnding, isEnough, filling, order, error, seats }: GangState): boolean {
-  // A gang that cannot begin says so; what runs is worth waiting for.
-  const isFinal = isIncomplete(error) && !seats.some((seat) => seat.state === 'running');
+  // A gang that cannot begin says so; what runs is worth waiting for, unless time is short: it only gets shorter.
+  const isFinal = isIncomplete(error) && (isTooLate(error) || !seats.some((seat) => seat.state === 'running'));
   return !isEnding && !isEnough && filling < order.fillings && isWorthRetrying(error) && !isFinal;
 }
 
@@ -464,8 +466,9 @@ function incomplete({ seats, earlier, order }: GangState, cause: unknown): MoltE
   const why = cause instanceof MoltError ? ` (${cause.message})` : '';
   const isReplacing = seats.some((seat) => seat.state === 'running' || seat.state === 'done');
   if (isReplacing) {
-    const vacant = seats.filter((seat) => seat.state === 'vacant').map(({ rank }) => rank);
-    const message = `nobody else takes slot ${vacant.join(' or ')}${why}`;
+    const isSought = ({ state }: Seat): boolean => !['held', 'running', 'done', 'gone'].includes(state);
+    const sought = seats.filter(isSought).map(({ rank }) => rank);
+    const message = `nobody else takes slot ${sought.join(' or ')}${why}`;
     return new MoltError('market/gang-incomplete', message, { slots: seats.length, found: held }, { cause });
   }
   const advice = order.quorum === undefined ? ', pay more, or let several run on one provider' : ' or pay more';
@@ -480,6 +483,10 @@ function incomplete({ seats, earlier, order }: GangState, cause: unknown): MoltE
 
 function isIncomplete(error: unknown): boolean {
   return error instanceof MoltError && error.code === 'market/gang-incomplete';
+}
+
+function isTooLate(error: unknown): boolean {
+  return error instanceof MoltError && hasCode(error.cause, 'market/finish-too-late');
 }
 
 function tooDear({ seats }: GangState, free: bigint): MoltError {

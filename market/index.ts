@@ -66,7 +66,7 @@ export {
   createGang,
   decideGang,
 } from './gang.ts';
-export { type Ballot, decideBallot, quorumOf } from './quorum.ts';
+export { type Ballot, type OpenClaim, decideBallot, quorumOf, replacementRefusal, voteByMs } from './quorum.ts';
 export { CLOSENESS, type Gpu, groupGpus, placeGpus } from './placement.ts';
 export { type HistoryParameters, type SettledHistory, HISTORY_PARAMETERS, historyScore } from './history.ts';
 export {

@@ -181,12 +181,16 @@ function refusalBeforePrice(request: AnswerRequest): MoltError | undefined {
   return shortfall === undefined ? undefined : refusal('market/no-capacity', shortfall.reason);
 }
 
+/** What the program takes. */
+const WINDOW_MS_MAX = 30 * 86_400_000;
+
 /**
- * A buyer that compares replicas may want to wait for the slowest before it pays: the window then lasts at most as long as
- * the job itself may take from quote to proof. Whoever vanishes makes his provider wait for its money as long.
+ * A buyer that compares replicas may want to wait for the slowest before it pays, and for one that takes the place of
+ * another that was lost: the window then lasts at most twice as long as the job itself may take from quote to proof.
+ * Whoever vanishes makes his provider wait for its money as long.
  */
 export function longestWindowMs(durationSecondsMax: number): number {
-  return LIMITS.quoteLifetimeMs + durationSecondsMax * 1000 + OVERHEAD_ALLOWANCE_MS;
+  return Math.min(2 * (LIMITS.quoteLifetimeMs + durationSecondsMax * 1000 + OVERHEAD_ALLOWANCE_MS), WINDOW_MS_MAX);
 }
 
 /** Whole seconds, as the chain keeps them: starts round down, spans round up. */

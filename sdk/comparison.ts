@@ -1,6 +1,7 @@
 /**
  * Where the replicas of one job meet: each brings its verified proof and waits until more than half came to the same
- * result, which is then paid. The decision is `market/quorum.ts`; this is the waiting.
+ * result, which is then paid, or until the vote is held without those that are still missing. The decision is
+ * `market/quorum.ts`; this is the waiting.
  *
  * A proof goes to the buyer alone and names outputs that nobody else can fetch, so a replica cannot copy what another one
  * found. Which results are equal the comparator of the specification says, and `resultDigest` with it.
@@ -100,10 +101,19 @@ export class Comparison {
     this.#wake();
   }
 
+  /** Holds the vote with what is there, and gives those that it has not waited for: what they come to later has no vote. */
+  close(): readonly number[] {
+    const ranks = Array.from({ length: this.#size }, (_none, rank) => rank);
+    const missing = ranks.filter((rank) => !this.#results.has(rank) && !this.#lost.has(rank));
+    for (const rank of missing) this.#lost.add(rank);
+    this.#wake();
+    return missing;
+  }
+
   async #agree({ rank, node, tell }: Placed, result: ReplicaResult, signal: AbortSignal): Promise<void> {
     if (signal.aborted) return;
     const mine = resultDigest(result.proof, this.#comparator, result.stdoutSha256);
-    this.#results.set(rank, mine);
+    if (!this.#lost.has(rank)) this.#results.set(rank, mine);
     this.#proofs.set(rank, { proof: result.envelope, proofDigest: result.proof.digest, resultDigest: mine });
     const votes = [...this.#results.values()].filter((one) => one === mine).length;
     tell({ type: 'replica-proven', resultDigest: mine, votes, quorum: quorumOf(this.#size) });

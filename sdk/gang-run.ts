@@ -15,8 +15,9 @@ import {
   type SeveralPlaces,
   type VerifiedQuote,
   createGang,
-  shareOfCeiling,
   decideGang,
+  replacementRefusal,
+  shareOfCeiling,
 } from '../market/index.ts';
 import { type Address, decodeAddress, parseAddress } from '../protocol/address.ts';
 import { verifySignature } from '../protocol/ed25519.ts';
@@ -36,6 +37,7 @@ import type { OpenRun, RunSeat } from './runs.ts';
 import type { Committed } from './spending.ts';
 import type { JobEvent } from './progress.ts';
 import type { TakenUp } from './taken-up.ts';
+import { untilVote, voteTime } from './vote-time.ts';
 
 export interface GangRunOptions {
   /** By rank. */
@@ -102,8 +104,8 @@ export class GangRun {
   readonly #work = new Set<Promise<void>>();
   /** By lease: what it cost or, as long as nobody knows, what it has locked. */
   readonly #bound = new Map<Address, bigint>();
-  /** Unix ms of the chain; 0 where the buyer does not mind. Retries have what is left of it. */
-  readonly #finishByMs: number;
+  /** Aborts when there is nothing to vote on any more. */
+  readonly #voted = new AbortController();
   #state: GangState;
   #cost = 0n;
   #fillingStartedMs = 0;
@@ -114,7 +116,6 @@ export class GangRun {
     this.#members = options.jobs.map((_job, rank) => ({ rank }));
     this.ended = this.#end.promise;
     const { signal, comparison } = options;
-    this.#finishByMs = options.run.record.finishByMs;
     const onAbort = (): void => this.#dispatch({ type: 'cancelled', error: cancelledBy(signal) });
     const { takenUp } = options;
     const { state, effects } = createGang(options.order, takenUp && beforeOf(takenUp));
@@ -124,7 +125,45 @@ export class GangRun {
     void this.ended.then(() => signal.removeEventListener('abort', onAbort));
     for (const effect of effects) this.#perform(effect);
     if (signal.aborted) onAbort();
-    void comparison?.agreed.then(() => this.#dispatch({ type: 'enough' }));
+    if (comparison === undefined) return;
+    const voted = (): void => this.#voted.abort(new MoltError('node/stopped', 'there is nothing to vote on'));
+    void this.ended.then(voted);
+    void comparison.agreed.then(() => {
+      voted();
+      this.#dispatch({ type: 'enough' });
+    });
+    void this.#holdVote(comparison).catch(() => undefined);
+  }
+
+  /** In time to dispute what is outvoted: whoever has claimed by then is paid unless it is compared. */
+  async #holdVote(comparison: Comparison): Promise<void> {
+    await untilVote(this.#buyer, () => this.#running(), this.#voted.signal);
+    const missing = comparison.close();
+    const code = 'market/finish-too-late';
+    const reason = 'replicas that have claimed are paid soon unless they are compared';
+    this.#options.tell({ type: 'vote-closed', missing, code, reason });
+    this.#dispatch({ type: 'enough', error: new MoltError(code, `${reason}; the vote is held with what is there`) });
+  }
+
+  /** Leases of the members that run, or whose result waits for the others. */
+  #running(): readonly Address[] {
+    const running = this.#state.seats.filter(({ state }) => state === 'running');
+    return running.flatMap(({ rank }) => this.#places.get(rank)?.lease ?? []);
+  }
+
+  /**
+   * Unix ms of the chain by which a job that is bid for now must be proven; undefined where the buyer does not mind. Retries
+   * have what is left of it, and who takes the place of a lost replica comes before the vote. Throws `market/finish-too-late`.
+   */
+  async #finishByMs({ spec }: PreparedJob): Promise<number | undefined> {
+    const { run, comparison } = this.#options;
+    const wantedMs = run.record.finishByMs === 0 ? Infinity : run.record.finishByMs;
+    const voteByMs = comparison === undefined ? Infinity : await voteTime(this.#buyer, this.#running());
+    const nowMs = this.#buyer.chainClock.now();
+    const refusal = replacementRefusal(spec.maxDurationSeconds, { voteByMs, nowMs });
+    if (refusal !== undefined) throw refusal;
+    const byMs = Math.min(wantedMs, voteByMs);
+    return byMs === Infinity ? undefined : byMs;
   }
 
   /** Everything that the members of a run have that was cut off. */
@@ -233,9 +272,10 @@ export class GangRun {
     const until = AbortSignal.any([signal, over.signal]);
     try {
       if (afterMs > 0) await this.#buyer.env.clock.sleep(afterMs, until);
+      const finishByMs = await this.#finishByMs(job);
       const wanted = {
         ...orderOf(this.#buyer, job.spec, { ...options, maxPrice: this.#shareLeft() }),
-        ...(this.#finishByMs === 0 ? {} : { finishByMs: this.#finishByMs }),
+        ...(finishByMs === undefined ? {} : { finishByMs }),
         ...(windowMs === undefined ? {} : { windowMs }),
         attempts: 1,
         quotesWanted,

@@ -35,6 +35,13 @@ type Step =
       readonly votes: number;
       readonly quorum: number;
     }
+  /** Replicas are compared without those that are missing: longer, and a claim would be paid before it could be disputed. */
+  | {
+      readonly type: 'vote-closed';
+      readonly missing: readonly number[];
+      readonly code: ErrorCode;
+      readonly reason: string;
+    }
   /** Replicas by rank: those with the result that is delivered, those with another, and those that came to none. */
   | {
       readonly type: 'replicas-compared';

@@ -88,6 +88,7 @@ const RUN: Sayings = {
     `${who}: proof verified, ${formatDuration(billedMs)} billed, claims ${formatMolt(cost)}`,
   'replica-proven': ({ resultDigest, votes, quorum }, who) =>
     `${who}: came to ${short(resultDigest)}, as ${votes === 1 ? 'no other so far' : plural(votes - 1, 'other')}; ${quorum} must agree`,
+  'vote-closed': ({ missing, reason }) => `the vote is held with what is there: ${reason}${named(missing, 'missing')}`,
   outputs: ({ count, sizeBytes }, who) =>
     count === 0 ? '' : `${who}: ${plural(count, 'output')} fetched, ${formatBytes(sizeBytes)}`,
   'replicas-compared': ({ agreed, outvoted, lost }) =>

@@ -138,6 +138,40 @@ describe('a gang of which two of three are enough', () => {
     expect(types(play(left, delivered(0), delivered(2)))).toEqual(['deliver']);
   });
 
+  test('seeks nobody any more once time is short, and tells why', () => {
+    const order = orderOf(3, { quorum: 2, onLoss: 'replace', fillings: 9 });
+    const sought = play({ ...running, state: { ...running.state, order } }, lost(1));
+    const late = failure('market/finish-too-late');
+    const reason = 'nobody else takes slot 1 (it failed with market/finish-too-late)';
+    const undone = {
+      news: { type: 'gang-undone', code: 'market/gang-incomplete', reason, retrying: false, ending: false },
+    };
+    const forgone = { type: 'forgo', rank: 1 };
+    const unasked = play(sought, { type: 'unquoted', filling: 2, error: late });
+    expect(unasked.effects).toMatchObject([undone, { type: 'let-quotes-go' }, forgone]);
+    // The same while somebody is asked, or is on the way to the chain, when the vote is held.
+    const closed: GangEvent = { type: 'enough', error: late };
+    expect(play(sought, closed).effects).toMatchObject([undone, { type: 'let-quotes-go' }, forgone]);
+    const opening = play(sought, quoted(2, 'd'), signed(2, 1), closed);
+    const opened = play(opening, { type: 'opened', filling: 2, ranks: [1] });
+    expect(opened.effects).toMatchObject([undone, { type: 'let-quotes-go' }, { type: 'leave', rank: 1 }]);
+    expect(play(opened, { type: 'left', filling: 2, rank: 1 }).effects).toMatchObject([forgone]);
+    expect(types(play(running, closed))).toEqual([]);
+    // Too few are left for the vote.
+    const alone = play(play(sought, lost(2)), closed);
+    expect(alone.effects).toMatchObject([
+      { news: { ending: true } },
+      { type: 'let-quotes-go' },
+      {},
+      {},
+      { type: 'stop', rank: 0 },
+    ]);
+    expect(play(alone, lost(0)).effects.at(-1)).toMatchObject({
+      type: 'fail',
+      error: { code: 'market/gang-incomplete' },
+    });
+  });
+
   test('never takes a provider that has a slot or lost one, not by another of its nodes either', () => {
     const replacing = { ...running, state: { ...running.state, order: orderOf(3, { quorum: 2, onLoss: 'replace' }) } };
     const sought = play(replacing, lost(1), {

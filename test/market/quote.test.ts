@@ -14,6 +14,7 @@ import {
   answerBid,
   askPerSecond,
   imageRules,
+  longestWindowMs,
   parseBlackouts,
   parsePriceCurve,
 } from '../../market/index.ts';
@@ -124,10 +125,11 @@ test('a quote names the inputs that are at hand, of those that the bid names', (
   expect(() => accept({ near: near.slice(1) }, { bid: { near } })).not.toThrow();
 });
 
-test('a challenge window is as long as the bid asks, and at most as long as the job may take', () => {
+test('a challenge window is as long as the bid asks, and at most twice as long as the job may take, or what the program takes', () => {
   expect(quoteOf(request({}, { windowMs: 1_000 })).windowMs).toBe(2_000);
   expect(quoteOf(request({}, { windowMs: 700_000 })).windowMs).toBe(700_000);
-  expect(quoteOf(request({}, { windowMs: 10 ** 9 })).windowMs).toBe(750_000);
+  expect(quoteOf(request({}, { windowMs: 10 ** 9 })).windowMs).toBe(1_500_000);
+  expect(longestWindowMs(20 * 86_400)).toBe(30 * 86_400_000);
 });
 
 test('a lease of exactly the smallest size is sold', () => {

@@ -134,6 +134,31 @@ test('a result that cannot win any more is not paid when the others are stopped'
   });
 });
 
+test('when the vote is held, those who are there decide, and whoever comes later has no vote', async () => {
+  const comparison = new Comparison(4, 'exact');
+  const agree = (rank: number, result: ReplicaResult): Promise<void> =>
+    comparison.place(rank, address(`node ${rank}`), () => undefined).agree(result, never);
+  const early = Promise.allSettled([agree(0, a), agree(1, a)]);
+  expect(comparison.close()).toEqual([2, 3]);
+  const late = Promise.allSettled([agree(2, a), agree(3, b)]);
+  const failed = { status: 'rejected', reason: { code: 'proof/no-majority' } };
+  expect(await early).toMatchObject([failed, failed]);
+  expect(await late).toMatchObject([failed, failed]);
+  expect(comparison.close()).toEqual([]);
+});
+
+test('whoever comes after the vote is paid where it came to the same, and is outvoted where not', async () => {
+  const comparison = new Comparison(5, 'exact');
+  const agree = (rank: number, result: ReplicaResult): Promise<void> =>
+    comparison.place(rank, address(`node ${rank}`), () => undefined).agree(result, never);
+  const early = [agree(0, a), agree(1, a)];
+  const third = agree(2, a);
+  comparison.close();
+  await Promise.all([...early, third]);
+  await expect(agree(3, a)).resolves.toBeUndefined();
+  await expect(agree(4, b)).rejects.toMatchObject({ code: 'proof/outvoted' });
+});
+
 test('what a replica came to is told with how many came to the same', async () => {
   const comparison = new Comparison(3, 'outputs');
   const told: JobEvent[] = [];

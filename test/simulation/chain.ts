@@ -100,6 +100,8 @@ export class Chain {
   readonly wrong = new Set<Address>();
   /** Leases of replicas that came to another result than more than half, by their buyers' count. */
   readonly outvoted = new Set<Address>();
+  /** Leases of replicas whose result waits for others to be compared, and since when, simulated ms. */
+  readonly waiting = new Map<Address, number>();
   readonly #world: World;
   readonly #chance: Chance;
   readonly #watchers: ((lease: LeaseAccount) => void)[] = [];

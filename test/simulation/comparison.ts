@@ -12,7 +12,7 @@ export class Comparison {
   readonly #size: number;
   readonly #results = new Map<number, string>();
   readonly #lost = new Set<number>();
-  readonly #waiting = new Map<number, Done>();
+  readonly #waiting = new Map<number, { readonly result: string; readonly done: Done }>();
   readonly #onAgreed: () => void;
 
   constructor(size: number, onAgreed: () => void) {
@@ -30,8 +30,8 @@ export class Comparison {
   }
 
   agree(rank: number, result: string, done: Done): void {
-    this.#results.set(rank, result);
-    this.#waiting.set(rank, done);
+    if (!this.#lost.has(rank)) this.#results.set(rank, result);
+    this.#waiting.set(rank, { result, done });
     this.#decide();
   }
 
@@ -39,6 +39,12 @@ export class Comparison {
   lose(rank: number): void {
     if (this.#results.has(rank)) return;
     this.#lost.add(rank);
+    this.#decide();
+  }
+
+  /** Holds the vote with what is there: what comes later has no vote. */
+  close(): void {
+    for (let rank = 0; rank < this.#size; rank++) if (!this.#results.has(rank)) this.#lost.add(rank);
     this.#decide();
   }
 
@@ -51,11 +57,11 @@ export class Comparison {
     const isOpen = agreed === undefined && decideBallot(this.#ballot).decision === 'undecided';
     if (isOpen) return;
     if (agreed !== undefined) this.#onAgreed();
-    const waiting = [...this.#waiting];
+    const waiting = [...this.#waiting.values()];
     this.#waiting.clear();
-    for (const [rank, done] of waiting) {
+    for (const { result, done } of waiting) {
       if (agreed === undefined) done(new MoltError('proof/no-majority', `${quorumOf(this.#size)} must agree`));
-      else if (this.#results.get(rank) === agreed) done(undefined);
+      else if (result === agreed) done(undefined);
       else done(new MoltError('proof/outvoted', 'more than half agree on another result; it is not paid'));
     }
   }

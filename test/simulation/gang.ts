@@ -13,9 +13,14 @@ import {
   type VerifiedQuote,
   createGang,
   decideGang,
+  replacementRefusal,
+  shareOfCeiling,
+  voteByMs,
 } from '../../market/index.ts';
+import type { Address } from '../../protocol/address.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import { LIMITS } from '../../protocol/limits.ts';
+import { type BaseUnits, baseUnits } from '../../protocol/units.ts';
 import { Attempt, isLeftAlone } from './attempt.ts';
 import { type Buyer, Purchase } from './buyer.ts';
 import { Comparison } from './comparison.ts';
@@ -36,6 +41,7 @@ interface Place {
 type Done = (error: MoltError | undefined) => void;
 
 const SPARE_QUOTES = 3;
+const VOTE_LOOK_MS = 10_000;
 
 export interface GangWish extends Omit<GangOrder, 'shapes'> {
   readonly slots: number;
@@ -59,6 +65,8 @@ export class GangPurchase {
   readonly #delivered = new Set<number>();
   readonly #first: readonly GangEffect[];
   readonly #places = new Map<number, Place>();
+  /** By lease: what it cost or, as long as nobody knows, what it has locked. */
+  readonly #bound = new Map<Address, bigint>();
   #hasStarted = false;
   #asks: Purchase[] = [];
 
@@ -129,7 +137,18 @@ export class GangPurchase {
   #askNow({ filling, shape, slots, without }: GangEffect & { type: 'ask' }): void {
     const { buyer } = this;
     const quotesWanted = Math.min(LIMITS.quotesWanted, slots + SPARE_QUOTES);
-    const ask = new Purchase(buyer, { ...this.order, attempts: 1, quotesWanted, without }, this.#task, {
+    const voteBy = this.#comparison === undefined ? Infinity : this.#voteByMs();
+    const at = { voteByMs: voteBy, nowMs: buyer.at.chain.nowMs() };
+    const late = replacementRefusal(this.order.spec.maxDurationSeconds, at);
+    if (late !== undefined) buyer.at.world.count('replacements that would come after the vote');
+    const maxPrice = this.#shareLeft();
+    const refusal = late ?? (maxPrice > 0n ? undefined : new MoltError('market/gang-incomplete', 'nothing is left'));
+    if (refusal !== undefined) {
+      return buyer.after(0, 'cannot ask for a slot', () => this.#do({ type: 'unquoted', filling, error: refusal }));
+    }
+    const finishByMs = Math.min(this.order.finishByMs ?? Infinity, voteBy);
+    const wanted = { ...this.order, maxPrice, ...(finishByMs === Infinity ? {} : { finishByMs }) };
+    const ask = new Purchase(buyer, { ...wanted, attempts: 1, quotesWanted, without }, this.#task, {
       hold: (quotes) => {
         const { balance, locked } = buyer.at.chain.budgets.get(buyer.budget)!;
         this.#do({ type: 'quoted', filling, shape, quotes, budgetFree: balance - locked });
@@ -139,6 +158,44 @@ export class GangPurchase {
     this.#asks.push(ask);
     buyer.asks.push(ask);
     ask.begin();
+    return undefined;
+  }
+
+  /** What each vacant slot may lock: sdk/gang-run.ts. */
+  #shareLeft(): BaseUnits {
+    const held = this.state.seats.filter(({ state }) => state === 'held');
+    const bound = [...this.#bound.values(), ...held.map(({ quote }) => quote?.content.amount ?? 0n)];
+    const vacant = this.state.seats.filter(({ state }) => state === 'vacant').length;
+    return baseUnits(shareOfCeiling(this.order.maxPrice * BigInt(this.slots), { bound, vacant }));
+  }
+
+  /** By the claims of those who run, or whose result waits: sdk/vote-time.ts. */
+  #voteByMs(): number {
+    const { chain } = this.buyer.at;
+    const open = this.state.seats.flatMap(({ rank, state }) => {
+      const lease = state === 'running' ? this.#places.get(rank)?.attempt.onChain : undefined;
+      if (lease?.state !== 'running' && lease?.state !== 'proven') return [];
+      const { terms, provenMs } = lease;
+      return [{ windowMs: terms.windowMs, ...(lease.state === 'proven' ? { provenAtMs: provenMs } : {}) }];
+    });
+    return voteByMs(open, chain.nowMs());
+  }
+
+  /** Holds the vote in time to dispute what is outvoted. */
+  #holdVote(comparison: Comparison): void {
+    const { buyer } = this;
+    if (this.outcome !== undefined || comparison.agreed !== undefined) return undefined;
+    const leftMs = this.#voteByMs() - buyer.at.chain.nowMs();
+    if (leftMs > 0)
+      return buyer.after(Math.min(leftMs, VOTE_LOOK_MS), 'looks whether the vote is due', () =>
+        this.#holdVote(comparison),
+      );
+    buyer.at.world.count('votes held before all were there');
+    comparison.close();
+    return this.#do({
+      type: 'enough',
+      error: new MoltError('market/finish-too-late', 'the vote is held with what is there'),
+    });
   }
 
   #sign(filling: number, seats: readonly Seat[]): void {
@@ -173,7 +230,10 @@ export class GangPurchase {
             agree: (result: string, done: Done) => comparison.agree(rank, result, this.#watched(attempt, result, done)),
           }),
       signed: () => this.#answered(place, () => this.#do({ type: 'signed', filling, rank })),
-      opened: () => this.#do({ type: 'opened', filling, ranks: [rank] }),
+      opened: () => {
+        this.#bound.set(attempt.lease, quote.content.amount);
+        this.#do({ type: 'opened', filling, ranks: [rank] });
+      },
       delivered: (paid) => {
         this.#count(place, paid);
         this.#delivered.add(rank);
@@ -195,7 +255,10 @@ export class GangPurchase {
 
   /** What is settled is agreed, and never what was outvoted. */
   #watched({ lease }: Attempt, result: string, done: Done): Done {
+    const { chain, world } = this.buyer.at;
+    chain.waiting.set(lease, world.nowMs);
     return (error) => {
+      chain.waiting.delete(lease);
       const { agreed } = this.#comparison ?? {};
       if (error === undefined && agreed !== result)
         throw new Violation(`${this.buyer.name} is to pay for ${result}, the replicas agree on ${agreed}`);
@@ -204,7 +267,8 @@ export class GangPurchase {
     };
   }
 
-  #count({ committed }: Place, paid: bigint | undefined): void {
+  #count({ attempt, committed }: Place, paid: bigint | undefined): void {
+    if (paid !== undefined) this.#bound.set(attempt.lease, paid);
     this.paid += paid ?? 0n;
     committed?.end(paid);
   }
@@ -249,6 +313,7 @@ export class GangPurchase {
       if (twin !== undefined && this.state.order.spread === 'distinct-providers')
         throw new Violation(`${this.buyer.name} has slots ${one} and ${twin.rank} of a gang at one provider`);
     }
+    if (!this.#hasStarted && this.#comparison !== undefined) this.#holdVote(this.#comparison);
     this.#hasStarted = true;
     const place = this.#places.get(rank);
     if (place === undefined) return;

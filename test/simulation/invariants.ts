@@ -140,10 +140,19 @@ export class Invariants {
     throw new Violation(`${provider.name} let lease ${address} run out, its job is ${phase}`);
   }
 
+  /** No replica is paid by its window while its buyer, which is there, still waits to compare it. */
+  #checkCompared(lease: Address, last: string, delegate: Address): void {
+    const sinceMs = this.#chain.waiting.get(lease);
+    const buyer = this.#buyers.find(({ address }) => address === delegate);
+    if (last === 'settleLapsed' && sinceMs !== undefined && buyer?.isUp === true && buyer.upSinceMs <= sinceMs)
+      throw new Violation(`${buyer.name} lets a replica be paid before it is compared`);
+  }
+
   /** Whoever broke his word is not paid: no honest provider takes it, and no buyer that is there lets it lapse or signs. */
   #checkPaid({ address, terms, last, paid }: LeaseAccount): void {
     if (this.#chain.late.has(address)) this.#world.count(`late starts that ended by ${last}`);
     if (this.#chain.outvoted.has(address)) this.#world.count(`outvoted replicas that ended by ${last}`);
+    this.#checkCompared(address, last, terms.delegate);
     if (paid === 0n || last === 'cancelByDelegate' || last === 'resolveForProvider') return;
     const { late, outvoted } = this.#chain;
     const provider = this.#providers.get(terms.operator);

@@ -60,6 +60,19 @@ export class Silent extends Provider {
   }
 }
 
+/** Takes the lease and does nothing, with much time to do it by its terms: replicas of its job wait for it. */
+export class Dawdler extends Provider {
+  override readonly isHonest = false;
+
+  constructor(name: string, at: Surroundings, options: ProviderOptions) {
+    super(name, at, { ...options, graceMs: 420_000 });
+  }
+
+  override hearLease(link: Link, frame: LeaseFrame): void {
+    if (frame.type === 'accept') super.hearLease(link, frame);
+  }
+}
+
 /** Forgets what it promised before every bid, and co-signs for whoever accepts. */
 class DoubleSeller extends Provider {
   override readonly isHonest = false;

@@ -417,6 +417,12 @@ export const MUTANTS: readonly Mutant[] = [
     to: 'return Math.max(1, Math.floor(size / 2));',
   },
   {
+    name: 'the vote of replicas has no end',
+    file: QUORUM,
+    from: 'provenAtMs + windowMs - DISPUTE_MS',
+    to: 'provenAtMs + windowMs + 10 ** 9',
+  },
+  {
     name: 'replicas that were lost are waited for',
     file: QUORUM,
     from: 'const open = ballot.size - ballot.results.size - ballot.lost.size;',

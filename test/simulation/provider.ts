@@ -56,6 +56,8 @@ export interface ProviderOptions extends PeerOptions {
   readonly slowness: number;
   /** At hand from the beginning. */
   readonly images: readonly string[];
+  /** Asked for in its quotes; default a minute. */
+  readonly graceMs?: number;
 }
 
 export class Provider extends Peer {
@@ -210,7 +212,7 @@ export class Provider extends Peer {
         stake: baseUnits(stake),
         freeStake: baseUnits(stake - reserved),
         reserveBps: RESERVE_BPS,
-        minGraceMs: 60_000,
+        minGraceMs: this.options.graceMs ?? 60_000,
         minWindowMs: 30_000,
         maxLeaseMs: 86_400_000,
         runtimes: ['wasm', 'container'],

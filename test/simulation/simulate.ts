@@ -12,7 +12,7 @@ import { Chain } from './chain.ts';
 import type { Chance } from './chance.ts';
 import { GangPurchase } from './gang.ts';
 import { Invariants } from './invariants.ts';
-import { Forger, LIARS, Phantom, Silent, Squatter, Unfit } from './liars.ts';
+import { Dawdler, Forger, LIARS, Phantom, Silent, Squatter, Unfit } from './liars.ts';
 import { Network } from './network.ts';
 import { type Peer, type Surroundings, createMemo, shardsIn } from './peer.ts';
 import {
@@ -350,7 +350,7 @@ class Run {
     const kinds = {
       all: LIARS,
       one: [this.#chance.pick(LIARS)],
-      results: [Forger, Forger, Unfit],
+      results: [Forger, Forger, Forger, Unfit, Dawdler],
       work: [Phantom, Silent],
     }[lies];
     for (let index = 0; index < providers + liars; index++) {

@@ -74,10 +74,15 @@ test(
   },
 );
 
-test('replicas are paid where more than half agree; who was outvoted is disputed, and loses where it lied', () => {
+test('replicas are paid where more than half agree, and nobody before; who was outvoted is disputed, and loses where it lied', () => {
   const { counts, gangsDelivered } = simulate('replicas', replicasScenario());
   expect(gangsDelivered).toBeGreaterThan(5);
   expect(counts['outvoted replicas that ended by resolveForBuyer']).toBeGreaterThan(0);
+});
+
+test('where somebody dawdles, replicas are compared without it, before any of them is paid', () => {
+  const { counts } = simulate('compared', replicasScenario());
+  expect(counts['votes held before all were there']).toBeGreaterThan(0);
 });
 
 test('what was spent in one hour may be spent again in the next, and never more in any', () => {

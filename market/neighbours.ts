@@ -9,6 +9,7 @@
 import type { Address } from '../protocol/address.ts';
 import { type Env, randomInt } from '../protocol/env.ts';
 import type { Message, Offer } from '../protocol/messages.ts';
+import { rangeOf } from '../protocol/multiaddress.ts';
 import { createBoundedMap } from './bounded-map.ts';
 import type { Vouch } from './doubts.ts';
 import type { Neighbours } from './following.ts';
@@ -124,7 +125,7 @@ export class KeptNeighbours implements Disposable {
 
   async #dial(offer: Message<Offer>): Promise<void> {
     const { signer, content } = offer;
-    this.#dialling.set(signer, rangeOf(offer));
+    this.#dialling.set(signer, rangeOfOffer(offer));
     try {
       await this.#options.neighbours.meet(content.addresses, this.#stopped.signal);
       this.#choose(offer);
@@ -137,7 +138,7 @@ export class KeptNeighbours implements Disposable {
   }
 
   #choose(offer: Message<Offer>): void {
-    this.#chosen.set(offer.signer, rangeOf(offer));
+    this.#chosen.set(offer.signer, rangeOfOffer(offer));
     if (this.#pulls++ < PULLS) this.#options.feed.pull(offer.signer, this.#stopped.signal).catch(() => undefined);
   }
 
@@ -162,14 +163,16 @@ export class KeptNeighbours implements Disposable {
   }
 
   #crowd(offer: Message<Offer>): number {
-    const range = rangeOf(offer);
+    const range = rangeOfOffer(offer);
     return [...this.#chosen.values(), ...this.#dialling.values()].filter((one) => one === range).length;
   }
 }
 
-/** Who is near in the net tends to be in one hand: the /24 that an offer's first address names. */
-function rangeOf({ content }: Message<Offer>): string {
-  return /^\/ip4\/(\d+\.\d+\.\d+)\./.exec(content.addresses[0] ?? '')?.[1] ?? content.addresses[0] ?? '';
+/** By the first address of an offer; where that names no IP address, all of it. */
+function rangeOfOffer({ content }: Message<Offer>): string {
+  const [first = ''] = content.addresses;
+  const ip = /^\/ip[46]\/([^/]+)\//.exec(first)?.[1];
+  return ip === undefined ? first : rangeOf(ip);
 }
 
 /** At most `count`, each as likely as the others. */

@@ -8,8 +8,9 @@ import type { Multiaddr } from '@multiformats/multiaddr';
 
 import type { Address } from '../../protocol/address.ts';
 import type { Clock } from '../../protocol/env.ts';
+import { rangeOf } from '../../protocol/multiaddress.ts';
 import { Bucket } from './bucket.ts';
-import { type Reach, ipOf, rangeOf, reachOf } from './ip.ts';
+import { type Reach, ipOf, reachOf } from './ip.ts';
 import { addressOf } from './peer.ts';
 
 export interface GateLimits {

@@ -32,22 +32,3 @@ export function ipOf(address: Multiaddr): string | undefined {
   const first = address.getComponents()[0];
   return first?.name === 'ip4' || first?.name === 'ip6' ? first.value : undefined;
 }
-
-/** The range that shares one accept budget: /24 for IPv4, /48 for IPv6. */
-export function rangeOf(ip: string): string {
-  const mapped = /^::ffff:([\d.]+)$/i.exec(ip)?.[1];
-  if (mapped !== undefined) return rangeOf(mapped);
-  if (isIPv4(ip)) return ip.split('.').slice(0, 3).join('.');
-  return expandIPv6(ip).slice(0, 3).join(':');
-}
-
-/** Eight groups of an IPv6 address without leading zeros, `::` written out. */
-function expandIPv6(ip: string): string[] {
-  const [head = '', tail] = ip.split('::');
-  const before = head === '' ? [] : head.split(':');
-  const after = tail === undefined || tail === '' ? [] : tail.split(':');
-  const missing = tail === undefined ? 0 : Math.max(0, 8 - before.length - after.length);
-  return [...before, ...Array.from({ length: missing }, () => '0'), ...after].map((group) =>
-    group.replace(/^0+(?=.)/, ''),
-  );
-}

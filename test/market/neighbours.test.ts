@@ -8,6 +8,7 @@ import { type Book, type NeighbourOptions, createBook, KeptNeighbours } from '..
 import type { Address } from '../../protocol/address.ts';
 import type { Env } from '../../protocol/env.ts';
 import { MoltError } from '../../protocol/errors.ts';
+import { rangeOf } from '../../protocol/multiaddress.ts';
 import { TurnedClock } from '../fixtures/turned-clock.ts';
 import { address, key, multiaddrOf, verifiedOffer } from './fixtures.ts';
 
@@ -78,8 +79,12 @@ class Town {
 
   /** Somebody offers from this range; `isReal`: the chain knows him. */
   offer(name: string, range: string, isReal: boolean): Address {
+    return this.offerAt(name, `/ip4/${range}.7`, isReal);
+  }
+
+  offerAt(name: string, host: string, isReal: boolean): Address {
     const signer = key(name);
-    const at = multiaddrOf(signer.address).replace('127.0.0.1', `${range}.7`);
+    const at = multiaddrOf(signer.address).replace('/ip4/127.0.0.1', host);
     this.#byAddress.set(at, signer.address);
     this.book.put(verifiedOffer(signer, {}, { addresses: [at] }));
     if (isReal) this.operators.add(signer.address);
@@ -121,12 +126,14 @@ test('of a thousand invented offers and eight real ones, six real neighbours com
 test('neighbours are taken from as many networks as there are, before a second one of any', async () => {
   const town = new Town();
   for (let index = 0; index < 40; index++) town.offer(`rack ${index}`, range(1), true);
+  // One customer of one provider: a /48 of IPv6 has more addresses than there are sellers.
+  for (let index = 0; index < 40; index++) town.offerAt(`room ${index}`, `/ip6/2001:db8:5:${index}::7`, true);
   for (let index = 2; index < 7; index++) town.offer(`other ${index}`, range(index), true);
-  using kept = new KeptNeighbours(town.env, town.options(6));
+  using kept = new KeptNeighbours(town.env, town.options(7));
   await town.turn(2_000);
-  expect(kept.size).toBe(6);
-  const ranges = [...town.connected.values()].map((to) => to.split('/')[2]?.split('.').slice(0, 3).join('.'));
-  expect(new Set(ranges).size).toBe(6);
+  expect(kept.size).toBe(7);
+  const ranges = [...town.connected.values()].map((to) => rangeOf(to.split('/')[2] ?? ''));
+  expect(new Set(ranges).size).toBe(7);
 });
 
 test('who cannot be reached takes no place, is dialled again a minute later, and few are dialled at a time', async () => {

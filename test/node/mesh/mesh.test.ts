@@ -16,11 +16,12 @@ import { createLibp2p } from 'libp2p';
 import { describe, expect, it } from 'vitest';
 
 import { Gate } from '../../../node/mesh/gater.ts';
-import { rangeOf, reachOf } from '../../../node/mesh/ip.ts';
+import { reachOf } from '../../../node/mesh/ip.ts';
 import { addressOf, parseAddresses, peerIdOf } from '../../../node/mesh/peer.ts';
 import { type PeerEvent } from '../../../node/mesh/index.ts';
 import { keyPairFromSeed } from '../../../protocol/ed25519.ts';
 import { systemClock, systemRandom } from '../../../protocol/env.ts';
+import { rangeOf } from '../../../protocol/multiaddress.ts';
 import { rawPeer } from '../../integration/hostile/raw-peer.ts';
 import { Peers, collect, pause, text, until } from './peers.ts';
 

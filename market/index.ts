@@ -1,7 +1,7 @@
 /**
  * market: offer → bid → quote → choice. All decisions, no I/O.
  *
- * Reading order: `admission` decides what may enter from the mesh, with `forwarders` for who brings it and `doubts` for strangers; `book` keeps live offers, `following` keeps it whole, `neighbours` chooses whom to be connected to, `bid` asks, `fit`,
+ * Reading order: `admission` decides what may enter from the mesh, with `forwarders` for who brings it and `doubts` for strangers; `book` keeps live offers, `convictions` what shows who lied, `following` keeps it whole, `neighbours` chooses whom to be connected to, `bid` asks, `fit`,
  * `price`, `policy` and `quote` answer, `hold` bounds what is held for whom, `history` and `rank` choose. Three pure machines use them: `seller` is a provider's side of
  * every bid, quote and lease, over `capacity`; `bidder` is one job of a buyer, from the offers heard to the provider that
  * delivers; `gang` is n slots that run together or not at all, and `quorum` compares those that are replicas; `record` keeps what it told and `explain` says why, as

@@ -13,6 +13,7 @@ import { OffersRequest } from '../protocol/molt.js';
 import { STREAMS, decodeOffersRequest, offersTopic } from '../protocol/wire.ts';
 import type { Admission, Admitted } from './admission.ts';
 import { type Book, createBook } from './book.ts';
+import { type Convictions, createConvictions } from './convictions.ts';
 import { Doubts, type Vouch } from './doubts.ts';
 import type { Channel, Network, PubSub } from './ports.ts';
 
@@ -55,19 +56,20 @@ export async function openOfferFeed(env: Env, options: OfferFeedOptions): Promis
   const regions = options.regions ?? [''];
   const shards = classes.flatMap((resourceClass) => regions.map((region) => ({ resourceClass, region })));
   const book = createBook({ offersMax: OFFERS_MAX });
+  const convictions = createConvictions();
   const listeners = new Set<() => void>();
 
   const changed = (): void => {
     for (const listener of listeners) listener();
   };
   await using opened = new AsyncDisposableStack();
-  const { take, hear } = takeOffers(env, options, { book, changed, opened });
+  const { take, hear } = takeOffers(env, options, { book, convictions, changed, opened });
   for (const { resourceClass, region } of shards) {
     const topic = offersTopic(networkId, resourceClass, region);
     const limits = { messageBytesMax: LIMITS.offerBytes };
     opened.use(await pubsub.subscribe(topic, hear, limits));
   }
-  opened.use(await network.handle(STREAMS.offers.protocol, STREAMS.offers, answerPulls(env, book)));
+  opened.use(await network.handle(STREAMS.offers.protocol, STREAMS.offers, answerPulls(env, book, convictions)));
   opened.use(
     env.clock.every(EXPIRE_EVERY_MS, () => {
       if (book.expire(env.clock.now()) > 0) changed();
@@ -114,13 +116,20 @@ export async function openOfferFeed(env: Env, options: OfferFeedOptions): Promis
 function takeOffers(
   env: Env,
   options: OfferFeedOptions,
-  on: { readonly book: Book; readonly changed: () => void; readonly opened: AsyncDisposableStack },
+  on: {
+    readonly book: Book;
+    readonly convictions: Convictions;
+    readonly changed: () => void;
+    readonly opened: AsyncDisposableStack;
+  },
 ) {
   const { admission } = options;
-  const settle = (admitted: Admitted<Offer>, by: Address | undefined): Verdict => {
+  const settle = (admitted: Admitted<Offer>, bytes: Uint8Array, by: Address | undefined): Verdict => {
     if (admitted.message === undefined) {
       options.onRefused?.(admitted.verdict);
       if (admitted.convicted === undefined) return admitted.verdict;
+      const first = on.book.get(admitted.convicted);
+      if (first !== undefined) on.convictions.add(first, bytes);
       if (on.book.drop(admitted.convicted)) on.changed();
       // Forwarded once, as evidence: who heard the other message convicts as well.
       return ACCEPT;
@@ -133,16 +142,16 @@ function takeOffers(
   };
   /** What was asked for: it counts against nobody. */
   const take = (bytes: Uint8Array, by: Address | undefined): Verdict =>
-    settle(admission.offer(bytes, undefined, env.clock.now()), by);
+    settle(admission.offer(bytes, undefined, env.clock.now()), bytes, by);
   const doubts = options.vouch === undefined ? undefined : on.opened.use(new Doubts(env, options.vouch));
   /** What a peer sent unasked. */
   const hear = (bytes: Uint8Array, from: Address): Verdict | Promise<Verdict> => {
     const admitted = admission.offer(bytes, from, env.clock.now());
     const doubt = admitted.message === undefined ? admitted.doubt : undefined;
-    if (doubt === undefined || doubts === undefined) return settle(admitted, from);
+    if (doubt === undefined || doubts === undefined) return settle(admitted, bytes, from);
     return doubts.ask(doubt.message, from).then((isGenuine) => {
       if (isGenuine !== undefined) admission.settle(doubt, isGenuine, env.clock.now());
-      return settle(isGenuine === true ? admission.offer(bytes, from, env.clock.now()) : admitted, from);
+      return settle(isGenuine === true ? admission.offer(bytes, from, env.clock.now()) : admitted, bytes, from);
     });
   };
   return { take, hear };
@@ -154,7 +163,7 @@ function pulledShards<Shard extends { readonly region: string }>(shards: readonl
   return whole.length > 0 ? whole : shards;
 }
 
-function answerPulls(env: Env, book: Book): (channel: Channel) => Promise<void> {
+function answerPulls(env: Env, book: Book, convictions: Convictions): (channel: Channel) => Promise<void> {
   return async (channel) => {
     for await (const frame of channel) {
       const { resourceClass, region } = decodeOffersRequest(frame);
@@ -165,7 +174,10 @@ function answerPulls(env: Env, book: Book): (channel: Channel) => Promise<void> 
           `there is no resource class "${resourceClass.slice(0, 16)}", known are ${RESOURCE_CLASSES.join(', ')}`,
         );
       }
-      for (const bytes of pullOf(env, book.bytes(wanted, region))) await channel.send(bytes);
+      // Whoever reads them first takes nothing of a convict that the rest of the answer may hold.
+      const shown = convictions.bytes(env.clock.now());
+      for (const bytes of shown) await channel.send(bytes);
+      for (const bytes of pullOf(env, book.bytes(wanted, region), PULL_MAX - shown.length)) await channel.send(bytes);
       break;
     }
     await channel.close();
@@ -173,10 +185,10 @@ function answerPulls(env: Env, book: Book): (channel: Channel) => Promise<void> 
 }
 
 /** Of a book that is larger than a pull, a part that begins anywhere: so several pulls bring all of it in the end. */
-function pullOf({ random }: Env, offers: readonly Uint8Array[]): readonly Uint8Array[] {
-  if (offers.length <= PULL_MAX) return offers;
+function pullOf({ random }: Env, offers: readonly Uint8Array[], most: number): readonly Uint8Array[] {
+  if (offers.length <= most) return offers;
   const from = randomInt(random, offers.length);
-  return [...offers.slice(from), ...offers.slice(0, from)].slice(0, PULL_MAX);
+  return [...offers.slice(from), ...offers.slice(0, from)].slice(0, most);
 }
 
 /** A bid's or offer's sequence: later than the clock's last and than its own predecessor, whatever the clock does. */

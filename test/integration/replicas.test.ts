@@ -9,7 +9,7 @@ import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 
 import type { RunningNode } from '../../node/node.ts';
 import type { Address } from '../../protocol/address.ts';
-import { type JobEvent, type Molt, type RankedQuote, ReplicasFailedError, type RunOptions } from '../../sdk/index.ts';
+import { type JobEvent, type Molt, ReplicasFailedError, type RunOptions } from '../../sdk/index.ts';
 import { forged, startCrook, tamper } from './crook.ts';
 import { type TestBuyer, type TestMarket, type TestProvider, openMarket, runFirstOn, stepsJob } from './market.ts';
 
@@ -283,31 +283,32 @@ test('a result is compared before its claim is paid, however long another replic
   // By its lease this one may come an hour after it promised, long after the window of the other.
   const slow = await market.provider({ pricePerCpu: '0.002', graceSeconds: 3_600 });
   await offersOf(4);
-  const chosen = [slow, ...honest].map(({ account }) => account.account);
-  const placeOf = ({ quote }: RankedQuote): number => chosen.indexOf(quote.content.provider);
+  const [quick] = honest;
+  if (quick === undefined) throw new Error('nobody is honest');
   const events: JobEvent[] = [];
   let isKilled = false;
-  const running = failureOf({
+  const options: RunOptions = {
     maxPrice: '6',
     replicas: 2,
-    lotShare: 0,
     reconnectMs: 3_600_000,
     disputeAll: true,
-    rank: ({ quotes }) => quotes.filter((one) => placeOf(one) >= 0).toSorted((a, b) => placeOf(a) - placeOf(b)),
     onEvent: (event) => {
       events.push(event);
       if (isKilled || event.type !== 'lease-opened') return;
       isKilled = true;
       void slow.kill();
     },
-  });
+  };
+  const running = runFirstOn([slow, quick], molt, await stepsJob(market, molt, 1), options);
+  const failed = expect(running).rejects.toBeInstanceOf(ReplicasFailedError);
   await expect.poll(() => leaseOf(events, 'replica-proven'), { timeout: 60_000 }).toBeDefined();
   const lease = leaseOf(events, 'replica-proven');
   if (lease === undefined) throw new Error('nothing was proven');
   await expect.poll(async () => (await market.chain.lease(lease))?.state, { timeout: 60_000 }).toBe('proven');
   const { windowMs = 0 } = (await market.chain.lease(lease)) ?? {};
   await market.warp(windowMs / 1000 - 50);
-  const error = await running;
+  await failed;
+  const error = (await running.catch((reason: unknown) => reason)) as ReplicasFailedError;
   expect(error.code).toBe('proof/no-majority');
   expect(events.find(({ type }) => type === 'vote-closed')).toMatchObject({
     missing: [error.replicas.find(({ outcome }) => outcome === 'lost')?.rank],

@@ -169,11 +169,15 @@ export class Execution implements AsyncDisposable {
     }
   }
 
-  /** After a crash: removes what belongs to no unfinished job. */
+  /** After a crash: removes what belongs to no unfinished job. What cannot be removed yet keeps nobody from selling. */
   async reconcile(unfinished: readonly Job[]): Promise<void> {
     const wanted = new Set(unfinished.map(attemptId));
     for (const runtime of this.#options.runtimes.values()) {
-      for (const id of await runtime.list()) if (!wanted.has(id)) await runtime.remove(id);
+      for (const id of await runtime.list()) {
+        if (wanted.has(id)) continue;
+        const remove = (): Promise<void> => runtime.remove(id);
+        await remove().catch(() => void this.#leave(this.#untilDone(id, remove)));
+      }
     }
     const root = join(this.#options.directory, 'jobs');
     await mkdir(root, { recursive: true, mode: 0o700 });
@@ -183,7 +187,11 @@ export class Execution implements AsyncDisposable {
 
   /** After the lease: sandbox, folders and inputs go; outputs stay for a while, modules for the next job. */
   cleanUp(job: Job): Promise<void> {
-    const leaving = this.#cleanUp(job).finally(() => this.#leaving.delete(leaving));
+    return this.#leave(this.#cleanUp(job));
+  }
+
+  #leave(removal: Promise<void>): Promise<void> {
+    const leaving = removal.finally(() => this.#leaving.delete(leaving));
     this.#leaving.add(leaving);
     return leaving;
   }
@@ -198,25 +206,28 @@ export class Execution implements AsyncDisposable {
     await this.#options.content.release(lease, { ...Object.fromEntries(stored), ...job.inputs });
   }
 
+  async #removeAttempt(job: Job): Promise<void> {
+    await this.#untilDone(attemptId(job), async () => {
+      // A runtime that this node has no more holds what only a node that has it again can remove.
+      if (job.spec !== undefined) await this.#options.runtimes.get(job.agreement.runtime)?.remove(attemptId(job));
+      await rm(this.#folder(job), { recursive: true, force: true });
+    });
+  }
+
   /**
    * Whatever fails is tried again until nothing is left: the engine may be away, and what it held cannot be sold before.
    * A node that restarts meanwhile finds the rest.
    */
-  async #removeAttempt(job: Job): Promise<void> {
+  async #untilDone(attempt: string, remove: () => Promise<void>): Promise<void> {
     let told = '';
     for (let pauseMs = REMOVE_AGAIN_MS; !this.#closing.signal.aborted; pauseMs = Math.min(2 * pauseMs, REMOVE_MS_MAX)) {
       try {
-        // A runtime that this node has no more holds what only a node that has it again can remove.
-        if (job.spec !== undefined) await this.#options.runtimes.get(job.agreement.runtime)?.remove(attemptId(job));
-        return await rm(this.#folder(job), { recursive: true, force: true });
+        return await remove();
       } catch (error) {
         const reason = error instanceof Error ? error.message : String(error);
         // An engine may be away for hours: each reason is told once.
         if (reason !== told)
-          this.#env.logger.log('warn', 'an attempt could not be removed and will be', {
-            reason,
-            lease: job.agreement.lease,
-          });
+          this.#env.logger.log('warn', 'an attempt could not be removed and will be', { attempt, reason });
         told = reason;
       }
       await this.#env.clock.sleep(pauseMs, this.#closing.signal).catch(() => undefined);

@@ -149,7 +149,7 @@ describe.skipIf(reason !== '')(`a service of a job${reason === '' ? '' : ` (${re
     const result = molt.start(job(script, { health }), { maxPrice: '2' });
     expect(await until(result, (event) => event.type === 'ready' && !event.ready)).toMatchObject({ service: 'web' });
     expect((await result.result).stdout).toContain('still here');
-  }, 60_000);
+  });
 
   test('is reached again after its node was killed and came back', async () => {
     const buyer = await market.buyer();
@@ -163,7 +163,7 @@ describe.skipIf(reason !== '')(`a service of a job${reason === '' ? '' : ` (${re
     await expect.poll(() => get(forward.port, '/index.html').catch(() => '')).toBe('200 hello\n');
     started.cancel();
     await started.result.catch(() => undefined);
-  }, 90_000);
+  });
 
   test('is forwarded by molt run, by molt forward beside it, and by molt forward after molt run was killed', async () => {
     const buyer = await market.buyer();
@@ -190,7 +190,7 @@ describe.skipIf(reason !== '')(`a service of a job${reason === '' ? '' : ` (${re
     if (alone.pid !== undefined) process.kill(alone.pid, 'SIGTERM');
     await alone.exited;
     await removeContainers(`${String(lease)}-1`);
-  }, 90_000);
+  });
 
   test('a host beyond the provider’s policy is declined by name, and one that is no public host as well', async () => {
     const buyer = await market.buyer();

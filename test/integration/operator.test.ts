@@ -95,7 +95,8 @@ describe('a provider that runs', () => {
   });
 
   test('shows a job while it runs, its output as it comes, and both after its end', async () => {
-    const { job, lease } = await startSteps(6);
+    // Long enough for two processes to start while it runs.
+    const { job, lease } = await startSteps(16);
     const following = follow({}, home(), 'logs', lease.slice(0, 6), '-f', '--timestamps');
     await expect.poll(() => following.said.out).toContain('step 1');
     // The follower saw it live: the job has not ended.
@@ -113,7 +114,7 @@ describe('a provider that runs', () => {
 
     const lines = following.said.out.trim().split('\n');
     expect(lines.map((line) => line.replace(/^\S+Z (\d+) stdout (step \d+) \d+$/, '$2'))).toEqual(
-      [0, 1, 2, 3, 4, 5].map((step) => `step ${step}`),
+      Array.from({ length: 16 }, (_, step) => `step ${step}`),
     );
     // Resumed at a sequence number, it goes on with that line.
     const third = lines[3]?.split(' ')[1] ?? '';
@@ -125,7 +126,7 @@ describe('a provider that runs', () => {
     const [ended] = (await json(home(), 'jobs', '--all'))['sold'] as Record<string, unknown>[];
     expect(ended).toMatchObject({ lease, phase: 'closed', standing: 'settled', claimed: result.cost.toString() });
     expect((await molt(home(), 'jobs', '--all')).out).toMatch(/settled .*exit 0/);
-    expect((await molt(home(), 'logs', lease)).out.split('\n').filter(Boolean)).toHaveLength(6);
+    expect((await molt(home(), 'logs', lease)).out.split('\n').filter(Boolean)).toHaveLength(16);
   });
 
   test('says which job is meant when it does not know', async () => {
@@ -136,8 +137,7 @@ describe('a provider that runs', () => {
 
 describe('molt drain', () => {
   test('finishes what runs, takes nothing new, survives a restart, and is undone', async () => {
-    const { job, lease } = await startSteps(8);
-    await expect.poll(async () => ((await json(home(), 'jobs'))['sold'] as unknown[]).length).toBe(1);
+    const { job, lease } = await startSteps(16);
     const waiting = follow({}, home(), 'drain', '--wait');
     await expect.poll(() => waiting.said.out).toContain('waiting for 1 job');
     await provider.line((line) => line['type'] === 'draining' && line['draining'] === true, 'draining');
@@ -170,7 +170,8 @@ describe('a buyer', () => {
   test('reads the output of its job from the provider, live after its own process died and again after the end', async () => {
     const own = await market.buyer();
     const lines: Record<string, unknown>[] = [];
-    const script = "import time\nfor i in range(5):\n  print('line', i, flush=True)\n  sum(range(3000000))";
+    // Its own process must not have ended before it is killed.
+    const script = "import time\nfor i in range(5):\n  print('line', i, flush=True)\n  sum(range(15000000))";
     const args = ['run', '--home', own.home.directory, '--image', 'python', '--timeout', '60', '--', 'python', '-c'];
     const child = market.spawn([...args, script], (line) => lines.push(line));
     await expect.poll(() => lines.some((line) => line['type'] === 'log')).toBe(true);

@@ -6,7 +6,6 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
 import { ContainerRuntime } from '../../node/runtime/index.ts';
@@ -75,20 +74,14 @@ it.skipIf(process.platform !== 'linux').each([
     expect(String(line)).toContain('running');
     expect(processesMentioning(join(root, 'runtime')).length).toBeGreaterThan(0);
     node.kill('SIGKILL');
-    let left: number[] = [];
-    for (let tries = 0; tries < 50; tries++) {
-      left = processesMentioning(join(root, 'runtime'));
-      if (left.length === 0) break;
-      await sleep(100);
-    }
-    expect(left).toEqual([]);
+    await expect.poll(() => processesMentioning(join(root, 'runtime')), { interval: 100 }).toEqual([]);
   } finally {
     node.kill('SIGKILL');
     rmSync(root, { recursive: true, force: true });
   }
 });
 
-/** Starts a container job that takes two seconds and says so when its first line has come. */
+/** Starts a container job that takes three seconds and says so when its first line has come. */
 const WITH_CONTAINER = `
 import { mkdirSync } from 'node:fs';
 import { ContainerRuntime } from ${source('../../node/runtime/index.ts')};
@@ -98,7 +91,7 @@ for (const name of ['in', 'out']) mkdirSync(root + '/' + name);
 const runtime = new ContainerRuntime(systemEnv(), { directory: root + '/runtime', socketPath });
 const run = await runtime.start({
   attemptId: 'adopted', image: { kind: 'image', reference },
-  command: ['/bin/sh', '-c', 'echo first; sleep 2; echo second; echo done > /out/result; exit 5'],
+  command: ['/bin/sh', '-c', 'echo first; sleep 3; echo second; echo done > /out/result; exit 5'],
   environment: {}, inputDirectory: root + '/in', outputDirectory: root + '/out',
   limits: { cpus: 1, memoryBytes: 64 << 20, diskBytes: 1 << 20, durationMs: 60_000, logBytes: 1 << 16, processes: 16 },
   randomSeed: new Uint8Array(32), clockStartMs: 0,
@@ -132,7 +125,7 @@ it.skipIf(socketPath === undefined)(reason === '' ? title : `${title} (skipped: 
     const late = await next.adopt('adopted');
     expect(await late?.exit).toMatchObject({ reason: 'exited', exitCode: 5, durationMs: exit?.durationMs });
     // A reader that has seen the beginning asks for the rest only.
-    const rest = await next.adopt('adopted', (run?.startedAtMs ?? 0) + 1000);
+    const rest = await next.adopt('adopted', (exit?.finishedAtMs ?? 0) - 2500);
     expect(rest === undefined ? '' : (await readLogs(rest)).stdout).toBe('second\n');
     await rest?.exit;
   } finally {

@@ -34,6 +34,7 @@ function openExecution(env: Env, remove: () => Promise<void>): Execution {
       await remove();
       happened.push('removed');
     },
+    list: async () => ['lease-1'],
     close: async () => void happened.push('engine let go'),
   };
   const options = {
@@ -84,5 +85,19 @@ test.each([
   expect(pauses).toHaveLength(20);
   expect(Math.max(...pauses)).toBeLessThanOrEqual(5_000);
   // One line, and not one for each time.
-  expect(told).toEqual([{ reason: fault.message, lease: 'lease' }]);
+  expect(told).toEqual([{ reason: fault.message, attempt: 'lease-1' }]);
+});
+
+test('a node sells though something of an earlier job cannot be removed yet, and removes it when it can', async () => {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const env = systemEnv();
+  const clock = { ...env.clock, sleep: () => promise };
+  let tries = 0;
+  const execution = openExecution({ ...env, clock }, async () => {
+    if (tries++ < 2) throw new MoltError('runtime/engine-failed', 'volume is in use');
+  });
+  await execution.reconcile([]);
+  expect(happened).toEqual([]);
+  resolve();
+  await expect.poll(() => happened).toEqual(['removed']);
 });

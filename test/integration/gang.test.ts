@@ -21,6 +21,9 @@ import {
 } from '../../sdk/index.ts';
 import { PYTHON, type TestBuyer, type TestMarket, type TestProvider, openMarket } from './market.ts';
 
+/** Who only is slow is waited for: the one that is killed is the one that is lost. */
+const RECONNECT_MS = 5_000;
+
 let market: TestMarket;
 let buyer: TestBuyer;
 let molt: Molt;
@@ -221,7 +224,7 @@ describe('a provider killed in mid-run', () => {
     const before = await money();
     const [victim] = providers as [TestProvider];
     let killed: Promise<void> | undefined;
-    const request = { spec: await memberJob(60), slots: 3, maxPrice: '3', reconnectMs: 1_000 };
+    const request = { spec: await memberJob(60), slots: 3, maxPrice: '3', reconnectMs: RECONNECT_MS };
     const { events, error } = await gangOnce(request, (event) => {
       if (event.type === 'log') killed ??= victim.kill();
     });
@@ -242,8 +245,7 @@ describe('a provider killed in mid-run', () => {
     const roomy = async (): Promise<number> =>
       (await molt.offers()).filter(({ revoked, free }) => !revoked && free.cpuMillis >= 1_000).length;
     await expect.poll(roomy).toBe(3);
-    // Who only is slow is waited for: the one that is killed is the one that is lost.
-    const request = { spec: await memberJob(40), slots: 2, maxPrice: '2', reconnectMs: 5_000 };
+    const request = { spec: await memberJob(40), slots: 2, maxPrice: '2', reconnectMs: RECONNECT_MS };
     const { events, result, error } = await gangOnce({ ...request, onLoss: 'replace' }, (event, soFar) => {
       if (event.type !== 'log' || event.rank !== 1) return;
       const seat = typed(soFar, 'seated')[1];
@@ -267,7 +269,7 @@ test('a provider killed between its signature and the opening costs at most seco
   const before = await money();
   const [victim] = providers as [TestProvider];
   let killed: Promise<void> | undefined;
-  const request = { spec: await memberJob(60), slots: 3, maxPrice: '3', reconnectMs: 1_000 };
+  const request = { spec: await memberJob(60), slots: 3, maxPrice: '3', reconnectMs: RECONNECT_MS };
   const { events, error } = await gangOnce(request, (event) => {
     if (event.type === 'accepted') killed ??= victim.kill();
   });

@@ -43,6 +43,8 @@ export type Validate = (data: Uint8Array, from: Address) => Verdict | Promise<Ve
 export const GRAYLIST_SCORE = -800;
 /** A publisher waits this long for a fresh connection to tell its subscriptions, so that a first message arrives. */
 const SETTLE_MS = 1_000;
+/** And so long where nobody else is known who would get it: sent now, it would be lost, and a busy machine is slow to tell. */
+const SETTLE_ALONE_MS = 10_000;
 const SETTLE_POLL_MS = 20;
 const TOPIC_CHARACTERS_MAX = 128;
 const MESSAGE_ID_BYTES = 20;
@@ -296,7 +298,7 @@ export class Gossip implements PubSub {
     const limit = this.#bytesMax.get(this.#wire(topic)) ?? this.#limits.messageBytesMax;
     if (data.length > limit) throw oversize(data.length, limit);
     const wire = this.#wire(topic);
-    await this.#settled();
+    await this.#settled(wire);
     await this.#use().publish(wire, data);
   }
 
@@ -380,10 +382,10 @@ export class Gossip implements PubSub {
     return this.#use().score.score(peerIdOf(peer).toString());
   }
 
-  /** Waits until every peer has told its subscriptions or has had SETTLE_MS to do so. */
-  async #settled(): Promise<void> {
+  /** Waits until every peer has told its subscriptions, or has had its time to do so. */
+  async #settled(topic: string): Promise<void> {
     for (;;) {
-      const waitMs = this.#unsettledMs();
+      const waitMs = this.#unsettledMs(topic);
       if (waitMs <= 0) return;
       const { promise, resolve } = Promise.withResolvers<void>();
       const timer = new AbortController();
@@ -395,14 +397,14 @@ export class Gossip implements PubSub {
     }
   }
 
-  #unsettledMs(): number {
+  #unsettledMs(topic: string): number {
     const now = this.#env.clock.monotonic();
-    let waitMs = 0;
-    for (const [id, since] of this.#connectedAt) {
-      if (!this.#heard.has(id) || !this.#use().streamsOutbound.has(id))
-        waitMs = Math.max(waitMs, since + SETTLE_MS - now);
-    }
-    return waitMs;
+    const router = this.#use();
+    const silent = [...this.#connectedAt].filter(([id]) => !this.#heard.has(id) || !router.streamsOutbound.has(id));
+    if (silent.length === 0) return 0;
+    const isAlone = !router.getSubscribers(topic).some((peer) => router.streamsOutbound.has(peer.toString()));
+    const patienceMs = isAlone ? SETTLE_ALONE_MS : SETTLE_MS;
+    return silent.reduce((waitMs, [, since]) => Math.max(waitMs, since + patienceMs - now), 0);
   }
 
   #wire(topic: string): string {

@@ -26,6 +26,19 @@ describe('gossip', () => {
     expect(heard).toEqual(['first']);
   });
 
+  it('delivers to the only peer that is there, which is slow to tell what it listens to', async () => {
+    await using peers = new Peers();
+    const a = await peers.open();
+    const b = await peers.open({ listen: [], role: 'light' });
+    await b.connect(a.addresses);
+    const published = b.publish(TOPIC, text('first'));
+    await pause(2_000);
+    const heard = await collect(a, TOPIC);
+    await published;
+    await until('the message arrives', () => heard.length === 1);
+    expect(heard).toEqual(['first']);
+  });
+
   it('delivers every message once to all of ten peers in a star', async () => {
     await using peers = new Peers();
     const hub = await peers.open();

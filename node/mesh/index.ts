@@ -7,8 +7,8 @@
  *
  * Reading order: mesh.ts puts the parts together; channel.ts is the framed stream; streams.ts dials and serves;
  * gossip.ts is publish and subscribe; gater.ts, guard.ts and frames.ts keep strangers in bounds, pressure.ts tells when to shed
- * load, and watch.ts keeps friends connected; nat.ts decides which addresses are told, and relay.ts is the way to peers
- * that nobody can dial.
+ * load, watch.ts keeps friends connected and friends.ts finds more of them; nat.ts decides which addresses are told, relay.ts
+ * is the way to peers that nobody can dial, and dht.ts keeps the DHT off it.
  */
 export { type Mesh, type MeshLimits, type MeshOptions, type PeerEvent, openMesh } from './mesh.ts';
 export { type Reachability, type Way } from './nat.ts';

@@ -28,6 +28,7 @@ import type { Env } from '../../protocol/env.ts';
 import { MoltError, assert } from '../../protocol/errors.ts';
 import { rangeOf } from '../../protocol/multiaddress.ts';
 import { Deadline } from '../../protocol/deadline.ts';
+import { findFriends } from './friends.ts';
 import { Gate, type GateLimits } from './gater.ts';
 import { Gossip, type GossipLimits, type Validate } from './gossip.ts';
 import { Guard, type GuardLimits } from './guard.ts';
@@ -234,6 +235,7 @@ class Libp2pMesh implements Mesh {
       ...verifier(libp2p.services.autonat),
     });
     this.#watch.start();
+    void findFriends(this.#env, { libp2p, dht: libp2p.services.dht }, this.#stopped.signal);
   }
 
   get reachability(): Reachability {

@@ -23,7 +23,7 @@ import { keyPairFromSeed } from '../../../protocol/ed25519.ts';
 import { systemClock, systemRandom } from '../../../protocol/env.ts';
 import { rangeOf } from '../../../protocol/multiaddress.ts';
 import { rawPeer } from '../../integration/hostile/raw-peer.ts';
-import { Peers, collect, pause, text, until } from './peers.ts';
+import { Peers, collect, flows, pause, text, until } from './peers.ts';
 
 const TOPIC = '/molt/1/offers/cpu';
 
@@ -53,8 +53,7 @@ describe('a peer', () => {
     expect(second.self).toBe(first.self);
     const heard = await collect(friend, TOPIC);
     await until('the friend is back', () => second.isConnected(friend.self));
-    await second.publish(TOPIC, text('hello again'));
-    await until('gossip flows', () => heard.length === 1);
+    await flows(second, TOPIC, heard);
     expect(events.map((event) => event.type)).toEqual(['connected', 'disconnected', 'connected']);
     await second[Symbol.asyncDispose]();
     await rm(directory, { recursive: true });
@@ -83,8 +82,7 @@ describe('a peer', () => {
     const heard = await collect(right, TOPIC);
     await hub[Symbol.asyncDispose]();
     await until('the hub is gone', () => left.peers().length === 1);
-    await left.publish(TOPIC, text('still here'));
-    await until('gossip flows without it', () => heard.length === 1);
+    await flows(left, TOPIC, heard);
   });
 
   it('finds who provides a content, through others', async () => {

@@ -55,6 +55,15 @@ export async function collect(mesh: Mesh, topic: string, verdict: Verdict = ACCE
   return heard;
 }
 
+/** What is published before the other's subscription was heard goes nowhere, and on a busy machine that takes a while. */
+export async function flows(from: Mesh, topic: string, heard: readonly string[]): Promise<void> {
+  await until('gossip flows', async () => {
+    await from.publish(topic, text(`hello ${env.clock.monotonic()}`));
+    await pause(100);
+    return heard.length > 0;
+  });
+}
+
 export const text = (value: string): Uint8Array => new TextEncoder().encode(value);
 
 export const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));

@@ -171,8 +171,8 @@ describe('a buyer', () => {
     const own = await market.buyer();
     const lines: Record<string, unknown>[] = [];
     // Its own process must not have ended before it is killed.
-    const script = "import time\nfor i in range(5):\n  print('line', i, flush=True)\n  sum(range(15000000))";
-    const args = ['run', '--home', own.home.directory, '--image', 'python', '--timeout', '60', '--', 'python', '-c'];
+    const script = "import time\nfor i in range(5):\n  print('line', i, flush=True)\n  sum(range(6000000))";
+    const args = ['run', '--home', own.home.directory, '--image', 'python', '--timeout', '120', '--', 'python', '-c'];
     const child = market.spawn([...args, script], (line) => lines.push(line));
     await expect.poll(() => lines.some((line) => line['type'] === 'log')).toBe(true);
     const lease = String(lines.find((line) => line['type'] === 'lease-opened')?.['lease']);

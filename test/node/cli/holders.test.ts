@@ -194,6 +194,28 @@ describe('a token holder', () => {
   });
 });
 
+test('a provider joins the verifiers and leaves them by its owner alone, and what changes nothing is refused', async () => {
+  const judge = await newParties(local.devnet, local.chain);
+  const home = homeOf('judge', judge.operator, judge.owner);
+  const { home: stranger } = await newHome('no judge');
+  const account = local.chain.providerAddress(judge.owner.address);
+  const listed = async (): Promise<boolean> => (await local.chain.config()).verifiers.includes(account);
+  expect((await molt(home, ['verifier', 'leave'])).error).toMatchObject({
+    code: 'chain/refused',
+    message: expect.stringContaining('not on the list of verifiers'),
+  });
+  expect((await molt(home, ['verifier', 'join'])).json).toMatchObject({ verifier: account });
+  expect(await listed()).toBe(true);
+  expect((await molt(stranger, ['verifier', 'leave'])).error.code).toBe('chain/account-missing');
+  expect((await molt(stranger, ['verifier', 'leave', judge.owner.address])).error.code).toBe('chain/refused');
+  expect(await listed()).toBe(true);
+  expect((await molt(home, ['verifier'])).json['verifiers']).toContainEqual(
+    expect.objectContaining({ verifier: account, operator: judge.operator.address, seats: 0 }),
+  );
+  expect((await molt(home, ['verifier', 'leave'])).json).toMatchObject({ verifier: account });
+  expect(await listed()).toBe(false);
+});
+
 describe('a buyer', () => {
   test('makes a budget, fills, limits, empties and closes it', async () => {
     const { home, wallet, node } = await newHome('buyer');

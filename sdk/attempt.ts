@@ -6,29 +6,26 @@
  * outputs are here. An attempt that fails says whose fault it was by its error code, and leaves its lease either closed
  * or in the care of `reclaim`, which expires it after its deadline.
  */
-import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { mkdir, rm } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
-
-import { type Proof, type Transcript, createTranscript, verifyProof } from '../attestation/index.ts';
-import type { LeaseAccount, LeaseTerms } from '../chain/index.ts';
+import { type Proof, verifyProof } from '../attestation/index.ts';
+import type { LeaseTerms } from '../chain/index.ts';
 import type { VerifiedQuote } from '../market/index.ts';
 import { type Address, decodeAddress } from '../protocol/address.ts';
 import type { VerifiedProof } from '../protocol/brands.ts';
 import { verifySignature } from '../protocol/ed25519.ts';
-import { MoltError, hasCode } from '../protocol/errors.ts';
+import { MoltError } from '../protocol/errors.ts';
 import { type JobSpec, recordedInputs, storedInputs, termsDigest, wantedEgress } from '../protocol/job-spec.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import type { JobEvent as WireJobEvent } from '../protocol/molt.js';
 import { baseUnits } from '../protocol/units.ts';
 import { fromRefusal } from '../protocol/wire.ts';
-import { decodeUsage } from '../protocol/usage.ts';
 import type { Buyer } from './buyer.ts';
 import type { Replica } from './comparison.ts';
 import type { LeaseEvidence } from './evidence.ts';
+import { HeardRun } from './heard-run.ts';
 import { LeaseClient } from './lease-client.ts';
+import { type Opened, afterFailure, paidFor, settle } from './lease-end.ts';
 import type { RunOptions } from './options.ts';
+import { takeOutputs } from './outputs.ts';
 import type { JobEvent, JobOutput, JobResult } from './progress.ts';
 
 export interface AttemptRequest {
@@ -46,10 +43,6 @@ export interface AttemptRequest {
   readonly hasJob?: boolean;
 }
 
-/** The last bytes of each stream that the result carries. */
-const TAIL_BYTES = 64 * 1024;
-/** How long a provider that failed is given to put the money back itself. */
-const REFUND_WAIT_MS = 5_000;
 /** How long a cancelled job may take to stop and prove: at least, and where its provider is heard of all the while. */
 const CANCEL_WAIT_MS = 15_000;
 const CANCEL_WAIT_MS_MAX = 45_000;
@@ -59,17 +52,6 @@ const START_GRACE_MS = LIMITS.clockFutureMs;
 const CLOCK_SLACK_MS = 1_000;
 /** How long after a lease may be expired its proof is still waited for, and how often that is looked at. */
 const END_SLACK_MS = 5_000;
-/** Both streams of a run together: each provider cuts a program's output off at `LIMITS.logBytes`. */
-const LOG_BYTES_MAX = 2 * LIMITS.logBytes;
-
-/** A lease that is on chain. */
-export interface Opened {
-  readonly terms: LeaseTerms;
-  readonly lease: Address;
-  readonly transaction: string;
-  /** Monotonic. */
-  readonly openedMs: number;
-}
 
 /** Runs the job once. Throws `job/…`, `proof/…`, `mesh/…`, `market/…`, `chain/…`. */
 export async function attemptJob(buyer: Buyer, request: AttemptRequest): Promise<JobResult> {
@@ -96,14 +78,6 @@ export async function attemptJob(buyer: Buyer, request: AttemptRequest): Promise
   }
 }
 
-/** What a lease that ended in an error cost; undefined when nobody can say. */
-async function paidFor(buyer: Buyer, opened: Opened | undefined, error: unknown): Promise<bigint | undefined> {
-  if (opened !== undefined) return (await buyer.chain.leaseEnding(opened.lease).catch(() => undefined))?.paid;
-  // A refusal came before anything was sent to the chain; after that the lease may exist, whatever was heard of it.
-  const isBefore = error instanceof MoltError && /^(?:market|mesh|protocol)\//.test(error.code);
-  return isBefore ? 0n : undefined;
-}
-
 /** Has the job run under its open lease. Throws `job/…`, `proof/…`, `mesh/…`, and sees to the lease before. */
 export async function runOpened(
   buyer: Buyer,
@@ -116,7 +90,9 @@ export async function runOpened(
     ...storedInputs(request.spec).map((input) => input.cid),
     ...(request.spec.runtime === 'wasm' ? [request.spec.image] : []),
   ]);
-  const record = new RunRecord(buyer, request, opened);
+  const specDigest = Buffer.from(request.specDigest).toString('hex');
+  const subject = { network: buyer.chain.network, lease: opened.lease, specDigest };
+  const record = new HeardRun(subject, request.tell);
   buyer.evidence.keep(opened.lease, evidenceOf(request));
   try {
     if (request.hasJob === true) await client.attach(opened.lease);
@@ -125,7 +101,8 @@ export async function runOpened(
     buyer.evidence.forget(opened.lease);
     return result;
   } catch (error) {
-    await afterFailure(buyer, { request, opened, record }, error);
+    const { tell, signal, options } = request;
+    await afterFailure(buyer, { lease: opened.lease, tell, signal, disputeAll: options.disputeAll }, error);
     throw error;
   }
 }
@@ -258,7 +235,7 @@ async function watchStart(
   { env }: Buyer,
   client: LeaseClient,
   { quote }: AttemptRequest,
-  { record, signal }: { readonly record: RunRecord; readonly signal: AbortSignal },
+  { record, signal }: { readonly record: HeardRun; readonly signal: AbortSignal },
 ): Promise<void> {
   const { startByMs } = quote.content;
   if (startByMs === 0) return;
@@ -300,7 +277,7 @@ function toldFailure(error: MoltError): MoltError {
 interface Following {
   readonly request: AttemptRequest;
   readonly opened: Opened;
-  readonly record: RunRecord;
+  readonly record: HeardRun;
 }
 
 interface Concluding extends Following {
@@ -322,7 +299,9 @@ async function conclude(buyer: Buyer, client: LeaseClient, concluding: Concludin
   const { replica } = request;
   const result = { proof, stdoutSha256: record.stdoutSha256(), envelope: concluding.proof.envelope };
   await replica?.agree(result, request.signal);
-  const take = (): Promise<readonly JobOutput[]> => takeOutputs(buyer, request, proof);
+  const { options, spec } = request;
+  const source = { node: quote.signer, diskBytes: spec.resources.diskBytes, directory: options.outputDirectory };
+  const take = (): Promise<readonly JobOutput[]> => takeOutputs(buyer, proof, source);
   const outputs = await (replica === undefined ? take() : replica.once(take));
   tell({
     type: 'outputs',
@@ -400,260 +379,10 @@ function assertTimePassed(buyer: Buyer, opened: Opened, proof: Proof): void {
   );
 }
 
-async function takeOutputs(buyer: Buyer, request: AttemptRequest, proof: VerifiedProof<Proof>): Promise<JobOutput[]> {
-  const { outputDirectory } = request.options;
-  const outputs: JobOutput[] = [];
-  for (const { name, cid, sha256, sizeBytes } of proof.outputs) {
-    if (outputDirectory === undefined) {
-      outputs.push({ name, cid, sha256, sizeBytes });
-      continue;
-    }
-    const { mesh, artifacts } = buyer;
-    const limit = request.spec.resources.diskBytes + LIMITS.artifactBlockBytes;
-    await artifacts.fetch(mesh, request.quote.signer, cid, { maxBytes: limit, signal: buyer.closing });
-    const path = join(outputDirectory, name);
-    await mkdir(dirname(path), { recursive: true });
-    await rm(path, { recursive: true, force: true });
-    await artifacts.export(cid, path, { maxBytes: limit, maxEntries: LIMITS.artifactEntries });
-    outputs.push({ name, cid, sha256, sizeBytes, path });
-  }
-  for (const output of outputs) await assertContent(output);
-  return outputs;
-}
-
-/** The proof names a file by CID and by SHA-256; both must be of the same bytes. A folder has only the CID. */
-async function assertContent(output: JobOutput): Promise<void> {
-  if (output.path === undefined) return;
-  const hash = createHash('sha256');
-  try {
-    for await (const chunk of createReadStream(output.path)) hash.update(chunk as Uint8Array);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EISDIR') return;
-    throw error;
-  }
-  if (hash.digest('hex') !== output.sha256) {
-    throw new MoltError(
-      'proof/wrong-binding',
-      `the proof gives output ${output.name} another SHA-256 than its content has; the lease is not settled`,
-    );
-  }
-}
-
-interface Settlement {
-  readonly transaction: string;
-  readonly paid: ReturnType<typeof baseUnits>;
-}
-
-/**
- * Together with the provider for exactly what is claimed; alone when it has claimed on chain meanwhile. A provider that
- * went away after it proved is waited for, as while it ran: the work is done, and another one would have to do it again.
- */
-async function settle(
-  buyer: Buyer,
-  client: LeaseClient,
-  opened: Opened,
-  proof: VerifiedProof<Proof>,
-): Promise<Settlement> {
-  try {
-    return await settleOnce(buyer, client, opened, proof);
-  } catch (error) {
-    if (!(error instanceof MoltError && error.code.startsWith('mesh/'))) throw error;
-    await client.comeBack(buyer.closing);
-    return settleOnce(buyer, client, opened, proof);
-  }
-}
-
-async function settleOnce(
-  buyer: Buyer,
-  client: LeaseClient,
-  opened: Opened,
-  proof: VerifiedProof<Proof>,
-): Promise<Settlement> {
-  const { chain, key } = buyer;
-  const amount = proof.claimed;
-  const lease = await chain.lease(opened.lease);
-  if (lease === undefined) return closedAlready(buyer, opened);
-  try {
-    const blockhash = await chain.recentBlockhash();
-    const draft = chain.draftSettle(lease, amount, Buffer.from(proof.digest, 'hex'), blockhash);
-    const mine = key.sign(draft.message);
-    const theirs = await client.settle({
-      amount,
-      blockhash: decodeAddress(blockhash as Address),
-      delegateSignature: mine,
-    });
-    const { signature } = await chain.submit(
-      draft,
-      new Map([
-        [key.address, mine],
-        [lease.operator, theirs],
-      ]),
-    );
-    return { transaction: signature, paid: amount };
-  } catch (error) {
-    if (!(error instanceof MoltError)) throw error;
-    return settleAlone(buyer, opened, amount, error);
-  }
-}
-
-/** The provider did not co-sign: if it has claimed on chain meanwhile, the claim can be paid without it. */
-async function settleAlone(buyer: Buyer, opened: Opened, amount: bigint, cause: MoltError): Promise<Settlement> {
-  const { chain, key } = buyer;
-  const lease = await chain.lease(opened.lease);
-  if (lease === undefined) return closedAlready(buyer, opened);
-  if (lease.proof === undefined || lease.proof.claimed !== amount) throw cause;
-  const { signature } = await chain.settleAlone(key, lease, lease.proof.claimed, lease.proof.resultDigest);
-  return { transaction: signature, paid: lease.proof.claimed };
-}
-
-async function closedAlready(buyer: Buyer, opened: Opened): Promise<Settlement> {
-  const ending = await buyer.chain.leaseEnding(opened.lease);
-  if (ending === undefined)
-    throw new MoltError(
-      'chain/account-missing',
-      `the lease ${opened.lease} is gone and its end is not in the history of this endpoint`,
-    );
-  return { transaction: ending.signature, paid: ending.paid };
-}
-
-/**
- * Sees to it that the money of a failed attempt comes back: from the provider itself when the fault is told, by cancelling
- * when the buyer gave up or the proof is bad (that costs the seconds since the opening instead of what a liar may claim),
- * else after the deadline (reclaim.ts). A provider that broke its word is paid nothing: it may still give the money back.
- */
-async function afterFailure(buyer: Buyer, { request, opened }: Following, error: unknown): Promise<void> {
-  if (isContested(error, request)) await buyer.contests.add(opened.lease, request.tell);
-  if (isLeftAlone(error)) return;
-  const code = error instanceof MoltError ? error.code : '';
-  const badProof = code.startsWith('proof/');
-  const gone = code === 'job/provider-lost' || code === 'job/unknown' || code.startsWith('mesh/');
-  const ask = badProof || gone;
-  const lease = ask
-    ? await buyer.chain.lease(opened.lease).catch(() => undefined)
-    : await waitUntilClosed(buyer, opened.lease);
-  if (lease === undefined || !(badProof || request.signal.aborted)) return;
-  await buyer.chain.cancelByDelegate(buyer.key, lease).catch(() => undefined);
-}
-
-/** Whether the provider did what it signed not to do, or the buyer wants its claim judged, which is worth a dispute. */
-function isContested(error: unknown, { options }: Pick<AttemptRequest, 'options'>): boolean {
-  return isBrokenWord(error) || (options.disputeAll === true && hasCode(error, 'proof/no-majority'));
-}
-
-function isBrokenWord(error: unknown): boolean {
-  return hasCode(error, 'job/started-late', 'proof/started-late', 'proof/outvoted');
-}
-
-/** Whether the lease is neither settled nor cancelled after this, which would pay for it: it expires, or is claimed. */
-export function isLeftAlone(error: unknown): boolean {
-  return isBrokenWord(error) || hasCode(error, 'proof/no-majority');
-}
-
-/** The lease as it was last seen, undefined once it is closed, or was never opened. */
-export async function waitUntilClosed(buyer: Buyer, lease: Address): Promise<LeaseAccount | undefined> {
-  const waiting = new AbortController();
-  buyer.env.clock.sleep(REFUND_WAIT_MS, waiting.signal).then(
-    () => waiting.abort(),
-    () => undefined,
-  );
-  let last: LeaseAccount | undefined;
-  try {
-    for await (const account of buyer.chain.watchLease(lease, AbortSignal.any([waiting.signal, buyer.closing]))) {
-      last = account;
-      if (account === undefined) break;
-    }
-  } catch {
-    // The endpoint is away; the lease is reclaimed after its deadline.
-  } finally {
-    waiting.abort();
-  }
-  return last;
-}
-
 async function feesOf(buyer: Buyer, transactions: readonly string[]): Promise<bigint> {
   let sum = 0n;
   // Of a run that was taken up after a crash the opening may not be known.
   for (const transaction of transactions.filter((one) => one !== ''))
     sum += (await buyer.chain.transactionCost(transaction))?.feeLamports ?? 0n;
   return sum;
-}
-
-/** What the buyer heard of the run: the tails for the result, and its own transcript to hold the proof against. */
-class RunRecord {
-  readonly tails = { stdout: new Tail(), stderr: new Tail() };
-  readonly #subject: { readonly network: Address; readonly lease: Address; readonly specDigest: string };
-  readonly #tell: (event: JobEvent) => void;
-  #attempt = 1;
-  #stdout = createHash('sha256');
-  #logBytes = 0;
-  /** The program runs, or ran. */
-  hasBegun = false;
-  transcript: Transcript;
-
-  constructor(buyer: Buyer, request: AttemptRequest, opened: Opened) {
-    this.#subject = {
-      network: buyer.chain.network,
-      lease: opened.lease,
-      specDigest: Buffer.from(request.specDigest).toString('hex'),
-    };
-    this.#tell = request.tell;
-    this.transcript = createTranscript({ ...this.#subject, attempt: this.#attempt });
-  }
-
-  /** Of all that the program printed to standard output, hex. */
-  stdoutSha256(): string {
-    return this.#stdout.copy().digest('hex');
-  }
-
-  take(event: WireJobEvent): void {
-    if (event.attempt > this.#attempt) {
-      // The provider started over: what the earlier run said does not count.
-      this.#attempt = event.attempt;
-      this.transcript = createTranscript({ ...this.#subject, attempt: event.attempt });
-      this.tails.stdout = new Tail();
-      this.tails.stderr = new Tail();
-      this.#stdout = createHash('sha256');
-      this.#logBytes = 0;
-    }
-    const { phase, log, usage, ready } = event;
-    if (phase !== undefined) {
-      this.hasBegun ||= phase.phase === 'running';
-      const bytes = { bytesDone: Number(phase.bytesDone), bytesTotal: Number(phase.bytesTotal) };
-      this.#tell({ type: 'phase', phase: phase.phase, detail: phase.detail, ...bytes, attempt: event.attempt });
-    } else if (log !== undefined) {
-      if (log.bytes.length > LIMITS.logChunkBytes)
-        throw new MoltError('protocol/oversize', `a log chunk has at most ${LIMITS.logChunkBytes} bytes`);
-      this.#logBytes += log.bytes.length;
-      if (this.#logBytes > LOG_BYTES_MAX)
-        throw new MoltError(
-          'protocol/oversize',
-          `the provider sends more than ${LOG_BYTES_MAX} bytes of output of one run`,
-        );
-      const stream = log.stream === 1 ? 'stdout' : 'stderr';
-      this.transcript.log(stream, log.bytes);
-      this.tails[stream].push(log.bytes);
-      if (stream === 'stdout') this.#stdout.update(log.bytes);
-      this.#tell({ type: 'log', stream, bytes: log.bytes, atMs: Number(event.atMs) });
-    } else if (usage !== undefined) {
-      const sample = decodeUsage(usage);
-      this.transcript.sample(sample);
-      this.#tell({ type: 'usage', ...sample });
-    } else if (ready !== undefined) {
-      const { service, reason } = ready;
-      this.#tell({ type: 'ready', service, ready: ready.ready, reason: reason.slice(0, LIMITS.refusalCharacters) });
-    }
-  }
-}
-
-/** Keeps the last bytes of a stream. */
-class Tail {
-  #bytes = Buffer.alloc(0);
-
-  push(bytes: Uint8Array): void {
-    this.#bytes = Buffer.concat([this.#bytes, bytes]).subarray(-TAIL_BYTES);
-  }
-
-  text(): string {
-    return this.#bytes.toString('utf8');
-  }
 }

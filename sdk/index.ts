@@ -3,7 +3,8 @@
  *
  * `const molt = await connect({ rpcUrl, key, budget, bootstrap })`, then `await molt.run(spec, { maxPrice: '2' })`.
  * Reading order: molt.ts is the door; bidding.ts finds providers until one delivers; attempt.ts is one lease
- * from opening to settlement; lease-client.ts the stream under it; reclaim.ts gets money back from the dead.
+ * from opening to settlement, with what is heard of its run (heard-run.ts) and how it ends (lease-end.ts); lease-client.ts the
+ * stream under it; reclaim.ts gets money back from the dead.
  */
 export { type Job, type Molt, type OfferRow, connect } from './molt.ts';
 export { JobFailedError } from './outcome.ts';

@@ -92,7 +92,7 @@ export class Attempt {
     return this.#link !== undefined;
   }
 
-  /** What it has cost, as far as that is known: sdk/attempt.ts, `paidFor`. */
+  /** What it has cost, as far as that is known: sdk/lease-end.ts, `paidFor`. */
   paid(error: MoltError | undefined): bigint | undefined {
     const lease = this.onChain;
     if (lease !== undefined && isLeaseEnd(lease.state)) return lease.paid;

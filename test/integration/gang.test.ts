@@ -24,6 +24,9 @@ import { PYTHON, type TestBuyer, type TestMarket, type TestProvider, openMarket 
 /** Who only is slow is waited for: the one that is killed is the one that is lost. */
 const RECONNECT_MS = 5_000;
 
+/** For so long a provider takes a budget for what it was when it looked. */
+const BUDGET_KNOWN_MS = 15_000;
+
 let market: TestMarket;
 let buyer: TestBuyer;
 let molt: Molt;
@@ -300,6 +303,10 @@ test('what one transaction opened is given back whole by its provider when the o
     return result.members[0]!.locked;
   };
   const amount = await lockOf();
+  // The provider has just looked at the budget when its limit falls: it quotes what the chain will not open.
+  await market.env.clock.sleep(BUDGET_KNOWN_MS + 1_000);
+  const tooMany = client.gang({ spec: content, slots: 3, spread: 'any', maxPrice: '3' });
+  expect(await failureOf(tooMany.result)).toMatchObject({ code: 'market/gang-incomplete' });
   const { delegates, capPerLease, expiresAtMs, spentOnDay } = (await market.chain.budget(other.budget))!;
   const capPerDay = baseUnits(spentOnDay + (amount * 3n) / 2n);
   await market.chain.setDelegates(owner, other.budget, { delegates, capPerLease, expiresAtMs, capPerDay });

@@ -23,11 +23,12 @@ export async function voteTime({ chain, chainClock }: Buyer, leases: readonly Ad
 /** Resolves when the vote about these leases must be held; rejects with the signal's reason. */
 export async function untilVote(buyer: Buyer, leases: () => readonly Address[], signal: AbortSignal): Promise<void> {
   const { env, chainClock } = buyer;
-  let byMs = Infinity;
-  for (;;) {
-    // What is claimed meanwhile only moves a known time on; while the chain cannot be asked, nothing can be disputed either.
-    if (byMs === Infinity || chainClock.now() >= byMs) {
-      byMs = await voteTime(buyer, leases()).catch(() => Infinity);
+  for (let [byMs, seen] = [Infinity, '']; ;) {
+    const open = leases();
+    // What those known claim meanwhile only moves it on; one that replaces another may have a shorter window than the others.
+    // While the chain cannot be asked, nothing can be disputed either.
+    if (byMs === Infinity || chainClock.now() >= byMs || open.join() !== seen) {
+      [byMs, seen] = [await voteTime(buyer, open).catch(() => Infinity), open.join()];
       if (chainClock.now() >= byMs) return signal.throwIfAborted();
     }
     await env.clock.sleep(LOOK_EVERY_MS, signal);

@@ -372,6 +372,8 @@ async function openClient(listen: readonly string[] = []): Promise<{ libp2p: Lib
     transports: [tcp(), circuits((made) => (reservations = made))],
     connectionEncrypters: [noise()],
     streamMuxers: [yamux()],
+    // It would end a connection on which a test says nothing that the other end understands.
+    connectionMonitor: { enabled: false },
     services: { identify: identify() },
   });
   return { libp2p, reservations: reservations! };

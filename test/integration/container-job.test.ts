@@ -107,7 +107,7 @@ describe.skipIf(engine.socketPath === undefined)(
         }),
         {
           maxPrice: '2',
-          reconnectMs: 60_000,
+          reconnectMs: 150_000,
           onEvent: (event) => {
             events.push(event);
             if (event.type === 'log' && restarted === undefined)
@@ -126,8 +126,9 @@ describe.skipIf(engine.socketPath === undefined)(
     });
 
     test('a provider that is killed in mid-job leaves what doctor tells of; one that takes it up and stops leaves nothing', async () => {
-      // It would take the job as well.
+      // It would take the job as well, and is there for the tests that follow.
       await provider.stop();
+      await using _back = { [Symbol.asyncDispose]: () => provider.start() };
       const own = await market.provider({ runtimes: ['container'], containerSocket: engine.socketPath });
       const buyer = await market.buyer();
       await using molt = await buyer.connect();
@@ -141,7 +142,7 @@ describe.skipIf(engine.socketPath === undefined)(
       };
       const result = await molt.run(job('for i in $(seq 1 8); do echo line $i; sleep 1; done'), {
         maxPrice: '2',
-        reconnectMs: 60_000,
+        reconnectMs: 150_000,
         onEvent: (event) => {
           if (event.type !== 'log' || back !== undefined) return;
           back = own.kill().then(async () => {
@@ -158,7 +159,6 @@ describe.skipIf(engine.socketPath === undefined)(
       expect(await doctor()).toMatchObject({ verdict: 'ok' });
       expect(loopDisksBelow(directory)).toEqual([]);
       expect(await leftOnEngine(engine.socketPath ?? '', directory)).toEqual([]);
-      await provider.start();
     });
 
     test('an image that is not public runs with a login that only the chosen provider gets', async () => {

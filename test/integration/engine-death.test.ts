@@ -81,7 +81,7 @@ describe.skipIf(cannot !== '')(`a container job${cannot === '' ? '' : ` (skipped
       if (event.type === 'log') harmed ??= harm();
     };
     // A quote may take its time on a machine that does other things: this is about what comes after it.
-    const patience = { reconnectMs: 60_000, quoteTimeoutMs: 30_000 };
+    const patience = { reconnectMs: 150_000, quoteTimeoutMs: 30_000 };
     const running = molt.run(job(seconds), { maxPrice: '2', ...patience, attempts: 1, onEvent });
     const [outcome] = await Promise.allSettled([running]);
     await harmed;

@@ -154,7 +154,7 @@ describe.skipIf(reason !== '')(`a service of a job${reason === '' ? '' : ` (${re
   test('is reached again after its node was killed and came back', async () => {
     const buyer = await market.buyer();
     await using molt = await buyer.connect();
-    const started = molt.start(job(SERVE, { health }), { maxPrice: '2', reconnectMs: 60_000 });
+    const started = molt.start(job(SERVE, { health }), { maxPrice: '2', reconnectMs: 150_000 });
     const forward = await started.forward(8080);
     await until(started, ({ type }) => type === 'ready');
     await provider.kill();

@@ -179,7 +179,7 @@ describe.skipIf(reason !== undefined)(`GPUs for sale${reason === undefined ? '' 
     let back: Promise<unknown> | undefined;
     const result = await molt.run(job(2, `nvidia-smi -L; ${UNTIL_LET_GO}`), {
       maxPrice: '5',
-      reconnectMs: 60_000,
+      reconnectMs: 150_000,
       onEvent: (event) => {
         if (event.type !== 'log' || back !== undefined) return;
         back = provider

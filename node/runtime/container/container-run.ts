@@ -18,6 +18,7 @@ import { usageOf } from './statistics.ts';
 import { engineCall, engineFailed, isMissing } from './engine.ts';
 import { afterMark } from './entry.ts';
 import { type Frame, readFrames } from './frames.ts';
+import { wasKilledForMemory } from './kernel-log.ts';
 import type { JobNetwork, NetworkTerms } from './network.ts';
 
 const SIGNALS_MAX = 64;
@@ -73,6 +74,8 @@ type Ending = Extract<ExitReason, 'timed-out' | 'cancelled' | 'output-too-large'
 type Inspection = ContainerInspectInfo & { readonly SizeRw?: number };
 type Verdict = Pick<RunExit, 'reason' | 'exitCode' | 'signal' | 'detail'>;
 
+/** Exit code of SIGKILL. */
+const KILLED = 137;
 /** What an engine that was restarted reports of a container that it does not find, beside the codes of signals. */
 const LOST = 255;
 
@@ -270,7 +273,7 @@ export class ContainerRun implements Run {
       const detail = 'the container engine was restarted and the job did not outlive it; nothing is owed';
       return { reason: 'engine-failed', exitCode: undefined, detail };
     }
-    if (OOMKilled && ExitCode === 137) {
+    if (ExitCode === KILLED && (OOMKilled || wasKilledForMemory(this.#container.id))) {
       return {
         reason: 'out-of-memory',
         exitCode: undefined,

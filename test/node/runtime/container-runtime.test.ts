@@ -2,6 +2,7 @@
  * The container runtime against hostile jobs, broken images and restarts, on a real engine. Skipped where none answers.
  */
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -75,6 +76,35 @@ describe.skipIf(reason !== '')(title, () => {
   it('ends a job that uses more memory than it was leased', async () => {
     const { exit } = await runShell('tail /dev/zero', { memoryBytes: 32 << 20 });
     expect(exit).toMatchObject({ reason: 'out-of-memory', exitCode: undefined });
+  });
+
+  it.skipIf(process.getuid?.() !== 0)('tells a kill for want of memory that the engine never heard of', async () => {
+    const deafPath = join(root, 'deaf.sock');
+    // Of the same length, so that the answer stays whole.
+    const deafen = (text: string): string => text.replaceAll('"OOMKilled":true', '"OOMKilled":null');
+    const deaf = createServer((client) => {
+      const engine = connect(socketPath);
+      client.pipe(engine);
+      engine.on('data', (bytes: Buffer) =>
+        client.write(
+          Buffer.from(bytes.toString('latin1').replaceAll('"OOMKilled":true', '"OOMKilled":null'), 'latin1'),
+        ),
+      );
+      engine.on('close', () => client.destroy());
+      for (const socket of [client, engine]) socket.on('error', () => socket.destroy());
+      client.on('close', () => engine.destroy());
+    });
+    await new Promise<void>((resolve) => deaf.listen(deafPath, resolve));
+    const hearing = runtime;
+    runtime = new ContainerRuntime(systemEnv(), { directory: root, socketPath: deafPath });
+    try {
+      const { exit } = await runShell('exec tail /dev/zero', { memoryBytes: 32 << 20 });
+      expect(exit).toMatchObject({ reason: 'out-of-memory', exitCode: undefined });
+    } finally {
+      await runtime.close();
+      runtime = hearing;
+      deaf.close();
+    }
   });
 
   it('counts the cpu of a run that is over before the engine is asked', async () => {

@@ -203,10 +203,11 @@ export class Ledger implements AsyncDisposable {
     return slot;
   }
 
-  /** Puts the clock forward, for good. */
+  /** Puts the clock forward, for good, by whole slots: the time of the slot is later by no less than `seconds`. */
   async warp(seconds: number): Promise<void> {
     await this.#store.turn();
-    this.#clock = { ...this.#clock, warpMs: this.#clock.warpMs + seconds * 1000 };
+    const slots = Math.ceil((seconds * 1000) / SLOT_MS);
+    this.#clock = { ...this.#clock, warpMs: this.#clock.warpMs + slots * SLOT_MS };
     this.#tick();
     await this.#store.write({ clock: this.#clock });
   }

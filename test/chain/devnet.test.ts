@@ -350,7 +350,7 @@ describe('time', () => {
   test('a warp moves clock and slots together, forward, and expires blockhashes to the slot', async () => {
     await using folder = await newFolder();
     // A clock that stands: what the questions themselves take is no part of it.
-    const nowMs = env.clock.now();
+    const nowMs = Math.floor(env.clock.now() / 1000) * 1000 + 500;
     const standing = { ...env, clock: { ...env.clock, now: () => nowMs } };
     await using own = await startDevnet(standing, { directory: folder.path, port: 0 });
     const at = new Connection(own.rpcUrl, 'confirmed');
@@ -368,6 +368,13 @@ describe('time', () => {
     expect(await isValid()).toBe(true);
     await rpc(own.rpcUrl, 'molt_warp', 1);
     expect(await isValid()).toBe(false);
+    // A second is no whole number of slots: wherever within one the clock stands, no less than a second passes.
+    for (let last = await look(), step = 0; step < 5; step++) {
+      await rpc(own.rpcUrl, 'molt_warp', 1);
+      const next = await look();
+      expect(next.seconds - last.seconds).toBeGreaterThanOrEqual(1);
+      last = next;
+    }
   });
 });
 

@@ -81,15 +81,12 @@ describe.skipIf(reason !== '')(title, () => {
   it.skipIf(process.getuid?.() !== 0)('tells a kill for want of memory that the engine never heard of', async () => {
     const deafPath = join(root, 'deaf.sock');
     // Of the same length, so that the answer stays whole.
-    const deafen = (text: string): string => text.replaceAll('"OOMKilled":true', '"OOMKilled":null');
+    const deafen = (bytes: Buffer): Buffer =>
+      Buffer.from(bytes.toString('latin1').replaceAll('"OOMKilled":true', '"OOMKilled":null'), 'latin1');
     const deaf = createServer((client) => {
       const engine = connect(socketPath);
       client.pipe(engine);
-      engine.on('data', (bytes: Buffer) =>
-        client.write(
-          Buffer.from(bytes.toString('latin1').replaceAll('"OOMKilled":true', '"OOMKilled":null'), 'latin1'),
-        ),
-      );
+      engine.on('data', (bytes: Buffer) => client.write(deafen(bytes)));
       engine.on('close', () => client.destroy());
       for (const socket of [client, engine]) socket.on('error', () => socket.destroy());
       client.on('close', () => engine.destroy());

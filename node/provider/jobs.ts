@@ -39,8 +39,8 @@ export interface JobsOptions {
   readonly execution: Execution;
   readonly content: Content;
   readonly tell: Tell;
-  /** The job is over and its capacity free. */
-  readonly onRelease: (agreement: Agreement) => void;
+  /** The job is over; what it took is free when `gone` settles, for then nothing of it is left that could use it. */
+  readonly onRelease: (agreement: Agreement, gone: Promise<void>) => void;
   /** Shows the drawn verifiers what this node has to show about a disputed job. */
   readonly defend: (job: Job, dispute: DisputeAccount) => void;
   /** The lease is closed, and its buyer paid something. */
@@ -232,7 +232,7 @@ export class Jobs implements AsyncDisposable {
   }
 
   async #perform(job: Job, effect: Effect): Promise<void> {
-    const { execution, onRelease } = this.#options;
+    const { execution } = this.#options;
     switch (effect.type) {
       case 'await-lease':
         return this.#awaitLease(job.agreement);
@@ -251,11 +251,16 @@ export class Jobs implements AsyncDisposable {
       case 'refund':
         return this.#onChain(job, 'refund');
       case 'release':
-        // What it took is free when nothing of it is left that could use it.
-        return execution.cleanUp(job).finally(() => onRelease(job.agreement));
+        return this.#release(job);
       default:
         return undefined;
     }
+  }
+
+  #release(job: Job): Promise<void> {
+    const gone = this.#options.execution.cleanUp(job);
+    this.#options.onRelease(job.agreement, gone);
+    return gone;
   }
 
   /** The three things a provider does on chain alone. A lease that is gone already is the end, not an error. */

@@ -124,9 +124,9 @@ export async function openProvider(base: ProviderParts, opened: AsyncDisposableS
     rangeOf: (peer) => mesh.rangeOf(peer),
   });
   const trade = createTrade(parts, { admission, feed, execution, speed, draining, approve, buyers });
-  const onRelease = (agreement: Agreement): void => {
-    gpus.release(agreement.gpus ?? []);
-    trade.endLease(agreement.lease);
+  const onRelease: JobsOptions['onRelease'] = ({ lease, gpus: devices = [] }, gone) => {
+    const giveBack = (): void => gpus.release(devices);
+    trade.endLease(lease, gone.then(giveBack, giveBack));
   };
   const onPaid = ({ budget }: Agreement): Promise<void> => buyers.paid(budget);
   const defend = defenceOf(parts, feed, opened);

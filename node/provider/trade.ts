@@ -21,6 +21,7 @@ import {
   createSeller,
   currentPrices,
   decideSeller,
+  fits,
   freeResources,
   groupGpus,
   isAsked,
@@ -59,6 +60,7 @@ import type { Journal } from '../journal.ts';
 import { type Approve, bidQuestion } from './approval.ts';
 import { type Asker, Bidders } from './bidders.ts';
 import type { Buyers } from './buyers.ts';
+import { Leaving } from './leaving.ts';
 import { offeredOf, sealWhatFits } from './offered.ts';
 
 export interface TradeOptions {
@@ -110,11 +112,13 @@ export class Trade implements AsyncDisposable {
   /** The journal's latest write of the sequence; nothing is signed before it. */
   #keeping: Promise<void> = Promise.resolve();
   readonly #bidders: Bidders;
+  readonly #leaving: Leaving;
 
   constructor(env: Env, options: TradeOptions) {
     this.#env = env;
     this.#options = options;
     this.#bidders = new Bidders(env, options.network);
+    this.#leaving = new Leaving(env);
     this.#sales = resumeSales(undefined, env.clock.now());
     this.#seller = createSeller(options.total, { gpus: options.gpus, isDraining: options.draining });
   }
@@ -196,8 +200,10 @@ export class Trade implements AsyncDisposable {
     this.#decide({ type: 'lease-funded', lease });
   }
 
-  endLease(lease: Address): void {
-    void this.#dispatch({ type: 'lease-ended', lease });
+  /** Its capacity is free when `gone` settles, that is when nothing of it is left; bids that lack it wait a moment for it. */
+  endLease(lease: Address, gone: Promise<void> = Promise.resolve()): void {
+    const end = (): void => void this.#dispatch({ type: 'lease-ended', lease });
+    this.#leaving.add(gone.then(end, end));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -349,6 +355,7 @@ export class Trade implements AsyncDisposable {
       // Where a stranger comes from is known now.
       const buyer = known instanceof MoltError ? known : await buyers.standing(bid, from);
       const near = await this.#options.near(bid.content.near);
+      await this.#leaving.until(() => fits(bid.content.need, this.free()) === undefined);
       await this.#dispatch({ type: 'bid', bid, terms: { ...this.#terms(buyer), near } });
     } catch (error) {
       const code = error instanceof MoltError ? error.code : 'mesh/unreachable';

@@ -202,7 +202,8 @@ describe.skipIf(reason !== '')(`the network of a job${reason === '' ? '' : ` (${
   test('a connection that breaks outside breaks inside, so that a part is not taken for the whole', async () => {
     serve = (socket) => void socket.write('a part', () => setTimeout(() => socket.resetAndDestroy(), 100));
     await openNetwork([`host.test.org:${port}`]);
-    expect(await ask('127.77.0.2', port)).toBe('a partECONNRESET\n');
+    // A reset overtakes what is still on its way.
+    expect(await ask('127.77.0.2', port)).toMatch(/^(a part)?ECONNRESET\n$/);
   });
 
   test('a reader that takes nothing slows the sender down instead of filling the node', async () => {
@@ -281,7 +282,8 @@ describe.skipIf(reason !== '')(`the network of a job${reason === '' ? '' : ` (${
     const held = ask('127.77.0.2', port);
     await expect.poll(() => network.traffic().receivedBytes).toBe(4);
     await network[Symbol.asyncDispose]();
-    expect(await held).toBe('heldECONNRESET\n');
+    // A reset overtakes what is still on its way to the program.
+    expect(await held).toMatch(/^(held)?ECONNRESET\n$/);
     expect(await ask('127.77.0.2', port)).toBe('ECONNREFUSED\n');
     await expect(network.connect(8080, AbortSignal.timeout(1_000))).rejects.toThrow();
   });

@@ -20,13 +20,16 @@ const ECHO = '/echo/1';
 
 type Encrypter = (components: TLSComponents) => ConnectionEncrypter;
 
-async function open(encrypter: Encrypter): Promise<Libp2p> {
+/** How long a node of these tests waits for the next word of a peer that it does not know yet. */
+const UPGRADE_MS = 10_000;
+
+async function open(encrypter: Encrypter, upgradeMs = UPGRADE_MS): Promise<Libp2p> {
   const node = await createLibp2p({
     addresses: { listen: ['/ip4/127.0.0.1/tcp/0'] },
     transports: [tcp()],
     connectionEncrypters: [encrypter],
     streamMuxers: [yamux()],
-    connectionManager: { reconnectRetries: 0, inboundUpgradeTimeout: 1_000, inboundConnectionThreshold: 10_000 },
+    connectionManager: { reconnectRetries: 0, inboundUpgradeTimeout: upgradeMs, inboundConnectionThreshold: 10_000 },
     connectionMonitor: { enabled: false },
   });
   onTestFinished(() => node.stop());
@@ -103,7 +106,7 @@ describe('TLS on the socket', () => {
   });
 
   test('a peer without a certificate is refused, and one that sends noise or stops in the middle', async () => {
-    const node = await open(directTls());
+    const node = await open(directTls(), 3_000);
     const bare = await agreed(node);
     const anonymous = connect({ socket: bare, rejectUnauthorized: false, ALPNProtocols: ['libp2p'] });
     anonymous.on('error', () => undefined);

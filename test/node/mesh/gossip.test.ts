@@ -148,19 +148,16 @@ describe('gossip', () => {
     const heard = await collect(a, TOPIC);
     const heardByB = await collect(b, TOPIC);
     await flows(b, TOPIC, heard);
-    const before = heard.length;
     await b.publish(TOPIC, new Uint8Array(32 * 1024));
     let sent = 0;
-    await until(
-      'gossip flows again in both directions',
-      async () => {
-        await b.publish(TOPIC, text(`after ${sent}`));
-        await a.publish(TOPIC, text(`back ${sent++}`));
-        await pause(200);
-        return heard.length > before && heardByB.length > 0;
-      },
-      20_000,
-    );
+    const isHealed = async (): Promise<boolean> => {
+      await b.publish(TOPIC, text(`after ${sent}`));
+      await a.publish(TOPIC, text(`back ${sent++}`));
+      await pause(200);
+      return heard.some((words) => words.startsWith('after')) && heardByB.length > 0;
+    };
+    // Five seconds until they connect anew, and each of them may wait for ten more until it says a word.
+    await until('gossip flows again in both directions', isHealed, 50_000);
   });
 
   it('keeps networks apart, though they share a connection', async () => {
@@ -186,7 +183,9 @@ describe('gossip', () => {
     const before = heard.length;
     first[Symbol.dispose]();
     for (let index = 0; index < 20; index++) await b.publish(TOPIC, text(`lost ${index}`));
-    await pause(300);
+    // What is heard of another topic was sent after them.
+    await flows(b, 'other', await collect(a, 'other'));
+    await pause(100);
     await a.subscribe(TOPIC, accept);
     await until('the new subscription is heard', async () => {
       await b.publish(TOPIC, text(`again ${env.clock.monotonic()}`));
@@ -223,6 +222,8 @@ describe('gossip', () => {
 
 /** Every look at the delay of the event loop finds it above this. */
 const ALWAYS_LATE = -1;
+/** And none above this. */
+const NEVER_LATE = 1e9;
 
 describe('a node that is slow', () => {
   it('lets most of what a busy neighbour says go, keeps the neighbour, and still hears what it joins', async () => {
@@ -253,20 +254,26 @@ describe('a node that is slow', () => {
 
   it('reads at once what came while it stood still: the offers of 5,000 providers through one neighbour bar nobody', async () => {
     await using peers = new Peers();
-    const [a, b] = await peers.pair();
+    // Whatever else the machine does, it was one pause and does not lag.
+    const [a, b] = await peers.pair({ limits: { pressureMs: NEVER_LATE } });
     const heard = await collect(a, TOPIC);
     await flows(b, TOPIC, heard);
     for (let index = 0; index < 5_000; index++) await b.publish(TOPIC, text(`offer ${index}`));
-    await b.publish(TOPIC, text('last'));
-    await pause(1_000);
-    expect(heard.length).toBeGreaterThan(1_000);
+    await until('a good part of them is heard', () => heard.length > 1_000);
+    // What came behind them, unless it was shed, as the rest of them is.
+    await until('others are heard', async () => {
+      await b.publish(TOPIC, text(`last ${env.clock.monotonic()}`));
+      await pause(100);
+      return heard.some((words) => words.startsWith('last'));
+    });
     expect(a.isConnected(b.self)).toBe(true);
   });
 
   it.each([
-    ['blames nobody for messages that were named and have not come', ALWAYS_LATE, true],
-    ['unlike one that reads all there is, which throws out who names messages and never sends them', 1e9, false],
-  ])('%s', async (_what, pressureMs, isKept) => {
+    ['blames nobody for messages that were named and have not come', ALWAYS_LATE, 20],
+    // A pause of two seconds forgives what was promised in five, and a busy machine makes several.
+    ['unlike one that reads all there is, which throws out who names messages and never sends them', NEVER_LATE, 70],
+  ])('%s', async (_what, pressureMs, rounds) => {
     await using peers = new Peers();
     const mesh = await peers.open({ limits: { pressureMs } });
     await collect(mesh, TOPIC);
@@ -274,13 +281,13 @@ describe('a node that is slow', () => {
     const stream = await liar.connection.newStream(MESHSUB);
     const topic = `/molt-test${TOPIC}`;
     await push(stream, gossipFrame(topic, [], true));
-    for (let round = 0; round < 20 && mesh.peers().length > 0; round++) {
+    for (let round = 0; round < rounds && mesh.peers().length > 0; round++) {
       for (let index = 0; index < 8; index++) {
         const id = createHash('sha256').update(`${round} ${index}`).digest().subarray(0, 20);
         await push(stream, iHaveFrame(topic, [id])).catch(() => undefined);
       }
       await pause(700);
     }
-    expect(mesh.peers().length > 0).toBe(isKept);
+    expect(mesh.peers().length > 0).toBe(pressureMs === ALWAYS_LATE);
   });
 });

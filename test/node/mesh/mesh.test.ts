@@ -22,6 +22,7 @@ import { type PeerEvent } from '../../../node/mesh/index.ts';
 import { keyPairFromSeed } from '../../../protocol/ed25519.ts';
 import { systemClock, systemRandom } from '../../../protocol/env.ts';
 import { rangeOf } from '../../../protocol/multiaddress.ts';
+import { freePort } from '../../fixtures/port.ts';
 import { rawPeer } from '../../integration/hostile/raw-peer.ts';
 import { Peers, collect, flows, pause, text, until } from './peers.ts';
 
@@ -41,20 +42,21 @@ describe('a peer', () => {
     await using peers = new Peers();
     const directory = await mkdtemp(join(tmpdir(), 'molt-mesh-'));
     const key = keyPairFromSeed(systemRandom.bytes(32));
-    const first = await peers.open({ key, directory });
-    const port = /tcp\/(\d+)/.exec(first.addresses[0] ?? '')?.[1];
+    const listen = [`/ip4/127.0.0.1/tcp/${await freePort()}`];
+    const first = await peers.open({ key, directory, listen });
     const friend = await peers.open({ bootstrap: first.addresses, listen: [] });
     const events: PeerEvent[] = [];
     friend.onPeer((event) => events.push(event));
     await until('they are connected', () => friend.isConnected(first.self));
     await first[Symbol.asyncDispose]();
     await until('the loss is noticed', () => !friend.isConnected(key.address));
-    const second = await peers.open({ key, directory, listen: [`/ip4/127.0.0.1/tcp/${port}`] });
+    const second = await peers.open({ key, directory, listen });
     expect(second.self).toBe(first.self);
     const heard = await collect(friend, TOPIC);
     await until('the friend is back', () => second.isConnected(friend.self));
     await flows(second, TOPIC, heard);
-    expect(events.map((event) => event.type)).toEqual(['connected', 'disconnected', 'connected']);
+    // A machine so busy that gossip is not heard for five seconds brings a further reconnection.
+    expect(events.slice(0, 3).map((event) => event.type)).toEqual(['connected', 'disconnected', 'connected']);
     await second[Symbol.asyncDispose]();
     await rm(directory, { recursive: true });
   });
@@ -62,14 +64,11 @@ describe('a peer', () => {
   it('goes on dialling a bootstrap peer that is not up yet', async () => {
     await using peers = new Peers();
     const key = keyPairFromSeed(systemRandom.bytes(32));
-    const placeholder = await peers.open({ key });
-    const { addresses } = placeholder;
-    const port = /tcp\/(\d+)/.exec(addresses[0] ?? '')?.[1];
-    await placeholder[Symbol.asyncDispose]();
-    const early = await peers.open({ bootstrap: addresses, listen: [] });
+    const address = `/ip4/127.0.0.1/tcp/${await freePort()}`;
+    const early = await peers.open({ bootstrap: [`${address}/p2p/${peerIdOf(key.address).toString()}`], listen: [] });
     await pause(1_500);
     expect(early.peers()).toEqual([]);
-    await peers.open({ key, listen: [`/ip4/127.0.0.1/tcp/${port}`] });
+    await peers.open({ key, listen: [address] });
     await until('the early one gets through', () => early.isConnected(key.address));
   });
 

@@ -27,7 +27,13 @@ export class Peers implements AsyncDisposable {
   async pair(left: Partial<MeshOptions> = {}, right: Partial<MeshOptions> = {}): Promise<[Mesh, Mesh]> {
     const a = await this.open(left);
     const b = await this.open(right);
-    await b.connect(a.addresses);
+    // A busy machine may take longer for a first handshake than a peer waits for one.
+    const connects = (): Promise<boolean> =>
+      b.connect(a.addresses).then(
+        () => true,
+        () => false,
+      );
+    await until('they are connected', connects);
     return [a, b];
   }
 

@@ -58,6 +58,8 @@ export class Jobs implements AsyncDisposable {
   readonly #jobs = new Map<Address, Job>();
   readonly #sequences = new Map<Address, number>();
   readonly #queues = new Map<Address, Promise<void>>();
+  /** The last write of each lease that is under way. */
+  readonly #writes = new Map<Address, Promise<void>>();
   readonly #busy = new Set<string>();
   readonly #listeners = new Map<Address, Set<() => void>>();
   readonly #closing = new AbortController();
@@ -144,7 +146,8 @@ export class Jobs implements AsyncDisposable {
   async append(lease: Address, bodies: readonly EventBody[]): Promise<void> {
     const job = this.#jobs.get(lease);
     if (job === undefined || job.phase === 'closed') return;
-    await this.#options.journal.append(lease, this.#number(job, bodies));
+    const events = this.#number(job, bodies);
+    await this.#inOrder(lease, () => this.#options.journal.append(lease, events));
     this.#wake(lease);
   }
 
@@ -206,7 +209,8 @@ export class Jobs implements AsyncDisposable {
     const { job } = decision;
     const { lease } = job.agreement;
     const bodies = [...told, ...decision.effects.flatMap((effect) => tellOf(job, effect))];
-    await this.#options.journal.commit(job, this.#number(job, bodies));
+    const events = this.#number(job, bodies);
+    await this.#inOrder(lease, () => this.#options.journal.commit(job, events));
     this.#jobs.set(lease, job);
     this.#wake(lease);
     for (const effect of decision.effects) {
@@ -345,6 +349,20 @@ export class Jobs implements AsyncDisposable {
     void watch()
       .catch((error: unknown) => this.#trouble(`watch of ${agreement.lease}`, error))
       .finally(() => this.#busy.delete(name));
+  }
+
+  /**
+   * Writes in the order of their numbers. Two that are under way at once may end in either order, and a follower that is
+   * told the second before the first is there would never be told the first.
+   */
+  #inOrder(lease: Address, write: () => Promise<void>): Promise<void> {
+    const mine = (this.#writes.get(lease) ?? Promise.resolve()).then(write);
+    const settled = mine.catch(() => undefined);
+    this.#writes.set(lease, settled);
+    void settled.then(() => {
+      if (this.#writes.get(lease) === settled) this.#writes.delete(lease);
+    });
+    return mine;
   }
 
   #number(job: Job, bodies: readonly EventBody[]): JournaledEvent[] {

@@ -72,7 +72,9 @@ export interface BidderOrder {
   readonly regionWished?: string;
   /** 1 … LIMITS.quotesWanted; default 5. */
   readonly quotesWanted?: number;
-  /** Longest wait for quotes. Default 2,000, and up to 8,000 more for the first where none has come by then. */
+  /** With fewer the bid is in vain: the slots that it is for. Those who are slow are waited for until so many are there. Default 1. */
+  readonly quotesNeeded?: number;
+  /** Longest wait for quotes. Default 2,000, and up to 8,000 more where fewer than needed have come by then. */
   readonly quoteTimeoutMs?: number;
   /** Node keys that are not asked. */
   readonly without?: ReadonlySet<Address>;
@@ -122,7 +124,7 @@ export interface BidderState {
   /** Where those that were asked say to be. */
   readonly regions: ReadonlyMap<Address, string>;
   readonly startedMs: number;
-  /** The time for quotes was over without one, and became longer. */
+  /** The time for quotes was over with fewer than needed, and became longer. */
   readonly isPatient: boolean;
   readonly heard: ReadonlySet<Address>;
   readonly quotes: readonly Heard[];
@@ -256,10 +258,10 @@ export interface BidderDecision {
 }
 
 const QUOTE_TIMEOUT_MS = 2_000;
-/** Where no quote came by then: a market that is slow today is better waited for than given up. */
-const FIRST_QUOTE_MS = 8_000;
+/** Where too few quotes came by then: a market that is slow today is better waited for than given up. */
+const TOO_FEW_MS = 8_000;
 const ATTEMPTS = 3;
-/** Once one quote is there, slower providers get this long, and a little more for each that was asked. */
+/** Once as many quotes as needed are there, slower providers get this long, and a little more for each that was asked. */
 const STRAGGLER_MS = 250;
 const STRAGGLER_PER_ASKED_MS = 25;
 /** Offers that a record keeps, and more obstacles than one can have. */
@@ -512,8 +514,8 @@ function takeAnswer(state: BidderState, { stream, node, answer }: Of<'answered'>
   ];
   const quotes = [...state.quotes, { quote, afterMs }];
   const next = whenComplete({ ...listening, quotes });
-  if (next.state.phase !== 'asking' || quotes.length > 1) return addFirst(effects, next);
-  // The more were asked and the later the first answered, the longer the others are worth waiting for.
+  if (next.state.phase !== 'asking' || quotes.length !== neededBy(state)) return addFirst(effects, next);
+  // The more were asked and the later these answered, the longer the others are worth waiting for.
   const ms = Math.max(STRAGGLER_MS + STRAGGLER_PER_ASKED_MS * asked.size, Math.min(3 * afterMs, QUOTE_TIMEOUT_MS));
   return addFirst([...effects, { type: 'wait', bid: bid.id, ms }], next);
 }
@@ -531,12 +533,16 @@ function whenComplete(state: BidderState): BidderDecision {
   return all || state.quotes.length >= wanted ? weigh(state) : nothing(state);
 }
 
-/** Some of those who were asked said nothing: where nobody quoted, they have longer, unless the buyer set the time himself. */
+/** Some of those who were asked said nothing: where too few quoted, they have longer, unless the buyer set the time himself. */
 function endAsking(state: BidderState): BidderDecision {
   const { order, bid, quotes, asked, isPatient } = state;
   const isFirm = isPatient || order.quoteTimeoutMs !== undefined || asked.size === 0;
-  if (isFirm || quotes.length > 0 || bid === undefined) return weigh(state);
-  return { state: { ...state, isPatient: true }, effects: [{ type: 'wait', bid: bid.id, ms: FIRST_QUOTE_MS }] };
+  if (isFirm || quotes.length >= neededBy(state) || bid === undefined) return weigh(state);
+  return { state: { ...state, isPatient: true }, effects: [{ type: 'wait', bid: bid.id, ms: TOO_FEW_MS }] };
+}
+
+function neededBy({ order }: BidderState): number {
+  return order.quotesNeeded ?? 1;
 }
 
 function weigh(state: BidderState): BidderDecision {

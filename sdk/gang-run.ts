@@ -280,6 +280,7 @@ export class GangRun {
         ...(windowMs === undefined ? {} : { windowMs }),
         attempts: 1,
         quotesWanted,
+        quotesNeeded: slots,
         without,
       };
       await buyJob(this.#buyer, { order: wanted, attempt, tell, signal: until, several: () => this.#taken() });

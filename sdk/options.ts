@@ -55,7 +55,7 @@ export interface RunOptions {
   readonly quotes?: number;
   /**
    * How long to wait for quotes, ms; ends earlier when every provider asked has answered. Default 2,000, and up to 8,000 more
-   * for the first where none has come by then.
+   * where none has come by then, or fewer than there are slots or replicas.
    */
   readonly quoteTimeoutMs?: number;
   /** How many providers to try in all; with `replicas`, how often places are filled. Default 3, or `replicas` + 2. */

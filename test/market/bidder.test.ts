@@ -199,6 +199,17 @@ test('where no quote came in time, those who said nothing have longer, once, and
   expect(slow.tried).toEqual([key('b').address]);
 });
 
+test('a bid for several slots waits for as many quotes: with fewer it would be in vain', () => {
+  const slow = new Bidder({ quotesNeeded: 2 }).begin(['a', 'b', 'c']);
+  expect(types(slow.answer('a', quoteOf('a'), 10))).not.toContain('wait');
+  expect(slow.do({ type: 'time-up', bid: BID })).toEqual([{ type: 'wait', bid: BID, ms: 8_000 }]);
+  expect(slow.answer('b', quoteOf('b'), 5_000).at(-1)).toEqual({ type: 'wait', bid: BID, ms: 2_000 });
+  expect(types(slow.do({ type: 'time-up', bid: BID }))).toEqual(['weigh']);
+  const few = new Bidder({ quotesNeeded: 2 }).begin(['a', 'b']);
+  few.answer('a', quoteOf('a'), 10);
+  expect(types(few.answer('b', full))).toContain('weigh');
+});
+
 test('refusals of one kind give their code, and all of them are in the text', () => {
   const bidder = new Bidder().begin(['a', 'b']);
   bidder.answer('a', full);

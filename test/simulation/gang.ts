@@ -148,13 +148,18 @@ export class GangPurchase {
     }
     const finishByMs = Math.min(this.order.finishByMs ?? Infinity, voteBy);
     const wanted = { ...this.order, maxPrice, ...(finishByMs === Infinity ? {} : { finishByMs }) };
-    const ask = new Purchase(buyer, { ...wanted, attempts: 1, quotesWanted, without }, this.#task, {
-      hold: (quotes) => {
-        const { balance, locked } = buyer.at.chain.budgets.get(buyer.budget)!;
-        this.#do({ type: 'quoted', filling, shape, quotes, budgetFree: balance - locked });
+    const ask = new Purchase(
+      buyer,
+      { ...wanted, attempts: 1, quotesWanted, quotesNeeded: slots, without },
+      this.#task,
+      {
+        hold: (quotes) => {
+          const { balance, locked } = buyer.at.chain.budgets.get(buyer.budget)!;
+          this.#do({ type: 'quoted', filling, shape, quotes, budgetFree: balance - locked });
+        },
+        failed: (error) => this.#do({ type: 'unquoted', filling, error }),
       },
-      failed: (error) => this.#do({ type: 'unquoted', filling, error }),
-    });
+    );
     this.#asks.push(ask);
     buyer.asks.push(ask);
     ask.begin();

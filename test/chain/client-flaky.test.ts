@@ -149,7 +149,7 @@ describe('sending', () => {
       }),
       { numRuns: 12 },
     );
-  }, 120_000);
+  });
 });
 
 describe('compute units and priority', () => {

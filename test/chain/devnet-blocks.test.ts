@@ -225,7 +225,7 @@ test('whatever is asked, every method answers with a result or says what is wron
     }),
     { numRuns: 1_500 },
   );
-}, 60_000);
+});
 
 test('web pages of explorers may ask', async () => {
   const asked = await fetch(url, { method: 'OPTIONS', headers: { origin: 'https://example.org' } });
@@ -284,4 +284,4 @@ test('old transactions are forgotten block by block, their money is not', async 
   expect(await rpc(again.rpcUrl, 'getTransaction', lastName)).toMatchObject({ meta: { err: null } });
   expect(await rpc(again.rpcUrl, 'getSignaturesForAddress', owner)).toEqual([]);
   expect(await rpc(again.rpcUrl, 'getBalance', owner)).toMatchObject({ value: 5_000_000 });
-}, 60_000);
+});

@@ -506,7 +506,7 @@ describe('on disk', () => {
     } finally {
       for (const child of children) child.kill('SIGKILL');
     }
-  }, 120_000);
+  });
 });
 
 test('amounts of a local market are what its parameters say', () => {

@@ -14,7 +14,7 @@ const GAMES = 5_000;
 
 test(
   'in thousands of random games the program and its reference agree about every account after every step',
-  { timeout: 300_000 },
+  { timeout: 900_000 },
   () => {
     const { accepted } = play(GAMES, 20_260_801);
     // Games say something only if every instruction was accepted often enough. There is one Config, made before.

@@ -30,7 +30,7 @@ test.each(kept)('seed %s, which failed once, holds', (seed) => {
   expect(simulate(seed).jobs).toBeGreaterThan(0);
 });
 
-test(`${SEEDS} markets under faults hold, and in most of them somebody is served`, { timeout: 300_000 }, () => {
+test(`${SEEDS} markets under faults hold, and in most of them somebody is served`, { timeout: 900_000 }, () => {
   let [jobs, delivered, gangsDelivered, late] = [0, 0, 0, 0];
   for (let seed = 0; seed < SEEDS; seed++) {
     const report = simulate(String(seed));
@@ -58,7 +58,7 @@ test('a seed plays the same run in another process, byte for byte', () => {
   expect(report).toEqual(JSON.parse(JSON.stringify(simulate('again'))));
 });
 
-test('a bid costs as many answers among 400 nodes as among 100', { timeout: 60_000 }, () => {
+test('a bid costs as many answers among 400 nodes as among 100', () => {
   const [small, large] = [100, 400].map((nodes) => simulate('large', largeScenario(nodes, 10)));
   expect(large?.answersPerBid).toBeLessThan(2 * (small?.answersPerBid ?? 0));
   expect(large?.answersPerBid).toBeLessThan(40);
@@ -66,7 +66,7 @@ test('a bid costs as many answers among 400 nodes as among 100', { timeout: 60_0
 
 test(
   'a thousand nodes with liars, crashes, cuts, clocks that are off and lost messages hold, and their books are one in the end',
-  { timeout: 300_000 },
+  { timeout: 900_000 },
   () => {
     const report = simulate('large', largeScenarioWithFaults(1_000, 60));
     expect(report.delivered).toBeGreaterThan(report.jobs / 4);

@@ -110,7 +110,7 @@ describe.skipIf(process.platform !== 'linux')('at a terminal', () => {
     const unasked = await typed(home, [...args, '-y'], []);
     expect(unasked.screen).not.toContain('[y/N]');
     expect(await free()).toBe(baseUnits(10n * 10n ** 9n));
-  }, 60_000);
+  });
 
   test('a passphrase is asked twice for a new wallet, then once, and never appears', async () => {
     const home = join(folder.path, 'sealed');
@@ -144,5 +144,5 @@ describe.skipIf(process.platform !== 'linux')('at a terminal', () => {
     );
     expect(used.code).toBe(0);
     for (const { screen } of [differs, made, used]) expect(screen).not.toContain('horse');
-  }, 60_000);
+  });
 });

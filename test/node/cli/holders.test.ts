@@ -153,7 +153,7 @@ describe('a token holder', () => {
       expect({ args, code: answer.error.code, exit: answer.code }).toEqual({ args, code, exit });
     }
     expect((await local.chain.balances(wallet.address)).tokens).toBe(1_000n * MOLT);
-  }, 60_000);
+  });
 
   test('shows an equivocation to the chain and is rewarded; what proves nothing is not sent', async () => {
     const { home, wallet } = await newHome('reporter');
@@ -253,7 +253,7 @@ describe('a buyer', () => {
       expect(await local.chain.budget(one)).toBeUndefined();
     }
     expect((await local.chain.balances(wallet.address)).tokens).toBe(1_000n * MOLT);
-  }, 60_000);
+  });
 
   test('looks at leases, settles what is claimed, disputes, and anybody settles after the window', async () => {
     const home = homeOf('lessee', parties.delegate, parties.buyer);
@@ -289,7 +289,7 @@ describe('a buyer', () => {
     expect((await local.chain.lease(wrong))?.state).toBe('disputed');
     expect((await molt(home, ['lease', 'show', wrong])).json).toMatchObject({ state: 'disputed' });
     expect((await molt(home, ['lease', 'show', provider])).code).toBe(1);
-  }, 60_000);
+  });
 });
 
 describe('a wallet under a passphrase', () => {
@@ -314,7 +314,7 @@ describe('a wallet under a passphrase', () => {
     const init = await molt(home, ['init', '--role', 'buyer', '--deposit', '3'], { passphrase });
     expect(init).toMatchObject({ code: 0, json: { wallet: address } });
     expect((await molt(home, ['--passphrase-fd', 'x', 'wallet'])).error.code).toBe('config/usage');
-  }, 60_000);
+  });
 
   test('can be put on later', async () => {
     const { home, wallet } = await newHome('later');
@@ -334,4 +334,4 @@ test('a program is deployed from a home, and found there the next time', async (
     outcome: 'unchanged',
     programId: first.json['programId'],
   });
-}, 60_000);
+});

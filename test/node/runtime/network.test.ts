@@ -248,7 +248,7 @@ describe.skipIf(reason !== '')(`the network of a job${reason === '' ? '' : ` (${
       const socket = net.connect(${port}, '127.77.0.2');
       socket.on('data', () => { console.log('held'); process.exit(); }).on('error', () => undefined);`;
     await expect.poll(() => inside.run(again)).toBe('held\n');
-  }, 60_000);
+  });
 
   test('a service is reached on the job’s loopback, another port is not, and a silent one is told as such', async () => {
     await openNetwork([], [8080]);

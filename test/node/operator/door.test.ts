@@ -4,7 +4,6 @@
  */
 import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -23,6 +22,7 @@ import { openJournal } from '../../../node/journal.ts';
 import { type Address, encodeAddress } from '../../../protocol/address.ts';
 import { systemEnv } from '../../../protocol/env.ts';
 import type { LogRecord } from '../../../protocol/job-log.ts';
+import { freePort } from '../../fixtures/port.ts';
 
 const lease = encodeAddress(new Uint8Array(32).fill(5));
 const env = systemEnv();
@@ -177,12 +177,7 @@ test('of a stopped node the journal answers; one that holds it and does not answ
 });
 
 test('the metrics port serves its own machine by its own name, metrics only, and says when it is taken', async () => {
-  const port = await new Promise<number>((resolve) => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
-    });
-  });
+  const port = await freePort();
   opened.use(await openMetricsPort(port, madeUp().operated));
   const ask = (path: string, host: string): Promise<number | undefined> =>
     new Promise((resolve) => {

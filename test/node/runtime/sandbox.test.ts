@@ -7,7 +7,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 
 import { Sandbox, prepareFences } from '../../../node/runtime/wasm/sandbox.ts';
 import { systemEnv } from '../../../protocol/env.ts';
-import { processesMentioning } from '../../fixtures/traces.ts';
+import { killProcessesMentioning, processesMentioning } from '../../fixtures/traces.ts';
 
 const env = systemEnv();
 let directory: string;
@@ -15,7 +15,7 @@ beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'molt-sandbox-'));
 });
 afterEach(() => {
-  for (const pid of processesMentioning(directory)) process.kill(pid, 'SIGKILL');
+  killProcessesMentioning(directory);
   rmSync(directory, { recursive: true, force: true });
 });
 

@@ -19,7 +19,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type ModuleImage, type RunExit, type RunLimits, WasmRuntime } from '../../../node/runtime/index.ts';
 import { systemEnv } from '../../../protocol/env.ts';
 import { makeDirectories, readLogs, requestOf, type RunDirectories } from '../../contract/runtime.ts';
-import { processesMentioning } from '../../fixtures/traces.ts';
+import { killProcessesMentioning, processesMentioning } from '../../fixtures/traces.ts';
 import { assemble, ENDLESS, leb, type ModuleParts, NOTHING, RECURSE } from './module.ts';
 
 const never = new AbortController().signal;
@@ -324,7 +324,7 @@ describe('the wasm runtime and the processes that wait', () => {
   it('starts another one when the one that waits has been killed', async () => {
     const image = imageOf(assemble({ bodies: [NOTHING] }));
     await runtime.prepare(image, () => undefined, never);
-    for (const pid of processesMentioning(join(root, 'runtime', 'slots'))) process.kill(pid, 'SIGKILL');
+    killProcessesMentioning(join(root, 'runtime', 'slots'));
     await expect.poll(processes).toBe(0);
     const run = await runtime.start(requestOf(image, directories, { limits: LIMITS }), never);
     expect(await run.exit).toMatchObject({ reason: 'exited' });

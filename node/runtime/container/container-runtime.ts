@@ -264,6 +264,7 @@ export class ContainerRuntime implements Runtime {
       const attached = (await streams.attach(options)) as unknown as Duplex;
       await container.start();
       const { Pid: pid } = (await container.inspect()).State;
+      this.#env.logger.log('debug', 'a container waits for a job', { slot: id });
       return new PooledSlot({ id, container, attached, pid, waiting: streams.wait(), limits, remove });
     } catch (error) {
       await remove().catch(() => undefined);

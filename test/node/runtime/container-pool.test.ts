@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, test } from 'vitest';
 import { type ContainerImage, ContainerRuntime, type RunExit, type RunRequest } from '../../../node/runtime/index.ts';
 import { Pool, type Shape, type Slot } from '../../../node/runtime/container/pool.ts';
-import { systemEnv } from '../../../protocol/env.ts';
+import { type Env, type Logger, systemEnv } from '../../../protocol/env.ts';
 import { makeDirectories, newAttemptId, readLogs, requestOf, type RunDirectories } from '../../contract/runtime.ts';
 import { findEngine, openBusyboxRegistry } from '../../fixtures/engine.ts';
 import type { Registry } from '../../fixtures/registry.ts';
@@ -107,8 +107,15 @@ describe.skipIf(reason !== '')(`a container that waited${reason === '' ? '' : ` 
   let directories: RunDirectories;
   let runtime: ContainerRuntime;
 
+  /** Slots of which their runtime said that they wait: a container is listed from when it is made, and waits later. */
+  const ready = new Set<unknown>();
+  const logger: Logger = {
+    log: (_level, text, fields) => text === 'a container waits for a job' && ready.add(fields?.['slot']),
+    child: () => logger,
+  };
+  const env: Env = { ...systemEnv(), logger };
   const openRuntime = (pool: number): ContainerRuntime =>
-    new ContainerRuntime(systemEnv(), { directory: join(root, 'runtime'), socketPath, pool });
+    new ContainerRuntime(env, { directory: join(root, 'runtime'), socketPath, pool });
 
   beforeAll(async () => {
     registry = await openBusyboxRegistry();
@@ -148,10 +155,8 @@ describe.skipIf(reason !== '')(`a container that waited${reason === '' ? '' : ` 
       await runOne(wanted);
       await runtime.remove(wanted.attemptId);
     }
-    const idle = async (): Promise<number> => (await openRuntime(0).list()).length;
-    await expect.poll(idle, { interval: 100 }).toBe(1);
-    // It is made when it is started, not when it is listed.
-    await new Promise((resolve) => setTimeout(resolve, 1_000));
+    const idle = async (): Promise<readonly boolean[]> => (await openRuntime(0).list()).map((slot) => ready.has(slot));
+    await expect.poll(idle, { interval: 100 }).toEqual([true]);
   }
 
   it('is the job that it would have been: same user, rights, limits, variables and files, except its own entry', async () => {
@@ -182,6 +187,7 @@ describe.skipIf(reason !== '')(`a container that waited${reason === '' ? '' : ` 
 
   it('gives its outputs, bills from the first instruction, and is gone afterwards', async () => {
     await warmUp();
+    await new Promise((resolve) => setTimeout(resolve, 1_000));
     const wanted = request('echo kept > /out/file');
     const askedMs = performance.now();
     const { exit } = await runOne(wanted);

@@ -426,7 +426,7 @@ echo resolvers; cat /etc/resolv.conf 2>/dev/null; env; true`);
         .filter((entry) => /^\d+$/.test(entry))
         .filter((pid) => {
           try {
-            return readFileSync(`/proc/${pid}/cmdline`, 'latin1').startsWith(`sleep\0${mark}`);
+            return readFileSync(`/proc/${pid}/cmdline`, 'latin1').startsWith(`sleep\0${mark}\0`);
           } catch {
             return false;
           }

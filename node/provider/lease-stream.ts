@@ -54,30 +54,44 @@ export interface LeaseStreamOptions {
 const FUNDED_PATIENCE_MS = 10_000;
 const FUNDED_POLL_MS = 100;
 
-export function serveLeases(env: Env, options: LeaseStreamOptions): Promise<AsyncDisposable> {
-  return options.network.handle(STREAMS.lease.protocol, STREAMS.lease, (channel) => serveOne(env, options, channel));
+/** What all streams of a node share. */
+interface Serving extends LeaseStreamOptions {
+  /** Leases whose job is being taken, which its buyer may hand over again meanwhile. */
+  readonly taking: Map<Address, Promise<void>>;
 }
 
-async function serveOne(env: Env, options: LeaseStreamOptions, channel: Channel): Promise<void> {
+export function serveLeases(env: Env, options: LeaseStreamOptions): Promise<AsyncDisposable> {
+  const serving = { ...options, taking: new Map<Address, Promise<void>>() };
+  return options.network.handle(STREAMS.lease.protocol, STREAMS.lease, (channel) => serveOne(env, serving, channel));
+}
+
+async function serveOne(env: Env, options: Serving, channel: Channel): Promise<void> {
   const ended = new AbortController();
-  const heartbeats: Disposable[] = [];
+  let heartbeat: Disposable | undefined;
+  let isFollowed = false;
   try {
     for await (const frame of channel) {
       try {
         const request = decodeLeaseRequest(frame);
-        const asksToFollow = request.submit !== undefined || request.attach !== undefined;
-        if (asksToFollow && heartbeats.length > 0) {
-          throw new MoltError('protocol/malformed', 'this stream follows a job already; open another');
+        const followed = request.submit ?? request.attach;
+        if (followed !== undefined) {
+          if (isFollowed) {
+            throw new MoltError('protocol/malformed', 'this stream follows a job already; open another');
+          }
+          // From now on: to see the lease on chain and to ask the owner may take longer than a buyer bears silence.
+          const job = options.jobs.ownedBy(channel.remote, followed.lease);
+          heartbeat = startHeartbeat(env, options, channel, job.agreement.lease);
         }
         const follow = await answer(env, options, channel, request);
         if (follow !== undefined) {
-          heartbeats.push(startHeartbeat(env, options, channel, follow.lease));
+          isFollowed = true;
           void tellEvents(options, channel, follow, ended.signal).catch(() =>
             channel.abort(new MoltError('mesh/closed', 'the follower is gone')),
           );
         }
       } catch (error) {
         if (hasCode(error, 'mesh/closed')) return;
+        if (!isFollowed) heartbeat?.[Symbol.dispose]();
         const refusal =
           error instanceof MoltError
             ? error
@@ -94,7 +108,7 @@ async function serveOne(env: Env, options: LeaseStreamOptions, channel: Channel)
     }
   } finally {
     ended.abort();
-    for (const heartbeat of heartbeats) heartbeat[Symbol.dispose]();
+    heartbeat?.[Symbol.dispose]();
     await channel.close();
   }
 }
@@ -106,7 +120,7 @@ interface Follow {
 
 async function answer(
   env: Env,
-  options: LeaseStreamOptions,
+  options: Serving,
   channel: Channel,
   request: LeaseRequest,
 ): Promise<Follow | undefined> {
@@ -202,20 +216,38 @@ function messageToSign(chain: Chain, terms: LeaseTerms, { blockhash, message }: 
   return message;
 }
 
-/** Takes the job once its lease is seen funded. */
-async function submit(env: Env, options: LeaseStreamOptions, buyer: Address, request: Submit): Promise<Follow> {
-  const { jobs, execution } = options;
-  const job = options.jobs.ownedBy(buyer, request.lease);
-  const { agreement } = job;
+/**
+ * Takes the job, once. A buyer that was cut off before it heard of that hands it over again: it follows what became of it,
+ * and neither chain nor owner is asked twice.
+ */
+async function submit(env: Env, options: Serving, buyer: Address, request: Submit): Promise<Follow> {
+  const { taking } = options;
+  const { agreement, phase } = options.jobs.ownedBy(buyer, request.lease);
+  const { lease } = agreement;
   if (Buffer.from(specDigest(request.spec)).toString('hex') !== agreement.specDigest) {
     throw new MoltError(
       'job/spec-mismatch',
       'the specification does not have the digest that the lease carries; send the one that was accepted',
     );
   }
+  const isTaken = phase !== 'accepted' && phase !== 'queued';
+  if (!isTaken && !taking.has(lease)) {
+    taking.set(
+      lease,
+      take(env, options, agreement, request).finally(() => taking.delete(lease)),
+    );
+  }
+  await taking.get(lease);
+  return { lease, from: 0 };
+}
+
+/** Takes the job once its lease is seen funded. */
+async function take(env: Env, options: LeaseStreamOptions, agreement: Agreement, request: Submit): Promise<void> {
+  const { jobs, execution } = options;
+  const { lease } = agreement;
   await waitForLease(env, options, agreement);
-  await jobs.dispatch(agreement.lease, { type: 'lease-funded' });
-  await options.onFunded(agreement.lease);
+  await jobs.dispatch(lease, { type: 'lease-funded' });
+  await options.onFunded(lease);
   let spec: JobSpec;
   try {
     spec = specWithin(agreement, options, request.spec);
@@ -225,17 +257,16 @@ async function submit(env: Env, options: LeaseStreamOptions, buyer: Address, req
     if (!(error instanceof MoltError)) throw error;
     // The lease is open, so the refusal is an event of the job: the money goes back at once.
     const failure = { code: error.code, message: error.message };
-    await jobs.dispatch(agreement.lease, { type: 'failed', attempt: job.attempt, failure });
-    return { lease: agreement.lease, from: 0 };
+    await jobs.dispatch(lease, { type: 'failed', attempt: jobs.get(lease)?.attempt ?? 1, failure });
+    return;
   }
-  execution.keepConfidential(agreement.lease, readConfidential(request));
+  execution.keepConfidential(lease, readConfidential(request));
   const encoded = Buffer.from(request.spec).toString('base64');
-  await jobs.dispatch(agreement.lease, {
+  await jobs.dispatch(lease, {
     type: 'spec',
     spec: encoded,
     hasSecrets: spec.secrets.length > 0 || request.registry !== undefined,
   });
-  return { lease: agreement.lease, from: 0 };
 }
 
 /**

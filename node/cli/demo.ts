@@ -26,8 +26,8 @@ import { type Terminal, formatDuration, table } from './terminal.ts';
 
 const OUT = 'molt-demo-out';
 const IMAGES = { wasm: 'python', container: 'python:3.12-alpine' } as const;
-/** Time for a cancelled job to be settled. */
-const CANCEL_GRACE_MS = 10_000;
+/** Time for a cancelled job to be settled: longer than its buyer waits for a provider on a busy machine. */
+const CANCEL_GRACE_MS = 60_000;
 
 export async function demoCommand(context: CommandContext, flags: Readonly<Record<string, unknown>>): Promise<void> {
   const { env, terminal, signal } = context;

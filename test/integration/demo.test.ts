@@ -10,6 +10,7 @@ import { join } from 'node:path';
 
 import { afterAll, describe, expect, test } from 'vitest';
 
+import { DATASET_ROWS, writeDataset } from '../../node/cli/demo/dataset.ts';
 import { findEngine } from '../fixtures/engine.ts';
 import { type ImageFile, openRegistry } from '../fixtures/registry.ts';
 
@@ -119,18 +120,22 @@ describe('the demo', () => {
     expect(execFileSync(process.execPath, [program, ...proof], { encoding: 'utf8' })).toContain('the proof is good');
 
     expect(readdirSync(demo.directory)).toEqual(['molt-demo-out']);
-    expect(processesOf(demo.directory)).toEqual([]);
+    // Sandboxes end a moment after a provider that was too slow to end them.
+    await expect.poll(() => processesOf(demo.directory)).toEqual([]);
   });
 
   test('stopped by Ctrl-C in mid-job cancels it, settles, and removes processes and files', async () => {
-    const demo = startDemo();
+    // More rows than the demo's own: the job must not have ended before it is stopped.
+    const input = join(mkdtempSync(join(tmpdir(), 'molt-demo-input-')), 'sales.csv');
+    await writeDataset(input, 2 * DATASET_ROWS);
+    const demo = startDemo(['--input', input]);
     await demo.printed('✔ prepared');
     demo.child.kill('SIGINT');
     const { code, out } = await demo.ended;
     expect(code).toBe(130);
     expect(out).toContain('✔ settled');
     expect(existsSync(join(demo.directory, '.molt'))).toBe(false);
-    expect(processesOf(demo.directory)).toEqual([]);
+    await expect.poll(() => processesOf(demo.directory)).toEqual([]);
   });
 
   test('killed leaves no process running', async () => {

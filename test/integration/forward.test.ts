@@ -6,15 +6,16 @@ import { writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
 
-import Docker from 'dockerode';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
+import { type Address, parseAddress } from '../../protocol/address.ts';
 import type { JobSpecInput } from '../../protocol/job-spec.ts';
 import type { Job, JobEvent, MoltError } from '../../sdk/index.ts';
 import { findEngine, openBusyboxRegistry } from '../fixtures/engine.ts';
+import { UNTIL_LET_GO, letGo } from '../fixtures/let-go.ts';
 import { namespaceReason } from '../fixtures/namespace.ts';
 import type { Registry } from '../fixtures/registry.ts';
-import { type TestMarket, type TestProvider, openMarket } from './market.ts';
+import { type TestBuyer, type TestMarket, type TestProvider, openMarket } from './market.ts';
 
 const engine = await findEngine();
 const reason = engine.socketPath === undefined ? engine.reason : namespaceReason();
@@ -72,16 +73,12 @@ describe.skipIf(reason !== '')(`a service of a job${reason === '' ? '' : ` (${re
     throw new Error('the job ended without that event');
   };
 
-  /** Ends a job whose buyer is gone for good. */
-  const removeContainers = async (attempt: string): Promise<void> => {
-    const docker = new Docker({ socketPath: engine.socketPath });
-    const filters = { label: [`molt.attempt=${attempt}`] };
-    for (const { Id } of await docker.listContainers({ all: true, filters })) {
-      await docker.getContainer(Id).remove({ force: true, v: true });
-    }
-    // What the provider does once its run is gone: it tidies up the rest.
-    const lease = attempt.split('-')[0];
-    await provider.line((line) => line['type'] === 'lease-closed' && line['lease'] === lease, 'the end of the lease');
+  /** Ends a job whose own process is gone for good, as its buyer may at any time. */
+  const cancel = async (buyer: TestBuyer, address: Address): Promise<void> => {
+    const lease = await market.chain.lease(address);
+    if (lease === undefined) throw new Error('the lease is gone');
+    await market.chain.cancelByDelegate(buyer.key, lease);
+    await provider.line((line) => line['type'] === 'lease-closed' && line['lease'] === address, 'the end of the lease');
   };
 
   test('is told ready, answers through the forwarded port, and is gone with the job', async () => {
@@ -145,10 +142,14 @@ describe.skipIf(reason !== '')(`a service of a job${reason === '' ? '' : ` (${re
   test('that stops answering is told unready, and the job goes on', async () => {
     const buyer = await market.buyer();
     await using molt = await buyer.connect();
-    const script = `${SERVE.replace('exec ', '')} & sleep 6; kill $!; sleep 12; echo still here`;
-    const result = molt.start(job(script, { health }), { maxPrice: '2' });
-    expect(await until(result, (event) => event.type === 'ready' && !event.ready)).toMatchObject({ service: 'web' });
-    expect((await result.result).stdout).toContain('still here');
+    const stop = `${UNTIL_LET_GO}; kill $!; rm /tmp/let-go`;
+    const script = `${SERVE.replace('exec ', '')} & ${stop}; ${UNTIL_LET_GO}; echo still here`;
+    const started = molt.start(job(script, { health }), { maxPrice: '2' });
+    await until(started, (event) => event.type === 'ready' && event.ready);
+    await letGo(engine.socketPath ?? '', registry.reference);
+    expect(await until(started, (event) => event.type === 'ready' && !event.ready)).toMatchObject({ service: 'web' });
+    await letGo(engine.socketPath ?? '', registry.reference);
+    expect((await started.result).stdout).toContain('still here');
   });
 
   test('is reached again after its node was killed and came back', async () => {
@@ -189,7 +190,7 @@ describe.skipIf(reason !== '')(`a service of a job${reason === '' ? '' : ` (${re
     expect(await get(Number(listening['port']), '/index.html')).toBe('200 hello\n');
     if (alone.pid !== undefined) process.kill(alone.pid, 'SIGTERM');
     await alone.exited;
-    await removeContainers(`${String(lease)}-1`);
+    await cancel(buyer, parseAddress(String(lease)));
   });
 
   test('a host beyond the provider’s policy is declined by name, and one that is no public host as well', async () => {

@@ -17,7 +17,7 @@ import { type Bid, type Offer, encodeBid, encodeOffer } from '../../protocol/mes
 import { LeaseRequest, LeaseResponse, Signed } from '../../protocol/molt.js';
 import { STREAMS, bidsTopic, meshName, offersTopic } from '../../protocol/wire.ts';
 import { parseMolt } from '../../protocol/units.ts';
-import { type TestBuyer, type TestMarket, type TestProvider, openMarket, stepsJob } from './market.ts';
+import { type TestBuyer, type TestMarket, type TestProvider, openMarket, runFirstOn, stepsJob } from './market.ts';
 
 let market: TestMarket;
 let provider: TestProvider;
@@ -410,9 +410,8 @@ describe('a provider whose disk is full', () => {
         await using molt = await buyer.connect();
         await expect.poll(async () => (await molt.offers()).length).toBe(2);
         const failures: unknown[] = [];
-        const result = await molt.run(await stepsJob(market, molt, 1), {
+        const result = await runFirstOn([small], molt, await stepsJob(market, molt, 1), {
           maxPrice: '2',
-          lotShare: 0,
           onEvent: (event) => {
             if (event.type === 'provider-failed') failures.push(event);
           },

@@ -108,12 +108,13 @@ describe('a provider is restarted in mid-job', () => {
     const buyer = await market.buyer();
     const before = await budgetMoney(buyer.budget);
     const molt = await buyer.connect();
-    const spec = await stepsJob(market, molt, 8);
+    // Its node must not have ended it before it is killed.
+    const spec = await stepsJob(market, molt, 16);
     const events: JobEvent[] = [];
     let restarted: Promise<void> | undefined;
     const result = await molt.run(spec, {
       maxPrice: '2',
-      reconnectMs: 30_000,
+      reconnectMs: 150_000,
       onEvent: (event) => {
         events.push(event);
         if (event.type === 'log' && restarted === undefined) restarted = provider.kill().then(() => provider.start());
@@ -124,7 +125,7 @@ describe('a provider is restarted in mid-job', () => {
     expect(events.some((event) => event.type === 'provider-back')).toBe(true);
     expect(events.filter((event) => event.type === 'phase').at(-1)).toMatchObject({ attempt: 2 });
     expect(result).toMatchObject({ exitCode: 0, attempts: 1 });
-    expect(result.stdout.trim().split('\n')).toHaveLength(8);
+    expect(result.stdout.trim().split('\n')).toHaveLength(16);
     await waitFor(
       async () => (await market.chain.leases({ budget: buyer.budget })).length === 0,
       'the lease is closed',
@@ -149,7 +150,8 @@ async function vanishedBuyer(
   const buyer = await market.buyer();
   const before = await budgetMoney(buyer.budget);
   const molt = await buyer.connect();
-  const spec = await stepsJob(market, molt, 3);
+  // Its own process must not have settled before it is killed.
+  const spec = await stepsJob(market, molt, 8);
   await molt.close();
   const job = ['--image', PYTHON, '--input', `${market.directory}/steps.py`, '--output', 'result.txt'];
   const out = ['--out', `${market.directory}/vanished`];
@@ -207,7 +209,8 @@ describe('two buyers bid for the only slot at the same moment', () => {
     const provider = await market.provider({ cpuMillis: 1_000 });
     const buyers = await Promise.all([market.buyer(), market.buyer()]);
     const clients = await Promise.all(buyers.map((buyer) => buyer.connect()));
-    const specs = await Promise.all(clients.map((molt) => stepsJob(market, molt, 6)));
+    // The winner's job outlasts the other's bid, and what that one still waits for when it is declined.
+    const specs = await Promise.all(clients.map((molt) => stepsJob(market, molt, 16)));
     const opened: string[] = [];
     const outcomes = await Promise.allSettled(
       clients.map((molt, index) =>

@@ -82,6 +82,21 @@ async function openBidder(key: KeyPair, budget: Address): Promise<Bidder> {
   };
 }
 
+/**
+ * So many strangers with money, each connected, bid for a slot one after the other: what they are answered. A quote is kept for
+ * some seconds, so nothing slow stands between the first bid and the last.
+ */
+async function askAsStrangers(count: number, opened: AsyncDisposableStack): Promise<readonly string[]> {
+  const bidders: Bidder[] = [];
+  for (let index = 0; index < count; index++) {
+    const { key, budget } = await market.buyer();
+    bidders.push(opened.use(await openBidder(key, budget)));
+  }
+  const answers: string[] = [];
+  for (const bidder of bidders) answers.push(await bidder.bid(1));
+  return answers;
+}
+
 const newKey = (): KeyPair => keyPairFromSeed(market.env.random.bytes(32));
 
 test('who names no budget, or one that is not his, is told so and held nothing', async () => {
@@ -102,12 +117,7 @@ test('strangers with money hold three quarters at most, and a buyer that paid be
   });
   await molt.run(await job(), { maxPrice: '5' });
   await using strangers = new AsyncDisposableStack();
-  const answers: string[] = [];
-  for (let count = 0; count < 8; count++) {
-    const { key, budget } = await market.buyer();
-    const stranger = strangers.use(await openBidder(key, budget));
-    answers.push(await stranger.bid(1));
-  }
+  const answers = await askAsStrangers(8, strangers);
   expect(answers.filter((answer) => answer === 'quote')).toHaveLength(6);
   expect(answers.slice(-2)).toEqual(['market/no-capacity', 'market/no-capacity']);
   const result = await molt.run(await job(), { maxPrice: '5' });
@@ -154,11 +164,7 @@ test('who paid before is known after a restart, and what became of earlier bids 
   await provider.kill();
   await provider.start();
   await using strangers = new AsyncDisposableStack();
-  const answers: string[] = [];
-  for (let count = 0; count < 7; count++) {
-    const { key, budget } = await market.buyer();
-    answers.push(await strangers.use(await openBidder(key, budget)).bid(1));
-  }
+  const answers = await askAsStrangers(7, strangers);
   expect(answers).toEqual([...Array.from({ length: 6 }, () => 'quote'), 'market/no-capacity']);
   await using operator = await openOperator(market.env, provider.home);
   const explained = await operator.market();

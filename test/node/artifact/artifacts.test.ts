@@ -83,7 +83,7 @@ describe('artifacts', () => {
 
   it(
     'give back an empty directory, and one with so many entries that it is sharded',
-    { timeout: 120_000 },
+    { timeout: 300_000 },
     async () => {
       const source = join(directory, 'many');
       await mkdir(source);
@@ -143,7 +143,8 @@ describe('artifacts', () => {
     const again = await openArtifacts(env, { directory: join(directory, 'store'), quotaBytes: 256 * MIB });
     expect(again.usedBytes).toBe(used);
     expect(await again.has(cid)).toBe(true);
-    expect(await readdir(shard)).toEqual([]);
+    // In one of 64 runs a whole block has a name that begins like that.
+    expect((await readdir(shard)).filter((name) => name.endsWith('.part'))).toEqual([]);
   });
 
   it('refuse what exceeds the quota with a full disk, after making room from leftovers', async () => {

@@ -16,11 +16,13 @@ import { describe, expect, it } from 'vitest';
 import type { Channel, ProtocolLimits } from '../../../market/ports.ts';
 import type { Mesh } from '../../../node/mesh/index.ts';
 import { MoltError } from '../../../protocol/errors.ts';
-import { Peers, pause, text, until } from './peers.ts';
+import { Peers, join, pause, text, until } from './peers.ts';
 
 const PROTOCOL = '/molt/1/test';
 const LIMITS: ProtocolLimits = { maxFrameBytes: 1024 * 1024, maxStreamsPerPeer: 8, maxStreams: 16 };
 const FRAME = 64 * 1024;
+/** What a busy machine may take for tens of megabytes. */
+const BULK_MS = 180_000;
 
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
@@ -190,6 +192,7 @@ describe('a channel', () => {
 
   it.each([512 * 1024, 4 * 1024])(
     'stops a sender of %d-byte frames while the reader is slow, and loses nothing',
+    { timeout: BULK_MS },
     async (size) => {
       await using peers = new Peers();
       const [a, b] = await peers.pair();
@@ -226,37 +229,41 @@ describe('a channel', () => {
     },
   );
 
-  it('holds memory flat while 200 MB pass a reader that rests after every 64 frames', async () => {
-    await using peers = new Peers();
-    const [a, b] = await peers.pair();
-    let high = 0;
-    let read = 0;
-    let frames = 0;
-    const done = Promise.withResolvers<void>();
-    const used = (): number => {
-      collectGarbage();
-      return process.memoryUsage().arrayBuffers + process.memoryUsage().heapUsed;
-    };
-    const before = used();
-    await a.handle(PROTOCOL, LIMITS, async (channel) => {
-      for await (const frame of channel) {
-        read += frame.length;
-        if (frames++ % 64 !== 0) continue;
-        await pause(20);
-        if (frames % 640 !== 1) continue;
-        high = Math.max(high, used() - before);
-      }
-      done.resolve();
-    });
-    const channel = await b.open(a.self, PROTOCOL);
-    const frame = new Uint8Array(FRAME - 64);
-    for (let index = 0; index < 3_200; index++) await channel.send(frame);
-    await channel.close();
-    await done.promise;
-    expect(read).toBe(frame.length * 3_200);
-    // The bounds add up to some 20 MiB; the rest is what the sockets hold and what the collector has not taken yet.
-    expect(high).toBeLessThan(100 * 1024 * 1024);
-  });
+  it(
+    'holds memory flat while 200 MB pass a reader that rests after every 64 frames',
+    { timeout: BULK_MS },
+    async () => {
+      await using peers = new Peers();
+      const [a, b] = await peers.pair();
+      let high = 0;
+      let read = 0;
+      let frames = 0;
+      const done = Promise.withResolvers<void>();
+      const used = (): number => {
+        collectGarbage();
+        return process.memoryUsage().arrayBuffers + process.memoryUsage().heapUsed;
+      };
+      const before = used();
+      await a.handle(PROTOCOL, LIMITS, async (channel) => {
+        for await (const frame of channel) {
+          read += frame.length;
+          if (frames++ % 64 !== 0) continue;
+          await pause(20);
+          if (frames % 640 !== 1) continue;
+          high = Math.max(high, used() - before);
+        }
+        done.resolve();
+      });
+      const channel = await b.open(a.self, PROTOCOL);
+      const frame = new Uint8Array(FRAME - 64);
+      for (let index = 0; index < 3_200; index++) await channel.send(frame);
+      await channel.close();
+      await done.promise;
+      expect(read).toBe(frame.length * 3_200);
+      // The bounds add up to some 20 MiB; the rest is what the sockets hold and what the collector has not taken yet.
+      expect(high).toBeLessThan(100 * 1024 * 1024);
+    },
+  );
 
   it('lets everything that was sent before close arrive at a slow reader', async () => {
     await using peers = new Peers();
@@ -374,7 +381,7 @@ describe('protocol limits', () => {
     await using peers = new Peers();
     const [a, b] = await peers.pair();
     const c = await peers.open();
-    await c.connect(a.addresses);
+    await join(c, a.addresses);
     await echo(a, { ...LIMITS, maxStreamsPerPeer: 2, maxStreams: 2 });
     const held: Channel[] = [];
     for (const peer of [b, c]) {

@@ -8,7 +8,7 @@ import { describe, expect, it } from 'vitest';
 
 import type { Mesh } from '../../../node/mesh/index.ts';
 import { MESHSUB, gossipFrame, iHaveFrame, push, rawPeer } from '../../integration/hostile/raw-peer.ts';
-import { Peers, collect, env, flows, pause, text, until } from './peers.ts';
+import { Peers, collect, env, flows, join, pause, text, until } from './peers.ts';
 
 const TOPIC = '/molt/1/offers/cpu';
 const REJECT = { verdict: 'reject', code: 'protocol/bad-signature', reason: 'test' } as const;
@@ -20,7 +20,7 @@ describe('gossip', () => {
     const a = await peers.open();
     const heard = await collect(a, TOPIC);
     const b = await peers.open({ listen: [], role: 'light' });
-    await b.connect(a.addresses);
+    await join(b, a.addresses);
     await b.publish(TOPIC, text('first'));
     await until('the first message arrives', () => heard.length === 1);
     expect(heard).toEqual(['first']);
@@ -30,7 +30,7 @@ describe('gossip', () => {
     await using peers = new Peers();
     const a = await peers.open();
     const b = await peers.open({ listen: [], role: 'light' });
-    await b.connect(a.addresses);
+    await join(b, a.addresses);
     const published = b.publish(TOPIC, text('first'));
     await pause(2_000);
     const heard = await collect(a, TOPIC);
@@ -83,8 +83,8 @@ describe('gossip', () => {
       await using peers = new Peers();
       const middle = await peers.open();
       const [left, right] = [await peers.open({ listen: [] }), await peers.open({ listen: [] })];
-      await left.connect(middle.addresses);
-      await right.connect(middle.addresses);
+      await join(left, middle.addresses);
+      await join(right, middle.addresses);
       const atMiddle = await collect(middle, TOPIC, verdict);
       const atRight = await collect(right, TOPIC);
       await flows(left, TOPIC, atMiddle);

@@ -11,6 +11,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type Mesh, openMesh } from '../../../node/mesh/index.ts';
 import { keyPairFromSeed } from '../../../protocol/ed25519.ts';
 import { type Env, systemEnv } from '../../../protocol/env.ts';
+import { join } from './peers.ts';
 
 const env = systemEnv();
 const FASTER = 10;
@@ -42,7 +43,7 @@ beforeEach(async () => {
   const [address = ''] = far.addresses;
   const { line, port } = await openLine(Number(/tcp\/(\d+)/.exec(address)?.[1]));
   opened.defer(() => void line.close());
-  await near.connect([address.replace(/tcp\/\d+/, `tcp/${port}`)]);
+  await join(near, [address.replace(/tcp\/\d+/, `tcp/${port}`)]);
 });
 afterEach(() => opened.disposeAsync());
 

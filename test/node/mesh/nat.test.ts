@@ -14,7 +14,7 @@ import { createLibp2p } from 'libp2p';
 import { describe, expect, test } from 'vitest';
 
 import { announced } from '../../../node/mesh/nat.ts';
-import type { Mesh, MeshLimits, Reachability } from '../../../node/mesh/index.ts';
+import type { Mesh, MeshLimits, MeshOpenOptions, Reachability } from '../../../node/mesh/index.ts';
 import { peerIdOf } from '../../../node/mesh/peer.ts';
 import type { Clock, Env } from '../../../protocol/env.ts';
 import { RELAY_PROTOCOL, type Reservations, circuits } from '../../../node/mesh/relay.ts';
@@ -52,8 +52,20 @@ async function echo(mesh: Mesh): Promise<void> {
   });
 }
 
+/** Tries again where the machine was too busy for the handshakes of relay and circuit, which is no refusal. */
+async function openEcho(from: Mesh, to: Mesh, options: MeshOpenOptions = {}): ReturnType<Mesh['open']> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await from.open(to.self, '/echo', { addresses: to.addresses, ...options });
+    } catch (error) {
+      const { cause } = error as { cause?: unknown };
+      if (tries === 3 || !(cause instanceof Error) || cause.name !== 'TimeoutError') throw error;
+    }
+  }
+}
+
 async function ask(from: Mesh, to: Mesh, word: string): Promise<string> {
-  const channel = await from.open(to.self, '/echo', { addresses: to.addresses });
+  const channel = await openEcho(from, to);
   await channel.send(text(word));
   for await (const frame of channel) {
     await channel.close();
@@ -119,9 +131,10 @@ test('a relay that is lost is replaced', async () => {
   const changes: Reachability[] = [];
   using _ = hidden.onReachability((now) => changes.push(now));
   await relays.find(({ self }) => self === lost)![Symbol.asyncDispose]();
-  await until('the third relay holds a place', () => {
+  await until('the third relay holds a place, and that is told', () => {
     const now = hidden.reachability.relays;
-    return now.length === 2 && lost !== undefined && !now.includes(lost);
+    const told = changes.at(-1)?.relays ?? [];
+    return [now, told].every((relaysHeld) => relaysHeld.length === 2 && !relaysHeld.includes(lost!));
   });
   expect(changes.at(-1)).toMatchObject({ way: 'relayed', relays: hidden.reachability.relays });
   expect(hidden.addresses.some((address) => address.includes(peerIdOf(lost!).toString()))).toBe(false);
@@ -244,7 +257,10 @@ describe('a relay', () => {
     await echo(hidden);
     const stranger = await openStranger(peers);
     await expect(pump(stranger, hidden, 1024 * 1024)).rejects.toMatchObject({ code: 'mesh/closed' });
-    await expect(pump(stranger, hidden, 1024 * 1024)).rejects.toMatchObject({ code: 'mesh/closed' });
+    // What is left may be enough for the handshake, and may not.
+    await expect(pump(stranger, hidden, 1024 * 1024)).rejects.toMatchObject({
+      code: expect.stringMatching(/^mesh\/(closed|unreachable)$/) as string,
+    });
     expect(relay.reachability.relaying!.bytes).toBeLessThan(512 * 1024);
   });
 
@@ -287,10 +303,12 @@ describe('a relay', () => {
     try {
       const { remotePeer } = await client.libp2p.dial(multiaddr(relay.addresses[0]));
       for (let renewal = 0; renewal < 5; renewal++) {
+        const renewedMs = performance.now();
+        const ageMs = (): number => performance.now() - renewedMs;
         await client.reservations.addRelay(remotePeer, 'configured');
-        for (let look = 0; look < 13; look++) {
+        // On a machine that stands still for longer it has run out.
+        for (; ageMs() < 1_000; await pause(50)) {
           expect(relay.reachability.relaying).toMatchObject({ reservations: 1 });
-          await pause(50);
         }
       }
     } finally {
@@ -319,7 +337,9 @@ test('a circuit is left once nothing has run on it for a while, and not under th
     stopped = undefined;
     await stream.close();
     await until('the circuit is left', () => relay.reachability.relaying?.circuits === 0);
-    expect(stranger.libp2p.getConnections(peerIdOf(hidden.self)).map(({ limits }) => limits)).toEqual([undefined]);
+    const limitsOf = (): unknown[] => stranger.libp2p.getConnections(peerIdOf(hidden.self)).map(({ limits }) => limits);
+    await until('the other end has heard of it', () => limitsOf().length === 1);
+    expect(limitsOf()).toEqual([undefined]);
   } finally {
     await stranger.libp2p.stop();
   }
@@ -347,7 +367,7 @@ const CID = 'bafkreifzjut3te7nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e';
 
 /** Sends so much, reading what comes back, until it is through or breaks. */
 async function pump(from: Mesh, to: Mesh, bytes: number): Promise<void> {
-  const channel = await from.open(to.self, '/echo', { addresses: to.addresses, maxFrameBytes: MIB });
+  const channel = await openEcho(from, to, { maxFrameBytes: MIB });
   const reading = (async () => {
     let got = 0;
     for await (const frame of channel) if ((got += frame.length) >= bytes) break;

@@ -27,13 +27,7 @@ export class Peers implements AsyncDisposable {
   async pair(left: Partial<MeshOptions> = {}, right: Partial<MeshOptions> = {}): Promise<[Mesh, Mesh]> {
     const a = await this.open(left);
     const b = await this.open(right);
-    // A busy machine may take longer for a first handshake than a peer waits for one.
-    const connects = (): Promise<boolean> =>
-      b.connect(a.addresses).then(
-        () => true,
-        () => false,
-      );
-    await until('they are connected', connects);
+    await join(b, a.addresses);
     return [a, b];
   }
 
@@ -49,6 +43,16 @@ export async function until(what: string, condition: () => boolean | Promise<boo
     if (performance.now() > end) throw new Error(`not within ${ms} ms: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
+}
+
+/** Connects; again where the machine is so busy that a handshake takes longer than a peer waits for it. */
+export async function join(mesh: Mesh, addresses: readonly string[]): Promise<void> {
+  const connects = (): Promise<boolean> =>
+    mesh.connect(addresses).then(
+      () => true,
+      () => false,
+    );
+  await until('it is connected', connects);
 }
 
 /** Subscribes and collects what arrives as text. */

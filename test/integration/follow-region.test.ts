@@ -57,7 +57,7 @@ test('a buyer that follows a region hears its providers alone, has its jobs ther
     expect(keysOf(eu, follower)).toContain(node);
   }
   // Offers that followed from the changes of capacity have come meanwhile.
-  expect(await nodesOf(follows)).toEqual(keysOf(eu, follower));
+  await expect.poll(() => nodesOf(follows)).toEqual(keysOf(eu, follower));
 });
 
 test('a provider that follows its region has that in its book alone, has less to read than the others, and sells', async () => {

@@ -41,6 +41,8 @@ async function* readLogs(
   let text = '';
   try {
     response = await open(path, 'GET', `/logs/${lease}?from=${query.from}${query.follow ? '&follow=1' : ''}`);
+    // Whoever left before the answer came is told by nobody.
+    if (signal.aborted) return;
     response.setEncoding('utf8');
     for await (const chunk of response) {
       const lines = (text + (chunk as string)).split('\n');

@@ -114,6 +114,14 @@ test('a follower that goes ends the following, and its own loop', async () => {
   await seen.left.promise;
 });
 
+test('a follower that goes before the node has answered reads nothing, and does not go on for ever', async () => {
+  const operator = await connected(madeUp().operated);
+  const gone = new AbortController();
+  const reading = Array.fromAsync(operator.logs(lease, { from: 0, follow: true }, gone.signal));
+  gone.abort();
+  expect(await reading).toEqual([]);
+});
+
 test('a node that stops while it is spoken to is told as that', async () => {
   const door = await openDoor(homeAt(directory).door, madeUp().operated);
   await using operator = await openOperator(env, homeAt(directory));

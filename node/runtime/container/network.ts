@@ -39,6 +39,8 @@ const NAMES_MAX = 1_024;
 const CONNECT_MS = 10_000;
 const HEAD_MS = 10_000;
 const HEAD_BYTES_MAX = 8 * 1024;
+/** How long a job whose request was refused may take to end its connection. */
+const REFUSED_MS = 10_000;
 const IDLE_MS_MAX = 10 * 60_000;
 const SWEEP_MS = 30_000;
 const PROXY: ListenAddress = { address: '127.77.0.1', port: 3128 };
@@ -214,10 +216,12 @@ export class JobNetwork implements AsyncDisposable {
   async #serveProxy(pair: Pair): Promise<void> {
     const { inner } = pair;
     const head = await readHead(this.#env, inner);
-    if (head === undefined) return refuse(inner, 400, 'expected one CONNECT request of at most 8 KiB within 10 s');
+    if (head === undefined)
+      return refuse(this.#env, inner, 400, 'expected one CONNECT request of at most 8 KiB within 10 s');
     const asked = parseConnect(head);
     if (asked === undefined) {
       return refuse(
+        this.#env,
         inner,
         405,
         'only "CONNECT host:port HTTP/1.1" is understood; plain HTTP goes to hosts named whole',
@@ -225,7 +229,7 @@ export class JobNetwork implements AsyncDisposable {
     }
     const { host, port } = asked;
     if (!isHostName(host) || !this.#rules.some((rule) => egressAllows(rule, host, port))) {
-      return refuse(inner, 403, `${host}:${port} is not among the egress rules of this job`);
+      return refuse(this.#env, inner, 403, `${host}:${port} is not among the egress rules of this job`);
     }
     try {
       const outer = await this.#dial(host, port);
@@ -233,7 +237,7 @@ export class JobNetwork implements AsyncDisposable {
       this.#splice(pair, outer);
     } catch (error) {
       if (!(error instanceof MoltError)) throw error;
-      return refuse(inner, error.code === 'job/egress-refused' ? 403 : 502, error.message);
+      return refuse(this.#env, inner, error.code === 'job/egress-refused' ? 403 : 502, error.message);
     }
   }
 
@@ -351,8 +355,11 @@ const REASONS: Readonly<Record<number, string>> = {
   502: 'Bad Gateway',
 };
 
-/** Says why and closes; what the job still sends is dropped. */
-function refuse(socket: Socket, status: number, why: string): void {
+/**
+ * Says why, drops what the job still sends, and closes when it ends as well, or has had its time: a connection that is
+ * closed with something unread in it is reset, and the reset would overtake the answer.
+ */
+async function refuse(env: Env, socket: Socket, status: number, why: string): Promise<void> {
   const body = `molt: ${why}\n`;
   const head = [
     `HTTP/1.1 ${status} ${REASONS[status]}`,
@@ -361,6 +368,12 @@ function refuse(socket: Socket, status: number, why: string): void {
     'Connection: close',
     ...(status === 405 ? ['Allow: CONNECT'] : []),
   ];
-  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`, () => socket.destroySoon());
+  const { promise: closed, resolve } = Promise.withResolvers<void>();
+  socket.once('close', () => resolve());
+  if (socket.destroyed) return;
+  using deadline = new Deadline(env.clock, REFUSED_MS);
+  deadline.signal.addEventListener('abort', () => socket.destroy(), { once: true });
+  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);
   socket.resume();
+  await closed;
 }

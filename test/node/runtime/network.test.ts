@@ -175,6 +175,14 @@ describe.skipIf(reason !== '')(`the network of a job${reason === '' ? '' : ` (${
     expect(await proxy(`CONNECT other.org:443 HTTP/1.1\r\n\r\nCONNECT ${target} HTTP/1.1\r\n\r\n`)).toContain(' 403 ');
     expect(await proxy(`CONNECT ${target} HTTP/1.1\r\nX: ${'y'.repeat(9_000)}\r\n\r\n`)).toContain(' 400 ');
     expect(await proxy('z'.repeat(100_000))).toContain(' 400 ');
+    // Whoever sends on and on reads the answer all the same.
+    const sending = `
+      const socket = net.connect(3128, '127.77.0.1');
+      let text = '';
+      socket.on('data', (bytes) => { text += bytes; }).on('error', (error) => { text += error.code; });
+      socket.on('close', () => console.log(text));
+      socket.end(Buffer.alloc(32 << 20));`;
+    expect(await inside.run(sending)).toMatch(/^HTTP\/1\.1 400 .*\n$/s);
     expect(seen).toEqual([]);
   });
 
@@ -222,6 +230,7 @@ describe.skipIf(reason !== '')(`the network of a job${reason === '' ? '' : ` (${
     await openNetwork([`host.test.org:${port}`]);
     await inside.run(`
       const socket = net.connect(${port}, '127.77.0.2');
+      await once(socket, 'data');
       socket.pause();
       setTimeout(() => process.exit(), 1500);`);
     expect(sent).toBeGreaterThan(0);

@@ -108,14 +108,17 @@ it.skipIf(reason !== '')(
   `a job whose engine is killed while it starts fails with a reason and leaves nothing${note}`,
   async () => {
     await withEngine(false, async ({ engine, runtime, request }) => {
-      const starting = runtime.start(request('sleep 600', { secrets: { key: Buffer.from('x') } }), never);
+      const asked = request('sleep 600', { secrets: { key: Buffer.from('x') } });
+      const starting = runtime.start(asked, never);
       const outcome = starting.then(
         (run) => run.exit.then((exit) => exit.reason),
         (error: unknown) => (error as { code?: string }).code,
       );
-      await sleep(60);
+      // In the middle of it: there is something of the job.
+      await expect.poll(() => runtime.list(), { interval: 5 }).toContain(asked.attemptId);
       await engine.kill();
-      await sleep(500);
+      // Before the engine is back: a start that only was slow would go on with it.
+      await starting.catch(() => undefined);
       await engine.start();
       expect(['runtime/engine-failed', 'signalled', 'engine-failed', 'exited']).toContain(await outcome);
       expect(await (await runtime.start(request('exit 3'), never)).exit).toMatchObject({

@@ -11,11 +11,7 @@ import type { ChildMessage, ListenAddress, NodeMessage } from './namespace.ts';
 
 const NOBODY = 65_534;
 const CONNECT_MS = 5_000;
-/**
- * Connections that wait to be taken. Where more come at once, the kernel forgets some and hears of them again after 1, 3,
- * 7, 15 … s: a job that opens many would wait for that while the node was busy.
- */
-const BACKLOG = 1_024;
+const BACKLOG = 128;
 
 function tell(message: ChildMessage, handle?: Socket | Server): Promise<void> {
   return new Promise((resolve) => {

@@ -146,8 +146,7 @@ export class Jobs implements AsyncDisposable {
   async append(lease: Address, bodies: readonly EventBody[]): Promise<void> {
     const job = this.#jobs.get(lease);
     if (job === undefined || job.phase === 'closed') return;
-    const events = this.#number(job, bodies);
-    await this.#inOrder(lease, () => this.#options.journal.append(lease, events));
+    await this.#inOrder(job, bodies, (events) => this.#options.journal.append(lease, events));
     this.#wake(lease);
   }
 
@@ -209,8 +208,7 @@ export class Jobs implements AsyncDisposable {
     const { job } = decision;
     const { lease } = job.agreement;
     const bodies = [...told, ...decision.effects.flatMap((effect) => tellOf(job, effect))];
-    const events = this.#number(job, bodies);
-    await this.#inOrder(lease, () => this.#options.journal.commit(job, events));
+    await this.#inOrder(job, bodies, (events) => this.#options.journal.commit(job, events));
     this.#jobs.set(lease, job);
     this.#wake(lease);
     for (const effect of decision.effects) {
@@ -353,10 +351,24 @@ export class Jobs implements AsyncDisposable {
 
   /**
    * Writes in the order of their numbers. Two that are under way at once may end in either order, and a follower that is
-   * told the second before the first is there would never be told the first.
+   * told the second before the first is there would never be told the first. What cannot be written, as on a disk that is
+   * full for a moment, gives its numbers back: a follower takes a gap for a broken word.
    */
-  #inOrder(lease: Address, write: () => Promise<void>): Promise<void> {
-    const mine = (this.#writes.get(lease) ?? Promise.resolve()).then(write);
+  #inOrder(
+    job: Job,
+    bodies: readonly EventBody[],
+    write: (events: readonly JournaledEvent[]) => Promise<void>,
+  ): Promise<void> {
+    const { lease } = job.agreement;
+    const mine = (this.#writes.get(lease) ?? Promise.resolve()).then(async () => {
+      const first = this.nextSequence(lease);
+      try {
+        await write(this.#number(job, bodies));
+      } catch (error) {
+        this.#sequences.set(lease, first);
+        throw error;
+      }
+    });
     const settled = mine.catch(() => undefined);
     this.#writes.set(lease, settled);
     void settled.then(() => {

@@ -55,3 +55,17 @@ test('an event whose number is written late is told before those after it', asyn
   over.abort();
   await following;
 });
+
+test('an event that cannot be written leaves no gap before those after it', async () => {
+  const full = new Error('ENOSPC: no space left on device');
+  const jobs = jobsOn({ ...journal, append: () => Promise.reject(full) });
+  await jobs.accept({ lease, openBeforeMs: env.clock.now() + 60_000 } as Agreement);
+  const lost = jobs.append(lease, [{ log: { stream: 1, bytes: Uint8Array.of(1), offset: 0n } }]);
+  const funded = jobs.dispatch(lease, { type: 'lease-funded' });
+  await expect(lost).rejects.toBe(full);
+  await funded;
+  const kept: number[] = [];
+  for await (const { sequence } of journal.events(lease, 0)) kept.push(sequence);
+  expect(kept).toEqual([0]);
+  expect(jobs.nextSequence(lease)).toBe(1);
+});

@@ -383,8 +383,7 @@ test('an offer that has expired since it was heard is not asked', () => {
 
 describe('invented offers', () => {
   const real = ['a', 'b', 'c'].map((name) => verifiedOffer(key(name)));
-  const inventedOnes = (count: number) =>
-    Array.from({ length: count }, (_, index) => verifiedOffer(key(`invented ${index}`)));
+  const invented = Array.from({ length: 1_000 }, (_, index) => verifiedOffer(key(`invented ${index}`)));
   const bidOver = (offers: readonly Verified<Message<Offer>>[]): Bidder => {
     const bidder = new Bidder();
     bidder.do({ type: 'begin', offers, bookSize: offers.length, peers: 1, addresses: [] });
@@ -392,7 +391,7 @@ describe('invented offers', () => {
   };
 
   test('do not narrow the circle of those who are asked, where all were checked', () => {
-    const bidder = bidOver([...inventedOnes(60), ...real]);
+    const bidder = bidOver([...invented.slice(0, 60), ...real]);
     bidder.vouch(real, 63);
     expect(bidder.state.bid?.content.distanceMax).toBe(U64_MAX);
     bidder.do({ type: 'bid-signed', bid: BID });
@@ -400,25 +399,24 @@ describe('invented offers', () => {
   });
 
   test('do not either where a sample is all that can be checked: a thousand of them leave three providers asked', () => {
-    const bidder = bidOver([...inventedOnes(1_000), ...real]);
+    const bidder = bidOver([...invented, ...real]);
     bidder.vouch([], 100);
     expect(bidder.state.bid?.content.distanceMax).toBe(U64_MAX);
-    const unlucky = bidOver([...inventedOnes(1_000), ...real]);
+    const unlucky = bidOver([...invented, ...real]);
     unlucky.vouch(real, 100);
     expect(unlucky.state.bid?.content.distanceMax).toBe(U64_MAX);
   });
 
   test('a large market of real providers costs a bid as many answers as a small one', () => {
-    const offers = inventedOnes(1_000);
-    const bidder = bidOver(offers);
-    bidder.vouch(offers.slice(0, 100));
+    const bidder = bidOver(invented);
+    bidder.vouch(invented.slice(0, 100));
     const asked = (1_000 * Number(bidder.state.bid?.content.distanceMax)) / Number(U64_MAX);
     // Fifteen of what the sample leaves no doubt about.
     expect(Math.round(asked)).toBe(19);
   });
 
   test('where there are no others everybody is asked, and who was kept from the book may answer', () => {
-    const bidder = bidOver(inventedOnes(5));
+    const bidder = bidOver(invented.slice(0, 5));
     bidder.vouch([], 5);
     bidder.do({ type: 'bid-signed', bid: BID });
     expect(bidder.state.asked.size).toBe(0);

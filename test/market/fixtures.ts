@@ -25,8 +25,13 @@ import { U64_MAX, baseUnits } from '../../protocol/units.ts';
 
 export const NOW = 1_800_000_000_000;
 
+const keys = new Map<string, KeyPair>();
+
+/** The same one for the same name. Each is made once: that costs more than to sign with it. */
 export function key(name: string): KeyPair {
-  return keyPairFromSeed(new Uint8Array(createHash('sha256').update(name).digest()));
+  const made = keys.get(name) ?? keyPairFromSeed(new Uint8Array(createHash('sha256').update(name).digest()));
+  keys.set(name, made);
+  return made;
 }
 
 export function address(name: string): Address {

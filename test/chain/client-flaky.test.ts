@@ -88,6 +88,8 @@ describe('sending', () => {
     await own[Symbol.asyncDispose]();
     // Until the client has noticed that its kept connection is gone.
     await env.clock.sleep(100);
+    // A process that stood still meanwhile runs its timers before it hears of anything.
+    await new Promise((resolve) => setImmediate(resolve));
     slept.length = 0;
     await expect(client.deposit(buyer, budget, baseUnits(1n))).rejects.toMatchObject({ code: 'chain/unreachable' });
     // Deadlines of attempts, and no wait between two of them.

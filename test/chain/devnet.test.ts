@@ -504,9 +504,14 @@ describe('on disk', () => {
         expect(await rpc<{ value: number }>(url, 'getBalance', address)).toMatchObject({ value: Number(lamports) });
       }
     } finally {
-      for (const child of children) child.kill('SIGKILL');
+      // The folder is removed next, and the last of them may be in the middle of a write.
+      for (const child of children) {
+        child.kill('SIGKILL');
+        if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+      }
     }
-  });
+    // Four chains are started, one after the other.
+  }, 300_000);
 });
 
 test('amounts of a local market are what its parameters say', () => {

@@ -306,6 +306,8 @@ export class LeaseClient implements AsyncDisposable {
     });
     // A provider that ends every stream at once is not asked for the next one as fast as it does.
     await env.clock.sleep(Math.max(0, this.#cameBackMs + RECONNECT_EVERY_MS - env.clock.monotonic()), signal);
+    // It was back in time, and has said nothing since: that it can be reached is no reason to be more patient.
+    if (this.#cameBackMs >= this.#silentSinceMs && env.clock.monotonic() >= untilMs) throw this.#lost(this.#broken);
     for (;;) {
       using trying = new Deadline(env.clock, Math.max(1, untilMs - env.clock.monotonic()), signal);
       try {
@@ -318,17 +320,16 @@ export class LeaseClient implements AsyncDisposable {
       } catch (error) {
         if (signal.aborted) throw signal.reason as Error;
         if (hasCode(error, 'job/unknown')) throw error;
-        if (env.clock.monotonic() + RECONNECT_EVERY_MS >= untilMs) {
-          throw new MoltError(
-            'job/provider-lost',
-            `the provider ${node} no longer answers; the job goes to another one`,
-            { node },
-            { cause: error },
-          );
-        }
+        if (env.clock.monotonic() + RECONNECT_EVERY_MS >= untilMs) throw this.#lost(error);
       }
       await env.clock.sleep(RECONNECT_EVERY_MS, signal);
     }
+  }
+
+  #lost(cause: unknown): MoltError {
+    const { node } = this.#options;
+    const message = `the provider ${node} no longer answers; the job goes to another one`;
+    return new MoltError('job/provider-lost', message, { node }, { cause });
   }
 
   #leaseBytes(): Uint8Array {

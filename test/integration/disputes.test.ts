@@ -24,7 +24,7 @@ import {
   stepsJob,
 } from './market.ts';
 
-const PATIENCE = { timeout: 60_000, interval: 250 };
+const PATIENCE = { timeout: 90_000, interval: 250 };
 const VERIFIERS = 4;
 
 let market: TestMarket;
@@ -206,7 +206,13 @@ test('three results that differ are disputed one by one with molt lease dispute,
   ];
   const program = ['--timeout', '120', '--', 'python', '/in/steps.py', '2'];
   const out = ['--home', home.directory, '--out', join(market.directory, 'no-majority')];
-  await market.spawn(['run', ...out, ...args, ...program]).exited;
+  // A newcomer may not have heard of all three yet.
+  const ending = async (): Promise<unknown> => {
+    const child = market.spawn(['run', ...out, ...args, ...program]);
+    await child.exited;
+    return child.failure().code;
+  };
+  await expect.poll(ending, PATIENCE).toBe('proof/no-majority');
   await Promise.all(away.map((verifier) => verifier.start()));
   const claimed = async (): Promise<Address | undefined> =>
     (await market.chain.leases({ delegate: key.address })).find(

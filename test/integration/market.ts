@@ -31,6 +31,9 @@ type Line = Readonly<Record<string, unknown>>;
 /** How long a provider may take to say something on a machine that does other things as well. Nothing is asserted by it. */
 const LINE_MS = 120_000;
 
+/** A node that is stopped withdraws its offer, however busy the machine is: one that is killed is asked for a minute more. */
+const STOP_MS = 30_000;
+
 export interface TestProvider {
   readonly account: Initialised;
   readonly home: Home;
@@ -71,7 +74,8 @@ export async function openMarket({ logLevel = 'debug' }: { readonly logLevel?: s
   const env = systemEnv();
   await using opened = new AsyncDisposableStack();
   const directory = await mkdtemp(join(tmpdir(), 'molt-test-'));
-  opened.defer(() => rm(directory, { recursive: true, force: true }));
+  // What runs of a node that was killed may write something more while this goes on.
+  opened.defer(() => rm(directory, { recursive: true, force: true, maxRetries: 10 }));
   const devnet = startMolt(env, {
     name: 'local chain',
     args: ['devnet', '--port', '0', '--directory', join(directory, 'chain'), '--until-stdin-ends'],
@@ -215,7 +219,7 @@ async function createProvider(
       await child.exited;
     },
     start,
-    stop: () => child.stop(5_000),
+    stop: () => child.stop(STOP_MS),
   };
 }
 

@@ -14,6 +14,7 @@ import { MoltError } from '../../../protocol/errors.ts';
 
 const execute = promisify(execFile);
 const SUFFIX = '.ext4';
+const SELF_TEST = 'self-test';
 const BLOCK_BYTES = 4096;
 const TOOL_MS_MAX = 30_000;
 
@@ -58,12 +59,14 @@ export class Disks {
   async canLimitDisk(): Promise<boolean> {
     if (process.platform !== 'linux' || process.getuid?.() !== 0) return false;
     try {
-      await this.create('self-test', 1 << 20, JOB_UID);
+      // A node that was killed in the middle of this left it here, and would sell without limits from then on.
+      await this.remove(SELF_TEST);
+      await this.create(SELF_TEST, 1 << 20, JOB_UID);
       return true;
     } catch {
       return false;
     } finally {
-      await this.remove('self-test').catch(() => undefined);
+      await this.remove(SELF_TEST).catch(() => undefined);
     }
   }
 

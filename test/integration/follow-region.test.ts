@@ -65,8 +65,10 @@ test('a provider that follows its region has that in its book alone, has less to
   await expect.poll(() => metric(followerMetrics, 'molt_offers ')).toBe(2);
   const read = (port: number): Promise<number> => metric(port, 'molt_gossip_messages_total{kind="offer"');
   const [before, beforeAll] = [await read(followerMetrics), await read(usMetrics)];
-  await expect.poll(async () => (await read(usMetrics)) - beforeAll, { timeout: 90_000 }).toBeGreaterThanOrEqual(4);
-  expect((await read(followerMetrics)) - before).toBeLessThan((await read(usMetrics)) - beforeAll);
+  // Two others repeat their offers for the one, one for the other; what a change of capacity adds may come in bursts.
+  const spared = async (): Promise<number> =>
+    (await read(usMetrics)) - beforeAll - ((await read(followerMetrics)) - before);
+  await expect.poll(spared, { timeout: 120_000 }).toBeGreaterThanOrEqual(2);
   // Of those that the buyer hears, the one that follows is left.
   await using molt = await openBuyer('eu');
   await expect.poll(() => nodesOf(molt)).toEqual(keysOf(eu, follower));

@@ -280,7 +280,8 @@ export class GangRun {
         ...(windowMs === undefined ? {} : { windowMs }),
         attempts: 1,
         quotesWanted,
-        quotesNeeded: slots,
+        // Where one provider may have several slots, one quote is a round's worth.
+        quotesNeeded: order.spread === 'any' ? 1 : slots,
         without,
       };
       await buyJob(this.#buyer, { order: wanted, attempt, tell, signal: until, several: () => this.#taken() });

@@ -5,7 +5,7 @@
 import { Deadline } from '../../protocol/deadline.ts';
 import type { Env } from '../../protocol/env.ts';
 
-/** Half of what buyers give a first quote at the least, and several times what it takes to remove a container. */
+/** Less than buyers wait for quotes at the least (2 s), and several times what it takes to remove a container. */
 export const LEAVING_WAIT_MS = 1_500;
 
 export class Leaving {

@@ -150,7 +150,7 @@ export class GangPurchase {
     const wanted = { ...this.order, maxPrice, ...(finishByMs === Infinity ? {} : { finishByMs }) };
     const ask = new Purchase(
       buyer,
-      { ...wanted, attempts: 1, quotesWanted, quotesNeeded: slots, without },
+      { ...wanted, attempts: 1, quotesWanted, quotesNeeded: this.state.order.spread === 'any' ? 1 : slots, without },
       this.#task,
       {
         hold: (quotes) => {

@@ -57,7 +57,8 @@ export function startMolt(env: Env, options: ChildOptions): MoltChild {
     env: { ...Object.fromEntries(inherited), ...NODE_ENVIRONMENT },
   });
   living.add(child);
-  const lines: Readonly<Record<string, unknown>>[] = [];
+  /** By type: a process may say any number of other things before the one that is waited for. */
+  const firsts = new Map<unknown, Readonly<Record<string, unknown>>>();
   const listeners = new Set<() => void>();
   let errors = '';
   let ended = false;
@@ -71,8 +72,7 @@ export function startMolt(env: Env, options: ChildOptions): MoltChild {
   read.on('line', (text) => {
     const line = parseLine(text);
     if (line === undefined) return;
-    // What waits is told first things once; only a stream of events would grow, and that has `onLine`.
-    if (lines.length < 200) lines.push(line);
+    if (!firsts.has(line['type'])) firsts.set(line['type'], line);
     options.onLine?.(line);
     wake();
   });
@@ -96,7 +96,7 @@ export function startMolt(env: Env, options: ChildOptions): MoltChild {
     first: (type) =>
       new Promise((resolve, reject) => {
         const look = (): void => {
-          const line = lines.find((each) => each['type'] === type);
+          const line = firsts.get(type);
           if (line !== undefined) resolve(line);
           else if (ended) reject(failure());
           else return;

@@ -5,7 +5,7 @@
 import type { SalesExplanation } from '../../market/index.ts';
 import { MoltError } from '../../protocol/errors.ts';
 import { formatBytes, formatMolt } from '../../protocol/units.ts';
-import { type BidRecord, type Explanation, explainBid, readBids } from '../../sdk/index.ts';
+import { type BidRecord, type Explanation, type Molt, explainBid, readBids } from '../../sdk/index.ts';
 import { openOperator } from '../operator/index.ts';
 import { type CommandContext, loadSettings, moltCommand, printResult } from './command.ts';
 import { type Terminal, formatDuration, harmless } from './terminal.ts';
@@ -97,7 +97,12 @@ function wantedText({ wanted, several }: BidRecord): string {
   ].join(', ');
 }
 
-/** What `molt run` prints when nobody took the job. */
+/** The last bid of a run that began at `sinceMs`, if it came to one. */
+export function lastBid(molt: Pick<Molt, 'bids'>, sinceMs: number): BidRecord | undefined {
+  return molt.bids().findLast(({ atMs }) => atMs >= sinceMs);
+}
+
+/** What `molt run` and `molt gang` print when not enough providers took the job. */
 export function shortExplanation({ headline, changes }: Explanation): string[] {
   const shown = changes.slice(0, CHANGES_SHORT).map(({ text }) => `  ${harmless(text)}`);
   return [headline, ...shown, `  every offer and answer: ${moltCommand()} explain`];

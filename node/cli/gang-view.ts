@@ -3,8 +3,9 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { type BaseUnits, formatBytes, formatMolt } from '../../protocol/units.ts';
-import type { GangEvent, GangResult } from '../../sdk/index.ts';
+import { type BidRecord, type GangEvent, type GangResult, explainBid } from '../../sdk/index.ts';
 import type { CommandContext } from './command.ts';
+import { shortExplanation } from './explain.ts';
 import { createLineWriter, toJson } from './job-line.ts';
 import { formatDuration, harmless, plural, short } from './terminal.ts';
 
@@ -12,6 +13,8 @@ interface GangPrinter {
   readonly event: (event: GangEvent) => void;
   /** Prints the last lines of output that nobody ended. */
   readonly flush: () => void;
+  /** Why not enough providers took the job: the short form of `molt explain`. */
+  readonly why: (record: BidRecord) => void;
   /** Keeps the proofs, and says what came of it. */
   readonly result: (result: GangResult, directory: string) => Promise<void>;
 }
@@ -45,6 +48,11 @@ export function createGangPrinter({ terminal, json }: CommandContext, noun: Noun
     flush: () => {
       for (const [name, text] of unended) if (text !== '') print(`[${name.split(' ')[0]}] ${text}`);
       unended.clear();
+    },
+    why: (record) => {
+      const why = explainBid(record);
+      const lines = json ? [toJson({ type: 'explained', bid: record.bid, ...why })] : shortExplanation(why);
+      for (const line of lines) terminal.out(line);
     },
     result: async ({ members, cost }, directory) => {
       for (const [rank, member] of members.entries()) {

@@ -2,19 +2,20 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { MoltError } from '../../protocol/errors.ts';
+import { MoltError, hasCode } from '../../protocol/errors.ts';
 import { parseJobSpec } from '../../protocol/job-spec.ts';
 import type { AutonomyName } from '../../sdk/index.ts';
 import { lockHome } from '../home.ts';
 import { connectBuyer, readBuyer } from './buyer-client.ts';
 import type { CommandContext } from './command.ts';
+import { lastBid } from './explain.ts';
 import { createGangPrinter } from './gang-view.ts';
 import { type Flags, buildSpec, parseMaxPrice, parseRequest, parseWishes } from './job-request.ts';
 import { openRunDoor } from './run-door.ts';
 import { openOutDirectory, readLogin, readSecrets } from './run.ts';
 
 export async function gangCommand(context: CommandContext, flags: Flags, words: readonly string[]): Promise<void> {
-  const { home, signal } = context;
+  const { env, home, signal } = context;
   const [count = '', ...command] = words;
   const slots = parseSlots(count);
   const request = await parseRequest(flags, command);
@@ -31,6 +32,7 @@ export async function gangCommand(context: CommandContext, flags: Flags, words: 
   const spec = parseJobSpec(await buildSpec(molt, request, signal));
   await writeFile(join(directory, 'spec.json'), `${JSON.stringify(spec, null, 2)}\n`);
   const print = createGangPrinter(context);
+  const startedMs = env.clock.now();
   const { result } = molt.gang({
     spec,
     slots,
@@ -44,7 +46,11 @@ export async function gangCommand(context: CommandContext, flags: Flags, words: 
     ...(await readLogin(flags['registryLogin'] as string | undefined)),
     onEvent: print.event,
   });
-  const gang = await result.finally(print.flush);
+  const gang = await result.finally(print.flush).catch((error: unknown) => {
+    const record = lastBid(molt, startedMs);
+    if (!signal.aborted && record !== undefined && hasCode(error, 'market/gang-incomplete')) print.why(record);
+    throw error;
+  });
   await print.result(gang, directory);
 }
 

@@ -19,7 +19,7 @@ import {
 } from '../../sdk/index.ts';
 import { connectBuyer, readBuyer } from './buyer-client.ts';
 import { type CommandContext, moltCommand } from './command.ts';
-import { shortExplanation } from './explain.ts';
+import { lastBid, shortExplanation } from './explain.ts';
 import type { PortPair } from './forward-flags.ts';
 import { printForward } from './forward.ts';
 import { createGangPrinter } from './gang-view.ts';
@@ -75,9 +75,8 @@ export async function runCommand(context: CommandContext, flags: Flags, words: r
         await writeProofs(directory, error.replicas);
         print.failed(error);
       }
-      const record = molt.bids().at(-1);
-      const isOfThis = record !== undefined && record.atMs >= startedMs;
-      if (!signal.aborted && isOfThis && record.ranked.length === 0) print.why(record);
+      const record = lastBid(molt, startedMs);
+      if (!signal.aborted && record?.ranked.length === 0) print.why(record);
       throw error;
     });
     const proofFile = join(directory, 'proof.json');
@@ -196,11 +195,7 @@ function createReplicasPrinter(context: CommandContext): Printer {
       if (json) terminal.out(toJson({ type: 'replicas-failed', code, reason: message, cost, results, replicas }));
       else for (const line of failureLines(error)) terminal.out(line);
     },
-    why: (record) => {
-      const why = explainBid(record);
-      const lines = json ? [toJson({ type: 'explained', bid: record.bid, ...why })] : shortExplanation(why);
-      for (const text of lines) terminal.out(text);
-    },
+    why: gang.why,
     close: gang.flush,
   };
 }

@@ -571,10 +571,13 @@ function isLoopback(address: string): boolean {
 }
 
 function startFailure(options: MeshOptions, cause: unknown): MoltError {
-  const why = cause instanceof Error ? cause.message : String(cause);
+  const text = cause instanceof Error ? cause.message : String(cause);
+  // The library tells each address with the stack of its error.
+  const told = [...text.matchAll(/Error: (.+)/g)].map(([, why]) => why);
+  const why = told.length === 0 ? text : [...new Set(told)].join(', ');
   return new MoltError(
     'mesh/listen-failed',
-    `cannot listen at ${options.listen.join(', ')}: ${why}; choose another port or stop what uses it`,
+    `cannot listen at ${options.listen.join(', ')}: ${why}; choose another port (setting \`listen\`) or stop what uses it`,
     {},
     { cause },
   );

@@ -178,13 +178,15 @@ test('molt gang tells every step as a line with its rank, and leaves a proof for
     '/in/member.py',
     '1',
   ];
+  const gang = (slots: string): Promise<number | undefined> => {
+    lines.length = 0;
+    return market.spawn(['gang', slots, ...options, ...job], (line) => lines.push(line)).exited;
+  };
+  expect(await gang('4')).toBe(1);
+  const explained = lines.filter(({ type }) => type === 'explained');
+  expect(explained).toMatchObject([{ headline: expect.stringMatching(/nobody taken for 4 slots/) }]);
   // A provider may need a moment to clean up after the gang before.
-  await expect
-    .poll(async () => {
-      lines.length = 0;
-      return market.spawn(['gang', '3', ...options, ...job], (line) => lines.push(line)).exited;
-    })
-    .toBe(0);
+  await expect.poll(() => gang('3')).toBe(0);
   const said = lines.filter(({ type }) => type === 'log').map(({ rank, text }) => `${String(rank)} ${String(text)}`);
   for (const rank of [0, 1, 2]) expect(said.join('')).toContain(`${rank} member ${rank} of 3`);
   expect(lines.at(-1)).toMatchObject({ type: 'result', slots: 3, cost: expect.stringMatching(/^\d+$/) });

@@ -129,7 +129,13 @@ describe('a peer', () => {
     await expect(peers.open({ listen: ['127.0.0.1:4001'] })).rejects.toMatchObject({ code: 'config/invalid' });
     await expect(peers.open({ network: 'a/b' })).rejects.toMatchObject({ code: 'config/invalid' });
     const inUse = (mesh.addresses[0] ?? '').replace(/\/p2p\/.*/, '');
-    await expect(peers.open({ listen: [inUse] })).rejects.toMatchObject({ code: 'mesh/listen-failed' });
+    const port = inUse.split('/').at(-1);
+    await expect(peers.open({ listen: [inUse] })).rejects.toMatchObject({
+      code: 'mesh/listen-failed',
+      message:
+        `cannot listen at ${inUse}: listen EADDRINUSE: address already in use 127.0.0.1:${port}; ` +
+        'choose another port (setting `listen`) or stop what uses it',
+    });
     await expect(peers.open({ directory })).rejects.toMatchObject({ code: 'node/already-running' });
     await mesh[Symbol.asyncDispose]();
     await rm(directory, { recursive: true });

@@ -68,15 +68,15 @@ export async function lockHome(home: Home): Promise<AsyncDisposable> {
   try {
     for (let attempt = 0; attempt < 3; attempt++) {
       if (await linked(temporary, home.lock)) return { [Symbol.asyncDispose]: () => unlock(home.lock, own) };
-      const holder = await liveHolder(home.lock);
-      if (holder !== undefined) {
+      const holder = await holderOf(home.lock);
+      if (typeof holder === 'number') {
         throw new MoltError(
           'node/already-running',
           `process ${holder} uses the node key in ${home.directory}; wait for it or stop it, or give this one another directory with --home`,
           { pid: holder, home: home.directory },
         );
       }
-      await rm(home.lock, { force: true });
+      await breakLock(temporary, home.lock);
     }
   } finally {
     await rm(temporary, { force: true });
@@ -96,21 +96,38 @@ async function linked(from: string, to: string): Promise<boolean> {
   }
 }
 
+/**
+ * Takes a lock away that was left behind. One process at a time does: with two, the second would take away the lock that
+ * somebody has taken since it looked.
+ */
+async function breakLock(own: string, path: string): Promise<void> {
+  const breaking = `${path}.breaking`;
+  if (!(await linked(own, breaking))) {
+    if ((await holderOf(breaking)) === 'nobody') await rm(breaking, { force: true });
+    return;
+  }
+  try {
+    if ((await holderOf(path)) === 'nobody') await rm(path, { force: true });
+  } finally {
+    await rm(breaking, { force: true });
+  }
+}
+
 async function unlock(path: string, own: string): Promise<void> {
   if ((await readFile(path, 'utf8').catch(() => '')) === own) await rm(path, { force: true });
 }
 
-/** Process id of the lock's living holder. An unreadable lock counts as left behind. */
-async function liveHolder(path: string): Promise<number | undefined> {
+/** Process id of the lock's living holder; `nobody` where it was left behind, or cannot be read; undefined where there is none. */
+async function holderOf(path: string): Promise<number | 'nobody' | undefined> {
   let lock: { pid?: unknown; started?: unknown };
   try {
     lock = JSON.parse(await readFile(path, 'utf8')) as typeof lock;
-  } catch {
-    return undefined;
+  } catch (cause) {
+    return (cause as NodeJS.ErrnoException).code === 'ENOENT' ? undefined : 'nobody';
   }
   const { pid } = lock;
-  if (typeof pid !== 'number' || !Number.isSafeInteger(pid) || pid < 1 || !isAlive(pid)) return undefined;
-  return (await startOf(pid)) === lock.started ? pid : undefined;
+  if (typeof pid !== 'number' || !Number.isSafeInteger(pid) || pid < 1 || !isAlive(pid)) return 'nobody';
+  return (await startOf(pid)) === lock.started ? pid : 'nobody';
 }
 
 function isAlive(pid: number): boolean {

@@ -69,6 +69,7 @@ export async function openJournal(directory: string): Promise<Journal> {
       { cause },
     );
   }
+  const inOrder = createQueue();
   return {
     jobs: async () => {
       const jobs: Job[] = [];
@@ -103,26 +104,43 @@ export async function openJournal(directory: string): Promise<Journal> {
       return 0;
     },
     counter: async (name) => Number(Buffer.from((await db.get(`counter/${name}`)) ?? Buffer.from('0')).toString()),
-    setCounter: (name, value) => db.put(`counter/${name}`, Buffer.from(String(value)), { sync: true } as object),
-    ...recordsOf(db),
+    setCounter: (name, value) =>
+      inOrder(() => db.put(`counter/${name}`, Buffer.from(String(value)), { sync: true } as object)),
+    ...recordsOf(db, inOrder),
     forget: async (lease) => {
       await db.clear({ gte: `event/${lease}/`, lt: `event/${lease}0` });
       await db.del(`job/${lease}`);
     },
-    [Symbol.asyncDispose]: () => db.close(),
+    [Symbol.asyncDispose]: () => inOrder(() => db.close()),
+  };
+}
+
+type InOrder = (write: () => Promise<void>) => Promise<void>;
+
+/**
+ * Of two writes that are under way at once either may be the last. What is written over must not come back: an old sequence
+ * number would be signed twice after a crash, an old record would have lost a vote.
+ */
+function createQueue(): InOrder {
+  let last: Promise<void> = Promise.resolve();
+  return (write) => {
+    const mine = last.then(write);
+    last = mine.catch(() => undefined);
+    return mine;
   };
 }
 
 function recordsOf(
   db: Level<string, Uint8Array>,
+  inOrder: InOrder,
 ): Pick<Journal, 'record' | 'setRecord' | 'keepRecord' | 'recordNames'> {
   return {
     record: (name) => db.get(`record/${name}`),
-    setRecord: (name, value) => db.put(`record/${name}`, value),
+    setRecord: (name, value) => inOrder(() => db.put(`record/${name}`, value)),
     keepRecord: (name, value) => {
       const key = `record/${name}`;
       const sync = { sync: true } as object;
-      return value === undefined ? db.del(key, sync) : db.put(key, value, sync);
+      return inOrder(() => (value === undefined ? db.del(key, sync) : db.put(key, value, sync)));
     },
     recordNames: async (beginning) => {
       const names: string[] = [];

@@ -72,4 +72,14 @@ describe('lock', () => {
     const tries = await Promise.allSettled(Array.from({ length: 8 }, () => lockHome(home)));
     expect(tries.filter((each) => each.status === 'fulfilled')).toHaveLength(1);
   });
+
+  it('that was left behind is taken over by exactly one of many', async () => {
+    for (let round = 0; round < 20; round++) {
+      await writeFile(home.lock, 'half a l');
+      const tries = await Promise.allSettled(Array.from({ length: 8 }, () => lockHome(home)));
+      const taken = tries.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
+      expect(taken).toHaveLength(1);
+      await taken[0]?.[Symbol.asyncDispose]();
+    }
+  });
 });

@@ -77,3 +77,18 @@ test('a forgotten job is gone with its events, and no other', async () => {
   expect((await journal.jobs()).map((one) => one.agreement.lease)).toEqual([other]);
   expect(await texts(journal.events(other, 0))).toEqual(['0 b']);
 });
+
+test('of several writes of one name the last stands, also those that nobody waited for before the end', async () => {
+  {
+    await using journal = await openJournal(directory);
+    for (let count = 1; count <= 1_000; count++) {
+      void journal.setRecord('sales', Buffer.from(String(count)));
+      if (count % 100 === 0) void journal.keepRecord('vote', Buffer.from(String(count)));
+      if (count % 100 === 0) void journal.setCounter('sequence', count);
+    }
+  }
+  await using journal = await openJournal(directory);
+  expect(Buffer.from((await journal.record('sales')) ?? []).toString()).toBe('1000');
+  expect(Buffer.from((await journal.record('vote')) ?? []).toString()).toBe('1000');
+  expect(await journal.counter('sequence')).toBe(1_000);
+});

@@ -2,8 +2,8 @@
  * Sandbox processes that are started before there is a job for them.
  *
  * Starting a process inside its fences takes some 100 ms, compiling a module more; neither depends on the job. So the pool
- * keeps, from the first use of the runtime on, one process without a module and, for the modules used last, one process
- * each that has compiled its module already. (V8 gives no compiled module to another process: what is cached by
+ * keeps, from the first use of the runtime on, one process without a module and, for the modules of the last jobs, one
+ * process each that has compiled its module already. (V8 gives no compiled module to another process: what is cached by
  * digest is the metered module on disk, and the compiled one in these processes.) A process is taken once and never
  * comes back; its successor is started at once, in the background.
  *
@@ -43,6 +43,8 @@ export class SandboxPool {
   #empty: Waiting | undefined;
   /** By digest, the one used longest ago first. */
   readonly #loaded = new Map<string, Waiting>();
+  /** Digests of the modules that jobs came for, the last first. */
+  #wanted: readonly string[] = [];
   /** Processes that are being ended. */
   readonly #closing = new Set<Promise<unknown>>();
   #closed = false;
@@ -68,17 +70,26 @@ export class SandboxPool {
     return (await this.#claim(waiting)) ?? this.#load(module);
   }
 
-  /** Has a process ready for the next job with this module; resolves when it is. */
+  /** Has a process ready for the next job with this module, and again after each; resolves when the first is. */
   async warm(module: PreparedModule): Promise<void> {
+    const others = this.#wanted.filter((digest) => digest !== module.digest);
+    this.#wanted = [module.digest, ...others].slice(0, MODULES_MAX);
+    await this.#warm(module);
+  }
+
+  async #warm(module: PreparedModule): Promise<void> {
     const known = this.#loaded.get(module.digest);
     if (known !== undefined && (await known.slot.then(({ alive }) => alive).catch(() => false))) return;
     this.keep(module.digest, this.#load(module));
     await this.#loaded.get(module.digest)?.slot;
   }
 
-  /** Starts the successors of a process that was taken, in the background. */
+  /**
+   * Starts the successors of a process that was taken, in the background. One with its module only where that was asked
+   * for: what the node runs to test itself comes once.
+   */
   warmNext(module: PreparedModule): void {
-    this.warm(module).catch(() => undefined);
+    if (this.#wanted.includes(module.digest)) this.#warm(module).catch(() => undefined);
     this.#warmEmpty();
   }
 

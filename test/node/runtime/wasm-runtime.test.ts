@@ -16,6 +16,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { measureSpeed } from '../../../node/speed.ts';
 import { type ModuleImage, type RunExit, type RunLimits, WasmRuntime } from '../../../node/runtime/index.ts';
 import { systemEnv } from '../../../protocol/env.ts';
 import { makeDirectories, readLogs, requestOf, type RunDirectories } from '../../contract/runtime.ts';
@@ -319,6 +320,19 @@ describe('the wasm runtime and the processes that wait', () => {
     expect(slots()).toEqual([]);
     expect(processes()).toBe(0);
     runtime = new WasmRuntime(systemEnv(), join(root, 'runtime'));
+  });
+
+  it('keeps none for what the node runs to test itself', async () => {
+    const directory = join(root, 'tested');
+    await using tested = new WasmRuntime(systemEnv(), directory);
+    await tested.probe(never);
+    await measureSpeed(systemEnv(), tested, root);
+    // The next one has been asked for by now; it has no module.
+    await expect.poll(() => readdirSync(join(directory, 'slots'))).toHaveLength(1);
+    const image = imageOf(assemble({ bodies: [NOTHING] }));
+    await tested.prepare(image, () => undefined, never);
+    // The same one, that has its module now.
+    expect(readdirSync(join(directory, 'slots'))).toHaveLength(1);
   });
 
   it('starts another one when the one that waits has been killed', async () => {

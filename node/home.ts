@@ -139,14 +139,18 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** Boot and start tick of a process where /proc tells them, else the empty string. */
+/** States of a process in /proc that has ended: `Z` zombie, `X` dead (proc(5)). */
+const ENDED: readonly string[] = ['Z', 'X'];
+
+/** Boot and start tick of a living process where /proc tells them, else the empty string. */
 async function startOf(pid: number): Promise<string> {
   try {
     const boot = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
     const line = await readFile(`/proc/${pid}/stat`, 'utf8');
     // The second field is the program name in brackets and may hold anything; the start tick is the 22nd field.
-    const fields = line.slice(line.lastIndexOf(')') + 2).split(' ');
-    return `${boot} ${fields[19] ?? ''}`;
+    const [state = '', ...fields] = line.slice(line.lastIndexOf(')') + 2).split(' ');
+    // One that was killed stays in the table until its parent asks for it, which the first process of a container may never do.
+    return ENDED.includes(state) ? '' : `${boot} ${fields[18] ?? ''}`;
   } catch {
     return '';
   }

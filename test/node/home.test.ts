@@ -44,8 +44,9 @@ describe('lock', () => {
     expect(await readdir(home.directory)).toEqual(['node.lock']);
   });
 
+  const script = `import('${new URL('../../node/home.ts', import.meta.url).href}').then(async (m) => { await m.lockHome(m.homeAt(process.argv[1])); console.log('locked'); setInterval(() => {}, 1000); })`;
+
   it('of a process that was killed does not count', async () => {
-    const script = `import('${new URL('../../node/home.ts', import.meta.url).href}').then(async (m) => { await m.lockHome(m.homeAt(process.argv[1])); console.log('locked'); setInterval(() => {}, 1000); })`;
     const child = spawn(process.execPath, ['-e', script, home.directory], { stdio: ['ignore', 'pipe', 'inherit'] });
     await new Promise((resolve) => child.stdout.once('data', resolve));
     await expect(lockHome(home)).rejects.toMatchObject({ context: { pid: child.pid } });
@@ -54,6 +55,23 @@ describe('lock', () => {
     await exited;
     await using _lock = await lockHome(home);
   });
+
+  it.runIf(process.platform === 'linux')(
+    'of a killed process whose parent does not ask for it does not count',
+    async () => {
+      const args = ['-c', '"$@" & exec sleep 600', 'sh', process.execPath, '-e', script, home.directory];
+      const parent = spawn('sh', args, { stdio: ['ignore', 'pipe', 'inherit'] });
+      try {
+        await new Promise((resolve) => parent.stdout.once('data', resolve));
+        const { pid } = JSON.parse(await readFile(home.lock, 'utf8')) as { pid: number };
+        process.kill(pid, 'SIGKILL');
+        await expect.poll(() => readFile(`/proc/${pid}/stat`, 'utf8')).toContain(') Z ');
+        await using _lock = await lockHome(home);
+      } finally {
+        parent.kill('SIGKILL');
+      }
+    },
+  );
 
   it.runIf(process.platform === 'linux')(
     'of a process number that was given to another process does not count',

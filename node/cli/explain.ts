@@ -8,6 +8,7 @@ import { formatBytes, formatMolt } from '../../protocol/units.ts';
 import { type BidRecord, type Explanation, type Molt, explainBid, readBids } from '../../sdk/index.ts';
 import { openOperator } from '../operator/index.ts';
 import { type CommandContext, loadSettings, moltCommand, printResult } from './command.ts';
+import { toJson } from './job-line.ts';
 import { type Terminal, formatDuration, harmless } from './terminal.ts';
 
 /** Changes that the short form names. */
@@ -102,7 +103,12 @@ export function lastBid(molt: Pick<Molt, 'bids'>, sinceMs: number): BidRecord | 
   return molt.bids().findLast(({ atMs }) => atMs >= sinceMs);
 }
 
-/** What `molt run` and `molt gang` print when not enough providers took the job. */
+/** What `molt run` and `molt gang` print when not enough providers took the job: for people, or one line for programs. */
+export function explanationLines(record: BidRecord, json: boolean): string[] {
+  const why = explainBid(record);
+  return json ? [toJson({ type: 'explained', bid: record.bid, ...why })] : shortExplanation(why);
+}
+
 export function shortExplanation({ headline, changes }: Explanation): string[] {
   const shown = changes.slice(0, CHANGES_SHORT).map(({ text }) => `  ${harmless(text)}`);
   return [headline, ...shown, `  every offer and answer: ${moltCommand()} explain`];

@@ -3,9 +3,9 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { type BaseUnits, formatBytes, formatMolt } from '../../protocol/units.ts';
-import { type BidRecord, type GangEvent, type GangResult, explainBid } from '../../sdk/index.ts';
+import type { BidRecord, GangEvent, GangResult } from '../../sdk/index.ts';
 import type { CommandContext } from './command.ts';
-import { shortExplanation } from './explain.ts';
+import { explanationLines } from './explain.ts';
 import { createLineWriter, toJson } from './job-line.ts';
 import { formatDuration, harmless, plural, short } from './terminal.ts';
 
@@ -50,9 +50,7 @@ export function createGangPrinter({ terminal, json }: CommandContext, noun: Noun
       unended.clear();
     },
     why: (record) => {
-      const why = explainBid(record);
-      const lines = json ? [toJson({ type: 'explained', bid: record.bid, ...why })] : shortExplanation(why);
-      for (const line of lines) terminal.out(line);
+      for (const line of explanationLines(record, json)) terminal.out(line);
     },
     result: async ({ members, cost }, directory) => {
       for (const [rank, member] of members.entries()) {

@@ -15,11 +15,10 @@ import {
   type ReplicaOutcome,
   ReplicasFailedError,
   type RunOptions,
-  explainBid,
 } from '../../sdk/index.ts';
 import { connectBuyer, readBuyer } from './buyer-client.ts';
 import { type CommandContext, moltCommand } from './command.ts';
-import { lastBid, shortExplanation } from './explain.ts';
+import { explanationLines, lastBid } from './explain.ts';
 import type { PortPair } from './forward-flags.ts';
 import { printForward } from './forward.ts';
 import { createGangPrinter } from './gang-view.ts';
@@ -145,7 +144,9 @@ function createPrinter(context: CommandContext): Printer {
       event: (event) => terminal.out(toJson(toLine(event))),
       result: (result, proofFile) => terminal.out(toJson(resultLine(result, proofFile))),
       failed: () => undefined,
-      why: (record) => terminal.out(toJson({ type: 'explained', bid: record.bid, ...explainBid(record) })),
+      why: (record) => {
+        for (const line of explanationLines(record, json)) terminal.out(line);
+      },
       close: () => undefined,
     };
   }
@@ -168,7 +169,7 @@ function createPrinter(context: CommandContext): Printer {
     why: (record) => {
       view.flush();
       list[Symbol.dispose]();
-      for (const line of shortExplanation(explainBid(record))) terminal.out(line);
+      for (const line of explanationLines(record, json)) terminal.out(line);
     },
     close: () => {
       view.flush();
